@@ -1,0 +1,390 @@
+"""The paper as data: the values of its six tables, its settings, and which trained model feeds which cell.
+
+Gu, Chen, Yao, Ding, Li and Ma, "Delving into the Local: Dynamic Inconsistency Learning for DeepFake Video Detection", AAAI 2022.
+Every value stands here exactly as printed (278/280 appears both as 0.9928 and as 0.9929); nothing else in the project knows one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MANIPULATIONS = {"DF": "Deepfakes", "F2F": "Face2Face", "FS": "FaceSwap", "NT": "NeuralTextures"}
+COMPRESSIONS = {"HQ": "c23", "LQ": "c40"}
+ALL_MANIPULATIONS = tuple(MANIPULATIONS.values())
+
+ACCURACY, AUC = "accuracy", "auc"
+
+
+@dataclass(frozen=True)
+class Videos:
+    """A selection of videos: all reals of a dataset at a compression, and the fakes of the named manipulations.
+
+    compression is empty where a dataset has one only; manipulations is empty for all fakes.
+    """
+
+    dataset: str
+    compression: str = ""
+    manipulations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: what is trained on and what is tested on. `group` is the heading that spans several columns.
+
+    n_videos is the number of test videos the printed values imply, None where it cannot be told.
+    """
+
+    key: str
+    train: Videos | None = None
+    test: Videos | None = None
+    n_videos: int | None = None
+    group: str = ""
+
+    @property
+    def short(self) -> str:
+        """The heading under the group's heading: `DF` of `HQ DF`."""
+        return self.key.removeprefix(self.group).strip()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, `values` in the order of the table's columns, None where the paper prints a dash.
+
+    name: the method's registry name, or the ablation's label. method, switches: what `dfil.models.build` is called with; switches
+    holds only what differs from the method's defaults, so the full model has the same description in every table.
+    heads: the row's leading cells as printed, one per entry of the table's `heads`; `label` says the same in one piece.
+    dagger: marked † (re-implemented by the paper's authors). quoted: taken by the paper from another publication.
+    bold: keys of the columns whose value is printed in bold.
+    """
+
+    name: str
+    label: str
+    values: tuple[float | None, ...]
+    method: str = ""
+    switches: tuple[tuple[str, object], ...] = ()
+    heads: tuple[str, ...] = ()
+    dagger: bool = False
+    quoted: bool = False
+    bold: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a table and the trained model behind it. Cells that agree in `run` are fed by one and the same training run."""
+
+    table: str
+    row: str
+    column: str
+    metric: str
+    value: float | None
+    method: str
+    switches: tuple[tuple[str, object], ...]
+    train: Videos | None
+    test: Videos | None
+    quoted: bool = False
+
+    @property
+    def run(self) -> tuple:
+        """(method, switches, training videos): everything that names a run apart from its seed and profile."""
+        return self.method, self.switches, self.train
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the paper, or one of the same shape that goes beyond it (then every value is None)."""
+
+    key: str
+    title: str
+    caption: str
+    metric: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ("Method",)
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell, row by row."""
+        for row in self.rows:
+            for column, value in zip(self.columns, row.values, strict=True):
+                method = row.method or row.name
+                yield Cell(self.key, row.name, column.key, self.metric, value, method, row.switches, column.train, column.test, row.quoted)
+
+    def cell(self, row: str, column: str) -> Cell:
+        """The cell at a row's name and a column's key. Raises KeyError naming both."""
+        for cell in self.cells():
+            if (cell.row, cell.column) == (row, column):
+                return cell
+        raise KeyError(f"{self.key} has no cell at row {row!r}, column {column!r}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The experimental settings the paper states ("Implementation Details"); what it leaves open has no field here."""
+
+    backbone: str = "resnet50"
+    pretrained_on: str = "ImageNet"
+    image_size: int = 224
+    frames_per_snippet: int = 4  # T
+    train_snippets: int = 4  # U in training
+    test_snippets: int = 8  # U in testing
+    optimizer: str = "adam"
+    learning_rate: float = 1e-4
+    learning_rate_factor: float = 0.1  # "divide the learning rate by 10 when the performance on validation set saturates"
+    batch_size: int = 10
+    epochs: int = 30
+    cross_dataset_epochs: int = 45
+    augmentation: str = "horizontal flip"
+    loss: str = "binary cross-entropy"
+    ffpp_detector: str = "dlib"
+    other_detector: str = "mtcnn"
+
+
+SETTINGS = Settings()
+
+
+def printed(value: float | None) -> str:
+    """A value as the paper prints it: four decimals, 1.0 for one, a dash where there is none."""
+    if value is None:
+        return "–"
+    return "1.0" if value == 1 else f"{value:.4f}"
+
+
+def _ffpp(quality: str, short: str, key: str, group: str = "") -> Column:
+    # One model per manipulation and quality, 140 real and 140 fake test videos: every printed accuracy is a multiple of 1/280.
+    videos = Videos("ffpp", COMPRESSIONS[quality], (MANIPULATIONS[short],))
+    return Column(key, videos, videos, n_videos=280, group=group)
+
+
+_FFPP_COLUMNS = tuple(_ffpp(quality, short, f"{quality} {short}", quality) for quality in COMPRESSIONS for short in MANIPULATIONS)
+_ABLATION_COLUMNS = tuple(_ffpp("LQ", short, short) for short in MANIPULATIONS)
+
+_CELEBDF, _DFDC, _WILD = Videos("celebdf"), Videos("dfdc-preview"), Videos("wilddeepfake")
+_WITHIN_COLUMNS = (
+    Column("Celeb-DF", _CELEBDF, _CELEBDF, n_videos=518),
+    Column("DFDC", _DFDC, _DFDC),
+    Column("WildDeepfake", _WILD, _WILD, n_videos=806),
+)
+
+_FFPP_LQ_ALL = Videos("ffpp", "c40", ALL_MANIPULATIONS)
+_CROSS_COLUMNS = (
+    Column("FF++ DF", _FFPP_LQ_ALL, Videos("ffpp", "c40", ("Deepfakes",)), n_videos=280),
+    Column("Celeb-DF", _FFPP_LQ_ALL, _CELEBDF, n_videos=518),
+    Column("DFDC", _FFPP_LQ_ALL, _DFDC),
+)
+
+_TABLE1_ROWS = (
+    Row("resnet50", "ResNet-50", (0.9893, 0.9857, 0.9964, 0.9500, 0.9536, 0.8893, 0.9464, 0.8750)),
+    Row("xception", "Xception", (0.9893, 0.9893, 0.9964, 0.9500, 0.9678, 0.9107, 0.9464, 0.8714)),
+    Row("lstm", "LSTM", (0.9964, 0.9929, 0.9821, 0.9393, 0.9643, 0.8821, 0.9429, 0.8821)),
+    Row("c3d", "C3D", (0.9286, 0.8857, 0.9179, 0.8964, 0.8929, 0.8286, 0.8786, 0.8714)),
+    Row("i3d", "I3D", (0.9286, 0.9286, 0.9643, 0.9036, 0.9107, 0.8643, 0.9143, 0.7857)),
+    Row("tei", "TEI", (0.9786, 0.9714, 0.9750, 0.9429, 0.9500, 0.9107, 0.9464, 0.9036), dagger=True),
+    Row("dsanet", "DSANet", (0.9929, 0.9929, 0.9964, 0.9571, 0.9679, 0.9321, 0.9536, 0.9178), dagger=True),
+    Row("v4d", "V4D", (0.9964, 0.9929, 0.9964, 0.9607, 0.9786, 0.9357, 0.9536, 0.9250), dagger=True),
+    Row("facenet-lstm", "FaceNetLSTM", (0.8900, 0.8700, 0.9000, None, None, None, None, None), quoted=True),
+    Row("co-motion-70", "Co-motion-70", (0.9910, 0.9325, 0.9830, 0.9045, None, None, None, None), quoted=True),
+    Row("deeprhythm", "DeepRhythm", (0.9870, 0.9890, 0.9780, None, None, None, None, None), quoted=True),
+    Row("addnet-3d", "ADDNet-3d", (0.9214, 0.8393, 0.9250, 0.7821, 0.9036, 0.7821, 0.8000, 0.6929), dagger=True),
+    Row("s-mil", "S-MIL", (0.9857, 0.9929, 0.9929, 0.9571, 0.9679, 0.9143, 0.9464, 0.8857)),
+    Row("s-mil-t", "S-MIL-T", (0.9964, 0.9964, 1.0, 0.9429, 0.9714, 0.9107, 0.9607, 0.8679), bold=("HQ F2F",)),
+    Row("stil", "STIL", (0.9964, 0.9929, 1.0, 0.9536, 0.9821, 0.9214, 0.9714, 0.9178)),
+    Row(
+        "dil",
+        "DIL",
+        (1.0, 0.9929, 1.0, 0.9643, 0.9928, 0.9571, 0.9786, 0.9428),
+        bold=("HQ DF", "HQ FS", "HQ NT", "LQ DF", "LQ F2F", "LQ FS", "LQ NT"),
+    ),
+)
+
+_TABLE2_ROWS = (
+    Row("xception", "Xception", (0.9944, 0.8458, 0.8325)),
+    Row("i3d", "I3D", (0.9923, 0.8082, 0.6269), dagger=True),
+    Row("d-fwa", "D-FWA", (0.9858, 0.8511, None), quoted=True),
+    Row("dianet", "DIANet", (None, 0.8583, None), quoted=True),
+    Row("tei", "TEI", (0.9912, 0.8697, 0.8164), dagger=True),
+    Row("v4d", "V4D", (0.9942, 0.8739, 0.8375)),
+    Row("dsanet", "DSANet", (0.9942, 0.8867, 0.8474), dagger=True),
+    Row("addnet-3d", "ADDNet-3D", (0.9516, 0.7966, 0.6550), dagger=True),
+    Row("s-mil", "S-MIL", (0.9923, 0.8378, None)),
+    Row("s-mil-t", "S-MIL-T", (0.9884, 0.8511, None)),
+    Row("stil", "STIL", (0.9961, 0.8980, 0.8462), dagger=True),
+    Row("dil", "DIL", (0.9961, 0.9279, 0.8511), bold=("Celeb-DF", "DFDC", "WildDeepfake")),
+)
+
+_TABLE3_ROWS = (
+    Row("xception", "Xception", (0.9550, 0.6550, 0.5939)),
+    Row("i3d", "I3D", (0.9541, 0.7411, 0.6687), dagger=True),
+    Row("va-logreg", "VA-LogReg", (0.7800, 0.5510, None), quoted=True),
+    Row("tei", "TEI", (0.9654, 0.7466, 0.6742), dagger=True),
+    Row("d-fwa", "D-FWA", (0.8100, 0.5690, None), quoted=True),
+    Row("capsule", "Capsule", (0.9660, 0.5750, None), quoted=True),
+    Row("v4d", "V4D", (0.9674, 0.7008, 0.6734), dagger=True),
+    Row("dianet", "DIANet", (0.9040, 0.7040, None), quoted=True),
+    Row("dsanet", "DSANet", (0.9688, 0.7371, 0.6808), dagger=True),
+    Row("doublernn", "DoubleRNN", (0.9318, 0.7341, None), quoted=True),
+    Row("addnet-3d", "ADDNet-3D", (0.9622, 0.6085, 0.6589), dagger=True),
+    Row("stil", "STIL", (0.9712, 0.7558, 0.6788), dagger=True),
+    Row("dil", "DIL", (0.9819, 0.7765, 0.6843), bold=("FF++ DF", "Celeb-DF", "DFDC")),
+)
+
+
+def _ablation(name: str, label: str, heads: tuple[str, ...], values: tuple[float, ...], bold: tuple[str, ...] = (), **switches) -> Row:
+    return Row(name, label, values, method="dil", switches=tuple(sorted(switches.items())), heads=heads, bold=bold)
+
+
+_YES, _NO = "✓", ""
+_FULL_MODEL = (0.9928, 0.9571, 0.9786, 0.9428)
+_ALL_BOLD = tuple(MANIPULATIONS)
+
+_TABLE4_ROWS = (
+    _ablation("none", "no module", (_NO, _NO), (0.9536, 0.8893, 0.9464, 0.8750), intra=False, inter=False),
+    _ablation("intra", "Intra-SIM", (_YES, _NO), (0.9750, 0.9250, 0.9643, 0.9214), inter=False),
+    _ablation("inter", "Inter-SIM", (_NO, _YES), (0.9714, 0.9214, 0.9607, 0.9036), intra=False),
+    _ablation("intra+inter", "both", (_YES, _YES), _FULL_MODEL, _ALL_BOLD),
+)
+
+_TABLE5_ROWS = (
+    _ablation("none", "none of the three", (_NO, _NO, _NO), (0.9750, 0.9107, 0.9571, 0.9143), bp=False, ca=False, lk=False),
+    _ablation("bp", "BP", (_YES, _NO, _NO), (0.9821, 0.9286, 0.9643, 0.9214), ca=False, lk=False),
+    _ablation("bp+ca", "BP + CA", (_YES, _YES, _NO), (0.9928, 0.9393, 0.9678, 0.9286), lk=False),
+    _ablation("bp+ca+lk", "BP + CA + LK", (_YES, _YES, _YES), _FULL_MODEL, _ALL_BOLD),
+)
+
+_TABLE6_ROWS = (
+    _ablation("stages 1-2", "Stages 1–2", ("Stages 1–2",), (0.9857, 0.9500, 0.9607, 0.9357), stages=(1, 2)),
+    _ablation("stages 2-3", "Stages 2–3", ("Stages 2–3",), (0.9821, 0.9286, 0.9607, 0.9214), stages=(2, 3)),
+    _ablation("stages 3-4", "Stages 3–4", ("Stages 3–4",), (0.9786, 0.9286, 0.9607, 0.9071), stages=(3, 4)),
+    _ablation("stages 2-4", "Stages 2–4", ("Stages 2–4",), (0.9893, 0.9393, 0.9464, 0.9107), stages=(2, 3, 4)),
+    _ablation("stages 1-3", "Stages 1–3", ("Stages 1–3",), (0.9893, 0.9464, 0.9678, 0.9357), stages=(1, 2, 3)),
+    _ablation("stages 1-4", "Stages 1–4 (all)", ("Stages 1–4 (all)",), _FULL_MODEL, _ALL_BOLD),
+)
+
+_IN_280 = "Every value the authors measured is a multiple of 1/280 (140 real and 140 fake test videos); some are truncated, some rounded."
+
+TABLES = {
+    table.key: table
+    for table in (
+        Table(
+            "table1",
+            "Table 1: FaceForensics++, high and low quality",
+            "Accuracy on FaceForensics++ at high (HQ, c23) and low quality (LQ, c40), one manipulation per column.",
+            ACCURACY,
+            _FFPP_COLUMNS,
+            _TABLE1_ROWS,
+            (_IN_280, "FaceNetLSTM, Co-motion-70 and DeepRhythm are quoted by the paper from other publications."),
+        ),
+        Table(
+            "table2",
+            "Table 2: Celeb-DF, DFDC and WildDeepfake",
+            "Accuracy when trained and tested on the same dataset.",
+            ACCURACY,
+            _WITHIN_COLUMNS,
+            _TABLE2_ROWS,
+            (
+                "The paper's text gives DIL 4.19 points over STIL on DFDC; its table gives 2.99.",
+                "The paper does not say which DFDC release or test set it uses; it cites the preview. S-MIL-T is printed as S-IML-T.",
+            ),
+        ),
+        Table(
+            "table3",
+            "Table 3: Generalisation across datasets",
+            "AUC when trained on all four manipulations of FaceForensics++ LQ and tested on other data.",
+            AUC,
+            _CROSS_COLUMNS,
+            _TABLE3_ROWS,
+            ("The paper does not state the quality of the FF++ DF test videos; read here as LQ, like the training videos.",),
+        ),
+        Table(
+            "table4",
+            "Table 4: Intra-SIM and Inter-SIM",
+            "Accuracy on FaceForensics++ LQ with either module, both or none, inserted into all stages.",
+            ACCURACY,
+            _ABLATION_COLUMNS,
+            _TABLE4_ROWS,
+            ("The first row repeats ResNet-50 of Table 1, the last row DIL of Table 1.",),
+            heads=("Intra", "Inter"),
+        ),
+        Table(
+            "table5",
+            "Table 5: Bi-directional path, coordinate attention, learnable kernels",
+            "Accuracy on FaceForensics++ LQ with parts of Intra-SIM: "
+            "bi-directional path (BP), coordinate attention (CA), learnable kernels (LK).",
+            ACCURACY,
+            _ABLATION_COLUMNS,
+            _TABLE5_ROWS,
+            ("The paper's text calls these parts of Inter-SIM; by its equations 1 to 5 they belong to Intra-SIM.",),
+            heads=("BP", "CA", "LK"),
+        ),
+        Table(
+            "table6",
+            "Table 6: Stages that hold the modules",
+            "Accuracy on FaceForensics++ LQ with both modules, alternating, in some stages of the backbone only.",
+            ACCURACY,
+            _ABLATION_COLUMNS,
+            _TABLE6_ROWS,
+            ("The last row repeats DIL of Table 1.",),
+            heads=("Stages",),
+        ),
+    )
+}
+
+# The paper's figures that show measurements (Figure 2 is the drawing of the architecture), by the file name of our counterpart.
+FIGURES = {
+    "fig1": "Figure 1: local inconsistency between the frames of a snippet",
+    "fig3": "Figure 3: class activation maps of the output, one row per manipulation",
+    "fig4": "Figure 4: activation maps of the intra-snippet motion attention, one row per manipulation",
+    "fig5": "Figure 5: U–T map of Inter-SIM on partially forged videos",
+}
+
+# What separates a run of this project from the paper's, as (short title, text); the report numbers them.
+DIFFERENCES = [
+    (
+        "Data",
+        "The smoke and demo profiles use synthetic videos of procedural talking heads, because none of the four datasets may be "
+        "redistributed. Their numbers say whether the method finds temporal inconsistency where it is known to be; they are no estimate of its accuracy "
+        "on real forgeries. Only the paper profile reads the real datasets, which each user has to request from their owners.",
+    ),
+    (
+        "One model per quality",
+        "The paper trains one model per manipulation and quality for Tables 1, 4, 5 and 6. Demo trains one model per method and quality "
+        "on all four manipulations and tests it on each. The paper profile trains as the paper does.",
+    ),
+    (
+        "Backbone and resolution",
+        f"The paper starts from an ImageNet-pretrained ResNet-50 at {SETTINGS.image_size} px. Smoke and demo train a small backbone "
+        "from scratch on smaller crops, so that everything runs on a CPU without any download.",
+    ),
+    (
+        "Length of training",
+        f"The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across datasets) in batches of {SETTINGS.batch_size} "
+        "videos. Smoke and demo train on fewer videos, with a schedule of their own.",
+    ),
+    (
+        "Baselines",
+        "Rows that the paper quotes from other publications are not run. The others are re-implemented from their papers' descriptions; "
+        "a profile runs some of them and gives the reason beside every row that it leaves out.",
+    ),
+    (
+        "What the paper leaves open",
+        "No implementation by the authors is public. The squeeze ratio, normalisation inside the modules, zero alignment of the "
+        "bi-directional differences, the form of the reduced variants of Tables 4 and 5 and the patience of the schedule are readings of ours: "
+        "named arguments whose default is our reading and whose alternatives are listed in the notebooks.",
+    ),
+    (
+        "Face crops",
+        "The paper names the detectors and not the crop. Here a square box with margin 1.3 is held still over each snippet, "
+        "so that cropping adds no motion inside a snippet. Forged FaceForensics++ videos reuse the boxes of their real video.",
+    ),
+    (
+        "Validation and test sets",
+        "Models are selected on validation videos only. Celeb-DF, the DFDC preview and WildDeepfake have no official validation split: one "
+        "is carved from their training videos by identity, or by source video where identities are unknown.",
+    ),
+    (
+        "Intervals",
+        "The paper prints single values. Every number of ours has a 95 % interval over the test videos and their number. "
+        f"One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f} points, "
+        "and many differences between the paper's rows are smaller than such an interval.",
+    ),
+]
