@@ -332,8 +332,8 @@ TABLES = {
 # The paper's figures that show measurements (Figure 2 is the drawing of the architecture), by the file name of our counterpart.
 FIGURES = {
     "fig1": "Figure 1: local inconsistency between the frames of a snippet",
-    "fig3": "Figure 3: class activation maps of the output, one row per manipulation",
-    "fig4": "Figure 4: activation maps of the intra-snippet motion attention, one row per manipulation",
+    "fig3": "Figure 3: class activation maps of the output, for the four manipulations",
+    "fig4": "Figure 4: activation maps of the intra-snippet motion attention, for the four manipulations",
     "fig5": "Figure 5: U–T map of Inter-SIM on partially forged videos",
 }
 
@@ -342,8 +342,9 @@ DIFFERENCES = [
     (
         "Data",
         "The smoke and demo profiles use synthetic videos of procedural talking heads, because none of the four datasets may be "
-        "redistributed. Their numbers say whether the method finds temporal inconsistency where it is known to be; they are no estimate of its accuracy "
-        "on real forgeries. Only the paper profile reads the real datasets, which each user has to request from their owners.",
+        "redistributed. Their numbers say whether the method finds temporal inconsistency where it is known to be; "
+        "they are no estimate of its accuracy on real forgeries. "
+        "Only the paper profile reads the real datasets, which each user has to request from their owners.",
     ),
     (
         "One model per quality",
@@ -368,8 +369,8 @@ DIFFERENCES = [
     (
         "What the paper leaves open",
         "No implementation by the authors is public. The squeeze ratio, normalisation inside the modules, zero alignment of the "
-        "bi-directional differences, the form of the reduced variants of Tables 4 and 5 and the patience of the schedule are readings of ours: "
-        "named arguments whose default is our reading and whose alternatives are listed in the notebooks.",
+        "bi-directional differences, the form of the reduced variants of Tables 4 and 5 and the patience of the schedule are "
+        "readings of ours: named arguments whose default is our reading and whose alternatives are listed in the notebooks.",
     ),
     (
         "Face crops",

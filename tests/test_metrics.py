@@ -1,0 +1,161 @@
+"""Metrics against slow float64 references, scipy, the bootstrap, and each other."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, norm
+from sklearn.metrics import roc_auc_score
+
+from dfil import metrics
+from dfil.errors import DataError
+
+
+def sample(n_real=30, n_fake=40, shift=1.0, seed=0, ties=False):
+    rng = np.random.default_rng(seed)
+    labels_n = np.r_[np.zeros(n_real, int), np.ones(n_fake, int)]
+    scores_n = 1 / (1 + np.exp(-(rng.normal(size=labels_n.size) + shift * labels_n - shift / 2)))
+    return labels_n, np.round(scores_n, 1) if ties else scores_n
+
+
+def slow_auc_and_variance(labels, scores):
+    """AUC and DeLong's variance by their definitions: every pair of a fake and a real video."""
+    fakes = [s for l, s in zip(labels, scores, strict=True) if l == 1]
+    reals = [s for l, s in zip(labels, scores, strict=True) if l == 0]
+
+    def psi(fake, real):
+        return 1.0 if fake > real else 0.5 if fake == real else 0.0
+
+    by_fake = [sum(psi(f, r) for r in reals) / len(reals) for f in fakes]
+    by_real = [sum(psi(f, r) for f in fakes) / len(fakes) for r in reals]
+    area = sum(by_fake) / len(fakes)
+    s10 = sum((v - area) ** 2 for v in by_fake) / (len(fakes) - 1)
+    s01 = sum((v - area) ** 2 for v in by_real) / (len(reals) - 1)
+    return area, s10 / len(fakes) + s01 / len(reals)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("shift", [-1.5, 0.0, 1.0, 3.0])
+def test_auc_against_all_pairs(shift, ties):
+    labels, scores = sample(shift=shift, ties=ties, seed=int(shift * 10) % 97)
+    area, variance = slow_auc_and_variance(labels, scores)
+    estimate = metrics.auc(labels, scores)
+    assert estimate.value == pytest.approx(area, abs=1e-12)
+    assert (estimate.n, estimate.n_positive) == (70, 40)
+    # Undo the logit: half the width there is z * sd / (A (1 - A)).
+    width = math.log(estimate.high / (1 - estimate.high)) - math.log(estimate.low / (1 - estimate.low))
+    assert width == pytest.approx(2 * norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area)), rel=1e-9)
+    assert 0 < estimate.low < estimate.value < estimate.high < 1
+
+
+def test_auc_agrees_with_the_bootstrap():
+    labels, scores = sample(n_real=150, n_fake=150, shift=1.2, seed=3)
+    estimate = metrics.auc(labels, scores)
+    low, high = metrics.bootstrap(roc_auc_score, labels, scores, resamples=600)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.012)
+
+
+def test_auc_interval_covers():
+    """About 95 of 100 intervals contain the true area, Phi(shift / sqrt 2)."""
+    shift = 1.5
+    truth = norm.cdf(shift / math.sqrt(2))
+    estimates = [metrics.auc(*sample(25, 25, shift, seed)) for seed in range(400)]
+    covered = np.mean([e.low <= truth <= e.high for e in estimates])
+    assert 0.92 <= covered <= 0.985
+
+
+@pytest.mark.parametrize(("n_real", "n_fake"), [(20, 20), (20, 90), (2, 3), (1, 5)])
+def test_perfect_separation_has_an_honest_bound(n_real, n_fake):
+    labels = np.r_[np.zeros(n_real, int), np.ones(n_fake, int)]
+    perfect, worst = metrics.auc(labels, labels * 0.9), metrics.auc(labels, 1 - labels * 0.9)
+    assert (perfect.value, perfect.high, worst.value, worst.low) == (1.0, 1.0, 0.0, 0.0)
+    assert perfect.low == pytest.approx(0.025 ** (1 / min(n_real, n_fake)))
+    assert worst.high == pytest.approx(1 - perfect.low)
+
+
+def test_perfect_separation_bound_covers():
+    """At an area where perfect separation is common, DeLong's zero width would be wrong each time it happens."""
+    shift, m = 3.2, 12
+    truth = norm.cdf(shift / math.sqrt(2))
+    estimates = [metrics.auc(*sample(m, m, shift, seed)) for seed in range(300)]
+    perfect = [e for e in estimates if e.value == 1]
+    assert len(perfect) > 50
+    assert np.mean([e.low <= truth <= e.high for e in estimates]) > 0.93
+
+
+def test_constant_scores_are_not_certain():
+    estimate = metrics.auc([0] * 10 + [1] * 10, [0.5] * 20)
+    assert estimate.value == 0.5
+    assert estimate.low < 0.25 and estimate.high > 0.75
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (1, 1), (267, 280), (140, 280), (3, 40)])
+def test_wilson_against_scipy(k, n):
+    expected = binomtest(k, n).proportion_ci(method="wilson")
+    assert metrics.wilson(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    labels = np.ones(n, int)
+    scores = np.r_[np.full(k, 0.5), np.full(n - k, 0.49)]  # a score at the threshold counts as fake
+    estimate = metrics.accuracy(labels, scores)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((k / n, expected.low, expected.high), abs=1e-12)
+
+
+def test_several_seeds_are_not_several_times_the_videos():
+    labels, scores = sample(seed=5)
+    for metric in (metrics.accuracy, metrics.auc):
+        one, copies = metric(labels, scores), metric(labels, np.stack([scores] * 3))
+        assert (one.value, one.low, one.high, one.n) == pytest.approx((copies.value, copies.low, copies.high, copies.n))
+
+
+def test_several_seeds_give_the_mean():
+    labels = sample()[0]
+    scores_sn = np.stack([sample(seed=seed)[1] for seed in range(3)])
+    for metric in (metrics.accuracy, metrics.auc):
+        assert metric(labels, scores_sn).value == pytest.approx(np.mean([metric(labels, s).value for s in scores_sn]))
+
+
+def test_mean_auc_of_seeds_agrees_with_the_bootstrap():
+    rng = np.random.default_rng(8)
+    labels = np.r_[np.zeros(120, int), np.ones(120, int)]
+    shared = rng.normal(size=240) + 1.2 * labels  # seeds of one method agree about which videos are hard
+    scores_sn = shared + rng.normal(size=(3, 240)) * 0.7
+    estimate = metrics.auc(labels, scores_sn)
+    low, high = metrics.bootstrap(roc_auc_score, labels, scores_sn, resamples=300)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.015)
+
+
+def test_mcnemar_against_enumeration():
+    labels = np.ones(12, int)
+    first = np.r_[np.ones(9), np.zeros(3)]
+    second = np.r_[np.ones(4), np.zeros(6), np.ones(2)]
+    result = metrics.mcnemar(labels, first, second)
+    assert (result.only_first, result.only_second, result.n) == (5, 2, 12)
+    assert result.difference == pytest.approx(metrics.accuracy(labels, first).value - metrics.accuracy(labels, second).value)
+    # All 2^7 ways the seven discordant videos could fall, as uneven as 5 to 2 or more.
+    as_uneven = [flips for flips in itertools.product((0, 1), repeat=7) if abs(sum(flips) - 3.5) >= 1.5]
+    assert result.p_value == pytest.approx(len(as_uneven) / 2**7)
+    assert metrics.mcnemar(labels, first, first).p_value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([1, 1], [0.1, 0.2], "all 2 are fake"),
+        ([0, 0, 0], [0.1, 0.2, 0.3], "all 3 are real"),
+        ([0, 1], [0.1, float("nan")], "1 of 2 scores are not finite"),
+        ([0, 1], [0.1, 0.2, 0.3], "2 labels do not go with scores of shape"),
+        ([0, 2], [0.1, 0.2], r"got \[0, 2\]"),
+        ([], [], "at least one"),
+    ],
+)
+def test_clear_errors(labels, scores, message):
+    with pytest.raises(DataError, match=message):
+        metrics.auc(labels, scores)
+    if "are fake" not in message and "are real" not in message:
+        with pytest.raises(DataError, match=message):
+            metrics.accuracy(labels, scores)
+
+
+def test_mcnemar_takes_one_seed():
+    with pytest.raises(DataError, match="one seed each"):
+        metrics.mcnemar([0, 1], [[0.1, 0.9], [0.2, 0.8]], [0.1, 0.9])
