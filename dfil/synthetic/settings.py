@@ -1,0 +1,52 @@
+"""What can be set in the built-in benchmark, and the two settings the project uses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+SIZE = 320  # frame height and width in pixels
+FPS = 25
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")  # folder names of FaceForensics++
+RENDERER = 1  # raised whenever the same seed no longer gives the same frames
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How strongly, and in which way, a synthetic fake differs from a real clip.
+
+    tau: share of a fake's nuisances that is drawn anew in each frame, 0 to 1 (see `signals.nuisances`).
+    artefact: strength of classic single-frame traces (blur, colour cast, chequerboard, lost sensor noise); at 0 a single frame
+        carries no information about the label.
+    strength: factor per method on the standard deviations of `signals.SIGMA`, real clips included. Chosen once with the model-free
+        statistic of `dfil.inconsistency`, never by the score of a trained model.
+    frames: length of a clip at 25 frames per second.
+    crf: H.264 constant rate factor behind each quality folder. FaceForensics++ uses 23 and 40; at 320 pixels crf 40 smears far more
+        than in its larger frames, so the folder c40 holds a milder one here.
+    preset: x264 speed preset.
+    """
+
+    name: str
+    tau: float
+    artefact: float
+    strength: dict[str, float] = field(default_factory=lambda: dict(STRENGTH))
+    frames: int = 48
+    crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 34})
+    preset: str = "veryfast"
+
+    def __post_init__(self):
+        if not 0 <= self.tau <= 1:
+            raise ValueError(f"Setting {self.name!r}: tau must lie between 0 and 1, it is {self.tau}.")
+        if missing := set(METHODS) - set(self.strength):
+            raise ValueError(f"Setting {self.name!r}: strength has no entry for {sorted(missing)}.")
+
+    def as_dict(self) -> dict:
+        """All fields as plain values, as written to synthetic.json."""
+        return asdict(self)
+
+
+STRENGTH = {"Deepfakes": 1.6, "Face2Face": 1.0, "FaceSwap": 1.4, "NeuralTextures": 1.0}
+
+SETTINGS = {
+    "temporal-only": Setting("temporal-only", tau=0.8, artefact=0.0),
+    "ff-like": Setting("ff-like", tau=0.8, artefact=0.3),
+}
