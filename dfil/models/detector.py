@@ -1,0 +1,26 @@
+"""What every method is to the rest of the project: videos in, one logit each out."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Detector(nn.Module):
+    """Base of all methods. Input (B, U, T, 3, H, W), ImageNet-normalised; output logits (B,), positive = fake.
+
+    `paired_with` the protocol through two hooks only: `loss`, which training minimises, and `forward`, which scoring reads.
+    """
+
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Binary cross-entropy of the videos' logits. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a scalar."""
+        return nn.functional.binary_cross_entropy_with_logits(self(x).float(), y.float())
+
+
+def check_input(name: str, x: torch.Tensor, frames: int | None = None) -> tuple[int, int, int]:
+    """(B, U, T) of a detector's input. Raises ValueError naming the detector and the shape if it is not (B, U, T, 3, H, W)."""
+    if x.ndim != 6 or x.shape[3] != 3:
+        raise ValueError(f"{name} takes (B, U, T, 3, H, W), not {tuple(x.shape)}")
+    if frames is not None and x.shape[2] != frames:
+        raise ValueError(f"{name} was built for snippets of T = {frames} frames; this input {tuple(x.shape)} has T = {x.shape[2]}")
+    return x.shape[0], x.shape[1], x.shape[2]

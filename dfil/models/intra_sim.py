@@ -1,0 +1,126 @@
+"""Intra-SIM, the Intra-Snippet Inconsistency Module (Eq. 1-6): short-term motion inside each snippet."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dfil.models.ops import difference_to_next, difference_to_previous, shift_multiply_add
+
+
+class IntraSIM(nn.Module):
+    """Two branches over the channel halves of a snippet's features.
+
+    The short branch passes the first half I1 on untouched. The long branch weighs the second half I2 by two attention maps that come
+    from the temporal differences of neighbouring frames, and then aggregates it over time with kernels predicted from the input.
+
+    Args:
+        channels: C of the input; even.
+        frames: T, fixed, because the fully connected layers of Eq. 4 have T inputs.
+        reduction: r, by which I2 is squeezed before differences are taken.
+        min_channels: the least number of squeezed channels; stage 1 of ResNet-50 has only C/2 = 32, of which 1/16 is 2.
+        gamma: widening of the hidden layer of Eq. 4.
+        kernel_size: k, the number of taps of the learnable kernel; odd.
+        bp: bi-directional path; False takes the forward differences only (Table 5).
+        ca: coordinate attention over the H x T and T x W views; False takes one map from the squeezed difference itself (Table 5).
+        lk: learnable kernels; False takes one static depthwise temporal convolution instead (Table 5).
+        kernel_bn: batch normalisation after the first fully connected layer of Eq. 4, which TAM has and the paper does not show.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        frames: int,
+        *,
+        reduction: int = 16,
+        min_channels: int = 8,
+        gamma: int = 2,
+        kernel_size: int = 3,
+        bp: bool = True,
+        ca: bool = True,
+        lk: bool = True,
+        kernel_bn: bool = False,
+    ):
+        super().__init__()
+        if channels % 2:
+            raise ValueError(f"IntraSIM splits the channels into halves, so their number must be even, not {channels}")
+        if kernel_size % 2 == 0:
+            raise ValueError(f"IntraSIM needs an odd kernel_size to keep the T frames, not {kernel_size}")
+        half = channels // 2
+        squeezed = min(half, max(half // reduction, min_channels))
+        self.frames, self.half, self.kernel_size = frames, half, kernel_size
+        self.bp, self.ca, self.lk = bp, ca, lk
+        self.squeeze = nn.Sequential(nn.Conv2d(half, squeezed, 1, bias=False), nn.BatchNorm2d(squeezed))
+        self.neighbour = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)  # Conv3x3 of Eq. 1
+        if ca:
+            # An H x T plane with W folded into the batch is a 3-D convolution whose kernel is 1 along W; no permute, no copy.
+            self.view_h = nn.Sequential(nn.Conv3d(squeezed, squeezed, (3, 3, 1), padding=(1, 1, 0), bias=False), nn.BatchNorm3d(squeezed))
+            self.view_w = nn.Sequential(nn.Conv3d(squeezed, squeezed, (3, 1, 3), padding=(1, 0, 1), bias=False), nn.BatchNorm3d(squeezed))
+            self.recover_h = self._recover(squeezed, half)
+            self.recover_w = self._recover(squeezed, half)
+        else:
+            self.recover = self._recover(squeezed, half)
+        if lk:
+            hidden = gamma * frames
+            norm = [nn.BatchNorm1d(hidden)] if kernel_bn else []
+            self.phi1 = nn.Sequential(nn.Linear(frames, hidden, bias=False), *norm)
+            self.phi2 = nn.Linear(hidden, kernel_size, bias=False)
+        else:
+            identity = torch.zeros(half, kernel_size)
+            identity[:, kernel_size // 2] = 1.0
+            self.static_kernel = nn.Parameter(identity)  # (C/2, k)
+
+    @staticmethod
+    def _recover(squeezed: int, half: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(squeezed, half, 1, bias=False), nn.BatchNorm2d(half))
+
+    def differences(self, i2: torch.Tensor) -> torch.Tensor:
+        """Eq. 1. i2 (B·U·T, C/2, H, W) -> (d·B·U, Cr, T, H, W), forward first; d = 2 directions, 1 without the bi-directional path."""
+        squeezed = self.squeeze(i2)
+        f = squeezed.unflatten(0, (-1, self.frames))  # B·U, T, Cr, H, W
+        g = self.neighbour(squeezed).unflatten(0, (-1, self.frames))
+        d = difference_to_next(f, g, dim=1)
+        if self.bp:
+            d = torch.cat([d, difference_to_previous(f, g, dim=1)])
+        return d.transpose(1, 2)
+
+    def _mean_direction(self, d: torch.Tensor) -> torch.Tensor:
+        """(d·B·U, Cr, T, H, W) -> (B·U·T, Cr, H, W), the mean of the directions.
+
+        Averaging before the 1x1 recovery is the same as after it, because the recovery is linear, and costs half. Its batch
+        normalisation therefore sees the averaged map.
+        """
+        if self.bp:
+            forward, backward = d.chunk(2)
+            d = (forward + backward) * 0.5
+        return d.transpose(1, 2).flatten(0, 1)
+
+    def attention(self, i2: torch.Tensor) -> list[torch.Tensor]:
+        """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention."""
+        d = self.differences(i2)
+        if not self.ca:
+            return [torch.sigmoid(self.recover(self._mean_direction(d)))]
+        view_h, view_w = d + self.view_h(d), d + self.view_w(d)
+        maps = self.recover_h(self._mean_direction(view_h)), self.recover_w(self._mean_direction(view_w))
+        return [torch.sigmoid(m) for m in maps]
+
+    def kernels(self, i2: torch.Tensor) -> torch.Tensor:
+        """Eq. 4: the temporal kernels (B·U, C/2, k), softmax over k; the static ones (1, C/2, k) without learnable kernels."""
+        if not self.lk:
+            return self.static_kernel[None]
+        pooled = i2.mean((2, 3)).unflatten(0, (-1, self.frames)).transpose(1, 2)  # B·U, C/2, T
+        hidden = torch.relu(self.phi1(pooled.flatten(0, 1)))  # B·U·C/2, γT
+        return torch.softmax(self.phi2(hidden), -1).unflatten(0, pooled.shape[:2])
+
+    def forward(self, x: torch.Tensor, keep: dict | None = None) -> torch.Tensor:
+        """x (B·U·T, C, H, W) -> the same shape (Eq. 6). `keep` receives attention_h, attention_w (or attention) and kernel."""
+        i1, i2 = x[:, : self.half], x[:, self.half :]
+        maps, kernel = self.attention(i2), self.kernels(i2)
+        if keep is not None:
+            keep.update(zip(("attention_h", "attention_w") if self.ca else ("attention",), maps, strict=True))
+            keep["kernel"] = kernel
+        weight = maps[0] * maps[1] if self.ca else maps[0]
+        weighed = torch.addcmul(i2, weight, i2).unflatten(0, (-1, self.frames))  # Atten_h ⊙ Atten_w ⊙ I2 + I2, as B·U, T, C/2, H, W
+        taps = kernel.permute(2, 0, 1)[:, :, None, :, None, None]  # k, B·U, 1, C/2, 1, 1
+        o2 = shift_multiply_add(weighed, taps).flatten(0, 1)  # Eq. 5
+        return torch.cat([i1, o2], 1)

@@ -1,0 +1,106 @@
+"""The 2-D backbone: torchvision's bottleneck ResNet with free depth and width, and room for a module before each 3x3."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+from dfil.errors import RunError
+
+
+class SnippetBottleneck(Bottleneck):
+    """torchvision's bottleneck with an optional Intra-SIM or Inter-SIM between conv1 and conv2, "right before the spatial convolution".
+
+    With `intra` set it is the paper's Intra-SI block, with `inter` its Inter-SI block, with neither the plain residual block.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.intra: nn.Module | None = None
+        self.inter: nn.Module | None = None
+
+    def forward(self, x: torch.Tensor, snippets: int, keep: dict | None = None) -> torch.Tensor:
+        """x (B·U·T, C, H, W) -> (B·U·T, 4·planes, H', W'); snippets = U."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        if self.intra is not None:
+            out = self.intra(out, keep)
+        if self.inter is not None:
+            out = self.inter(out, snippets, keep)
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class ResNet(nn.Module):
+    """Bottleneck ResNet on folded frames. Parameter names and shapes are torchvision's, so its ImageNet weights load by name.
+
+    Args:
+        depth: blocks per stage; (3, 4, 6, 3) is ResNet-50.
+        width: planes of stage 1; 64 is ResNet-50.
+        stem: `imagenet` (7x7, stride 2, then max pooling: stage 1 at a quarter of the input) or `small` (3x3, stride 2, no pooling:
+            stage 1 at half the input, for crops so small that a quarter of them would hide the motion).
+    """
+
+    def __init__(self, *, depth: tuple[int, ...] = (3, 4, 6, 3), width: int = 64, stem: str = "imagenet"):
+        super().__init__()
+        if stem not in ("imagenet", "small"):
+            raise ValueError(f"ResNet: stem is 'imagenet' or 'small', not {stem!r}")
+        kernel = 7 if stem == "imagenet" else 3
+        self.conv1 = nn.Conv2d(3, width, kernel, stride=2, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
+        channels, stages = width, []
+        for i, blocks in enumerate(depth):
+            stages.append(self._stage(channels, width * 2**i, blocks, stride=1 if i == 0 else 2))
+            channels = width * 2**i * Bottleneck.expansion
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.fc = nn.Linear(channels, 1)
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+
+    @staticmethod
+    def _stage(channels: int, planes: int, blocks: int, stride: int) -> nn.ModuleList:
+        wide = planes * Bottleneck.expansion
+        project = nn.Sequential(nn.Conv2d(channels, wide, 1, stride, bias=False), nn.BatchNorm2d(wide))
+        first = SnippetBottleneck(channels, planes, stride, project)
+        return nn.ModuleList([first, *(SnippetBottleneck(wide, planes) for _ in range(blocks - 1))])
+
+    def stages(self) -> list[nn.ModuleList]:
+        return [self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def blocks(self) -> list[tuple[str, SnippetBottleneck]]:
+        """Every residual block with its name, for example ("layer3.5", block), in order."""
+        return [(f"layer{i}.{j}", block) for i, stage in enumerate(self.stages(), 1) for j, block in enumerate(stage)]
+
+    def forward(self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None) -> torch.Tensor:
+        """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives "layer3.5/attention_h" and the like."""
+        x = frames_nchw.contiguous(memory_format=torch.channels_last)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for name, block in self.blocks():
+            kept = None if keep is None else {}
+            x = block(x, snippets, kept)
+            if kept:
+                keep.update({f"{name}/{key}": value for key, value in kept.items()})
+        return self.fc(x.mean((2, 3))).squeeze(1)
+
+
+def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load classification weights of torchvision's ResNet into `model`: everything but its 1000-class head, and nothing silently.
+
+    Raises RunError naming `source` if a backbone parameter is missing, left over, or of another shape. The snippet modules and the
+    head have no pretrained weights and keep their initialisation.
+    """
+    own = model.state_dict()
+    backbone = {k for k in own if not k.startswith("fc.") and ".intra." not in k and ".inter." not in k}
+    given = {k for k in state if not k.startswith("fc.")}
+    wrong = sorted(backbone ^ given) + sorted(k for k in backbone & given if own[k].shape != state[k].shape)
+    if wrong:
+        raise RunError(
+            f"{source}: these are not the weights of this backbone ({len(wrong)} parameters differ, first {wrong[0]}); "
+            "give torchvision's resnet50 weights, or change the backbone's depth and width"
+        )
+    model.load_state_dict({k: state[k] for k in backbone}, strict=False)

@@ -1,0 +1,87 @@
+"""The three scales at which everything runs: `smoke`, `demo` and `paper`. Nothing else asks which profile it is in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from dfil import paper
+from dfil.errors import RunError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one model is trained. Defaults are the paper's (section "Implementation Details"; reading, items 19-21)."""
+
+    epochs: int = 30
+    lr: float = 1e-4
+    batch: int = 10  # videos
+    schedule: str = "plateau"  # lr / 10 when the validation score saturates; or "one-cycle" (Smith and Topin 2018)
+    patience: int = 3  # epochs without a better validation score before the plateau schedule steps
+    snippets: int = 4  # U in training and validation
+    paired: bool = False  # a fake and its real clip in one batch, at the same frames
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes, budgets and data of one scale. The text fields are printed where the scale has to explain itself."""
+
+    name: str
+    what: str  # one sentence: what its numbers mean
+    size: int  # crop side in pixels
+    backbone: dict = field(default_factory=dict)  # depth, width, stem of the ResNet; empty = ResNet-50
+    pretrained: bool = False  # ImageNet weights
+    frames: int = 4  # T
+    test_snippets: int = 8  # U in testing
+    training: Training = field(default_factory=Training)
+    mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
+    per_manipulation: bool = False  # one model per manipulation, as in the paper, or one for all four
+    seeds: tuple[int, ...] = (0,)
+    tree: dict | None = None  # targets per split and frames per clip of the built-in data; None: real data only
+    mechanism_tree: dict | None = None
+
+    def settings(self, training: Training) -> dict:
+        """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
+        return {"size": self.size, "frames": self.frames, "backbone": self.backbone, "pretrained": self.pretrained, **asdict(training)}
+
+
+SMOKE = Profile(
+    name="smoke",
+    what="Every stage at the smallest size that runs; its numbers mean nothing.",
+    size=32,
+    backbone={"depth": (1, 1, 1, 1), "width": 8, "stem": "small"},
+    test_snippets=8,
+    training=Training(epochs=2, lr=1e-3, snippets=4, paired=True),
+    mechanism=Training(epochs=2, lr=1e-3, snippets=4, paired=True),
+    tree={"train": 4, "val": 2, "test": 4, "frames": 24},
+    mechanism_tree={"train": 4, "val": 2, "test": 4, "frames": 24},
+)
+DEMO = Profile(
+    name="demo",
+    what="A small network trained from scratch on built-in synthetic clips on a CPU: its numbers show the mechanism, not the paper's scores.",
+    size=64,
+    backbone={"depth": (2, 2, 2, 2), "width": 16, "stem": "small"},
+    training=Training(epochs=5, lr=3e-3, schedule="one-cycle", paired=True),
+    mechanism=Training(epochs=12, lr=3e-3, schedule="one-cycle", paired=True),
+    tree={"train": 48, "val": 8, "test": 24, "frames": 40},
+    mechanism_tree={"train": 48, "val": 8, "test": 24, "frames": 40},
+)
+PAPER = Profile(
+    name="paper",
+    what="The paper's settings on the real datasets.",
+    size=paper.SETTINGS["size"],
+    pretrained=True,
+    frames=paper.SETTINGS["frames"],
+    test_snippets=paper.SETTINGS["test_snippets"],
+    training=Training(
+        epochs=paper.SETTINGS["epochs"], lr=paper.SETTINGS["lr"], batch=paper.SETTINGS["batch"], snippets=paper.SETTINGS["train_snippets"]
+    ),
+    per_manipulation=True,
+)
+PROFILES = {p.name: p for p in (SMOKE, DEMO, PAPER)}
+
+
+def get(name: str) -> Profile:
+    """The profile called `name`. Raises RunError naming the three."""
+    if name not in PROFILES:
+        raise RunError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
+    return PROFILES[name]

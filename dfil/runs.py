@@ -1,0 +1,197 @@
+"""The run store: a model is trained once and found again by every table that needs it.
+
+A run is (method, switches, training data, compression, manipulations, seed, profile); its key is a hash of that. Its folder holds
+`run.json` (all of it, readable), `history.csv`, `weights.safetensors` with `config.json` beside it, and `scores/*.parquet`, the
+per-video scores, from which metrics and intervals are computed afterwards. While a run trains there is `checkpoint.pt`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+import dfil
+from dfil import weights
+from dfil.errors import RunError
+from dfil.faces.store import CropStore
+from dfil.files import atomic
+from dfil.models import Detector, build
+from dfil.profiles import Profile, Training
+from dfil.scoring import score
+from dfil.snippets import SnippetDataset
+from dfil.training import train
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is trained on what.
+
+    switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1: neighbours). manipulations are those of
+    the fakes trained on.
+    """
+
+    method: str
+    dataset: str
+    compression: str
+    manipulations: tuple[str, ...]
+    switches: tuple[tuple[str, object], ...] = ()
+    stride: int = 1
+    seed: int = 0
+
+    def select(self, store: CropStore, split: str) -> pd.DataFrame:
+        """The rows of the store's index that this run uses of one split: all reals, and the fakes of its manipulations."""
+        rows = store.index
+        wanted = rows["manipulation"].isin(self.manipulations) | (rows["label"] == 0)
+        rows = rows[wanted & (rows["split"] == split) & (rows["status"] == "ok")]
+        rows = rows[rows["compression"] == self.compression] if self.compression else rows
+        if rows["label"].nunique() < 2:
+            raise RunError(
+                f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.dataset} {self.compression} "
+                f"{'+'.join(self.manipulations)}, not both classes; look at the status and reason columns of its index"
+            )
+        return rows
+
+
+class RunStore:
+    """Runs of one profile under `folder` (usually outputs/<profile>/runs)."""
+
+    def __init__(self, folder: Path, profile: Profile, backbone_weights: Path | None = None):
+        self.folder, self.profile, self.backbone_weights = Path(folder), profile, backbone_weights
+
+    def describe(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> dict:
+        """All that decides the outcome of a run, as JSON types."""
+        training = training or self.profile.training
+        described = {**asdict(spec), "data": store.meta["digest"], "profile": self.profile.name, **self.profile.settings(training)}
+        return json.loads(json.dumps(described, sort_keys=True))
+
+    def key(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> str:
+        """A readable name that ends in the hash of `describe`."""
+        digest = hashlib.sha256(json.dumps(self.describe(spec, store, training), sort_keys=True).encode()).hexdigest()[:10]
+        what = spec.manipulations[0] if len(spec.manipulations) == 1 else "all"
+        return "-".join(filter(None, (spec.method, spec.dataset, spec.compression, what, digest)))
+
+    def get(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> Run:
+        """The trained run, trained now if it is not there yet, and gone on with if it was interrupted."""
+        training = training or self.profile.training
+        run = Run(self.folder / self.key(spec, store, training), spec, self.profile, training)
+        if not run.is_trained:
+            self._train(run, store)
+        return run
+
+    def _train(self, run: Run, store: CropStore) -> None:
+        spec, training, folder = run.spec, run.training, run.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(spec.seed)
+        model = run.build()
+        if self.profile.pretrained:
+            weights.load_imagenet(model, self.backbone_weights)
+        data = {
+            split: run.dataset(store, spec.select(store, split), training.snippets, train=split == "train") for split in ("train", "val")
+        }
+        history = train(
+            model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name
+        )
+        with atomic(folder / "history.csv") as temporary:
+            pd.DataFrame(history).to_csv(temporary, index=False)
+        save_weights(model, folder / "weights.safetensors", config=run.config(synthetic=bool(store.meta["synthetic"])))
+        described = self.describe(spec, store, training)
+        described |= {
+            "videos": {split: len(d) for split, d in data.items()},
+            "versions": {"dfil": dfil.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+        with atomic(folder / "run.json") as temporary:
+            temporary.write_text(json.dumps(described, indent=1) + "\n")
+        (folder / "checkpoint.pt").unlink()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model and its scores. `run.json` is written last, so its presence means that training ended."""
+
+    folder: Path
+    spec: RunSpec
+    profile: Profile
+    training: Training
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_trained(self) -> bool:
+        return (self.folder / "run.json").is_file()
+
+    @property
+    def history(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "history.csv")
+
+    def config(self, synthetic: bool) -> dict:
+        """What is needed to use the weights: the model's arguments, how to sample, and whether the training data was synthetic."""
+        switches = {**self.profile.backbone, "frames": self.profile.frames, **dict(self.spec.switches)}
+        sampling = {
+            "size": self.profile.size,
+            "frames": self.profile.frames,
+            "stride": self.spec.stride,
+            "snippets": self.profile.test_snippets,
+        }
+        return {"method": self.spec.method, "switches": switches, "sampling": sampling, "trained_on": self.key, "synthetic": synthetic}
+
+    def build(self) -> Detector:
+        """The untrained model."""
+        return build(self.spec.method, **self.profile.backbone | {"frames": self.profile.frames} | dict(self.spec.switches))
+
+    def model(self) -> Detector:
+        """The trained model, in evaluation mode on the CPU."""
+        return load_weights(self.folder / "weights.safetensors")[0]
+
+    def dataset(self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False) -> SnippetDataset:
+        return SnippetDataset(
+            store, rows, snippets=snippets, frames=self.profile.frames, size=self.profile.size, stride=self.spec.stride,
+            train=train, seed=self.spec.seed, paired=self.training.paired,
+        )  # fmt: skip
+
+    def scores(self, store: CropStore, split: str = "test") -> pd.DataFrame:
+        """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store`, of the run's compression; computed once and kept."""
+        name = f"{store.meta['dataset']}-{store.meta['digest'][:10]}-{split}.parquet"
+        path = self.folder / "scores" / name
+        if not path.is_file():
+            rows = store.index[(store.index["split"] == split) & (store.index["status"] == "ok")]
+            rows = rows[rows["compression"] == self.spec.compression] if self.spec.compression else rows
+            scored = score(self.model(), self.dataset(store, rows, self.profile.test_snippets), batch=self.training.batch)
+            with atomic(path) as temporary:
+                scored.to_parquet(temporary, index=False)
+        return pd.read_parquet(path)
+
+
+def save_weights(model: Detector, path: Path, config: dict) -> None:
+    """`path` (.safetensors) with `config` as JSON in its header and beside it."""
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    with atomic(path.with_name("config.json")) as temporary:
+        temporary.write_text(json.dumps(config, indent=1) + "\n")
+    with atomic(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_weights(path: Path) -> tuple[Detector, dict]:
+    """The model that `save_weights` wrote, in evaluation mode, and its config. Strict; nothing is unpickled.
+
+    Raises RunError if the file, or the config.json beside it, is missing, or the two do not belong together.
+    """
+    path, beside = Path(path), Path(path).with_name("config.json")
+    for file in (path, beside):
+        if not file.is_file():
+            raise RunError(f"{file}: no such file; weights are a .safetensors file with its config.json beside it")
+    config = json.loads(beside.read_text())
+    model = build(config["method"], **{k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()})
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise RunError(f"{path}: these weights do not fit the model that {beside} describes; use the pair that was saved together") from error
+    return model.eval(), config

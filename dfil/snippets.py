@@ -1,0 +1,136 @@
+"""Snippets: which T consecutive native frames a method looks at, and how they become a batch.
+
+Training takes one snippet at a random place in each of U equal segments of the video, testing the centred one; reading, items 20-21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from dfil.errors import DataError
+from dfil.faces.store import CropStore
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def snippet_starts(
+    runs: Sequence[tuple[int, int]], snippets: int, frames: int, stride: int = 1, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """First frame numbers (U,) of `snippets` snippets of `frames` frames, `stride` apart (1 = neighbouring frames, the paper's).
+
+    runs are the half-open stretches [first, end) of native frames that follow one another; a snippet never crosses from one to the
+    next, so its frames are neighbours in the video and not only in the store. The stretch from the first frame to the last is cut into
+    U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. A segment
+    that has no room for a snippet takes the possible start nearest to its centred one, so short videos repeat frames.
+
+    Raises DataError if no run is long enough for one snippet.
+    """
+    span = (frames - 1) * stride + 1
+    possible = np.concatenate([np.arange(first, max(first, end - span + 1)) for first, end in runs] or [np.empty(0)]).astype(np.int64)
+    if not len(possible):
+        longest = max((end - first for first, end in runs), default=0)
+        raise DataError(f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames; the longest stretch has {longest}")
+    edges = np.linspace(runs[0][0], runs[-1][1], snippets + 1)
+    starts = np.empty(snippets, np.int64)
+    for u, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        inside = possible[(possible >= low) & (possible + span <= high)]
+        if rng is not None and len(inside):
+            starts[u] = rng.choice(inside)
+        else:
+            starts[u] = possible[np.argmin(np.abs(possible - (low + high - span) / 2))]
+    return starts
+
+
+def normalise(x_uint8: torch.Tensor) -> torch.Tensor:
+    """(..., 3, H, W) uint8 -> float32 with ImageNet's mean and deviation per channel."""
+    mean = torch.tensor(IMAGENET_MEAN, device=x_uint8.device).mul(255)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, device=x_uint8.device).mul(255)[:, None, None]
+    return (x_uint8.float() - mean) / std
+
+
+class SnippetDataset(Dataset):
+    """Videos of a crop store as tensors (U, T, 3, size, size) uint8 with their labels.
+
+    Args:
+        store: the crop store.
+        rows: the rows of its index to serve; all must have status "ok".
+        snippets, frames, stride: U, T and the distance of a snippet's frames.
+        size: crop side in pixels.
+        train: random starts and a horizontal flip of the whole clip with probability 1/2; otherwise centred and unflipped.
+        seed: with the epoch, the video's target (if `paired`) or its id, it decides every draw, so that batches do not depend on the
+            number of workers and a resumed run sees what an uninterrupted one would have.
+        paired: a real clip and its fakes share their draws: the same frames, flipped or not alike.
+        margin, box: see Crops.snippet.
+    """
+
+    def __init__(
+        self,
+        store: CropStore,
+        rows: pd.DataFrame,
+        *,
+        snippets: int,
+        frames: int,
+        size: int,
+        stride: int = 1,
+        train: bool = False,
+        seed: int = 0,
+        paired: bool = False,
+        margin: float = 1.3,
+        box: str = "snippet",
+    ):
+        self.store, self.rows = store, rows.reset_index(drop=True)
+        self.snippets, self.frames, self.size, self.stride = snippets, frames, size, stride
+        self.train, self.seed, self.paired, self.margin, self.box = train, seed, paired, margin, box
+        self.epoch = 0
+        self._ids = self.rows["video_id"].tolist()
+        self._labels = self.rows["label"].astype(np.float32).tolist()
+        self._draws = [_number(t if paired and t else i) for i, t in zip(self._ids, self.rows["target"], strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
+        """(U, T, 3, size, size) uint8, label, item."""
+        rng = np.random.default_rng([self.seed, self.epoch, self._draws[item]]) if self.train else None
+        flip = rng is not None and rng.random() < 0.5
+        crops = self.store.open(self._ids[item])
+        starts = snippet_starts(crops.runs, self.snippets, self.frames, self.stride, rng)
+        clip_uthwc = np.stack(
+            [crops.snippet(int(s), self.frames, self.size, margin=self.margin, box=self.box, stride=self.stride) for s in starts]
+        )
+        x = torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)  # U, T, 3, H, W
+        return (x.flip(-1) if flip else x), self._labels[item], item
+
+
+def _number(text: str) -> int:
+    """A number for a random generator's seed that does not change from one Python process to the next, as hash() does."""
+    return int.from_bytes(text.encode(), "little")
+
+
+def batches(rows: pd.DataFrame, size: int, paired: bool, rng: np.random.Generator) -> list[list[int]]:
+    """One epoch as lists of positions in `rows`, shuffled, `size` videos each; a last batch of one video joins the one before it.
+
+    paired: every fake comes with the real clip of its target and compression (any real one where that is missing), so classes are
+    balanced and a real clip is seen once per fake of it. Otherwise every video comes once.
+    """
+    if paired:
+        labels, keys = rows["label"].to_numpy(), list(zip(rows["target"], rows["compression"], strict=True))
+        reals = {keys[i]: i for i in np.flatnonzero(labels == 0)}
+        if not reals:
+            raise DataError("there is no real video to pair the fakes with; check the splits and the index's status column")
+        anywhere = list(reals.values())
+        fakes = rng.permutation(np.flatnonzero(labels == 1)).tolist()
+        order = [i for fake in fakes for i in (reals.get(keys[fake], anywhere[int(rng.integers(len(anywhere)))]), fake)]
+        size -= size % 2
+    else:
+        order = rng.permutation(len(rows)).tolist()
+    out = [order[i : i + size] for i in range(0, len(order), size)]
+    if len(out) > 1 and len(out[-1]) == 1:  # batch normalisation of stage 4 cannot train on one video of tiny crops
+        out[-2] += out.pop()
+    return out
