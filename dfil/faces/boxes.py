@@ -1,0 +1,95 @@
+"""Boxes over time: which face, where between detections, and the square that a snippet is cut from.
+
+A box is x0, y0, x1, y1 in pixels, x to the right, y down, x1 and y1 exclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+MAX_GAP = 12  # frames: farther apart, two detections say nothing about the frames between them
+
+
+def iou(a_n4: np.ndarray, b_m4: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of a with every box of b: (n, m)."""
+    low = np.maximum(a_n4[:, None, :2], b_m4[None, :, :2])
+    high = np.minimum(a_n4[:, None, 2:4], b_m4[None, :, 2:4])
+    shared = np.clip(high - low, 0, None).prod(-1)
+    return shared / np.maximum(_area(a_n4)[:, None] + _area(b_m4)[None] - shared, 1e-9)
+
+
+def largest_track(detections: Mapping[int, np.ndarray], min_iou: float = 0.3, max_age: int = 4 * MAX_GAP) -> tuple[np.ndarray, np.ndarray]:
+    """The face with the largest total area over the clip: frame numbers (k,) int and boxes (k, 4) float32.
+
+    detections: frame number -> (n, 4 or more) boxes. Tracks grow greedily, the best IoU with a track's last box first; a track
+    not seen for more than `max_age` frames is closed. So a second person starts a track of its own and never takes over the
+    first one's. Both arrays are empty if nothing was detected.
+    """
+    tracks: list[tuple[list[int], list[np.ndarray]]] = []
+    for frame in sorted(detections):
+        boxes = np.asarray(detections[frame], np.float32)[:, :4]
+        live = [track for track in tracks if frame - track[0][-1] <= max_age]
+        free = set(range(len(boxes)))
+        if live and free:
+            overlap = iou(np.stack([track[1][-1] for track in live]), boxes)
+            taken = set()
+            for i, j in zip(*np.unravel_index(np.argsort(-overlap, axis=None, kind="stable"), overlap.shape), strict=True):
+                if overlap[i, j] < min_iou:
+                    break
+                if i not in taken and j in free:
+                    taken.add(i)
+                    free.remove(j)
+                    live[i][0].append(frame)
+                    live[i][1].append(boxes[j])
+        tracks += [([frame], [boxes[j]]) for j in sorted(free)]
+    if not tracks:
+        return np.zeros(0, int), np.zeros((0, 4), np.float32)
+    frames, boxes = max(tracks, key=lambda track: float(_area(np.stack(track[1])).sum()))
+    return np.array(frames), np.stack(boxes)
+
+
+def interpolate(frames_k: np.ndarray, boxes_k4: np.ndarray, n: int, max_gap: int = MAX_GAP) -> tuple[np.ndarray, np.ndarray]:
+    """A box for each of n frames from boxes at some of them: boxes (n, 4) float32 and valid (n,) bool.
+
+    Linear between two detections that are at most `max_gap` frames apart. Every other frame is invalid and its box is zero.
+    """
+    boxes, valid = np.zeros((n, 4), np.float32), np.zeros(n, bool)
+    if not len(frames_k):
+        return boxes, valid
+    valid[frames_k] = True
+    for first, last in zip(frames_k[:-1], frames_k[1:], strict=True):
+        valid[first:last] |= last - first <= max_gap
+    at = np.flatnonzero(valid)
+    boxes[at] = np.stack([np.interp(at, frames_k, boxes_k4[:, k]) for k in range(4)], -1)
+    return boxes, valid
+
+
+def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, float, float]:
+    """The square around the union of the boxes, `margin` times as wide, same centre: x0, y0, side (paper: one box per snippet, x 1.3)."""
+    x0, y0 = boxes_n4[:, 0].min(), boxes_n4[:, 1].min()
+    x1, y1 = boxes_n4[:, 2].max(), boxes_n4[:, 3].max()
+    side = margin * max(x1 - x0, y1 - y0)
+    return float((x0 + x1 - side) / 2), float((y0 + y1 - side) / 2), float(side)
+
+
+def window_squares(boxes_n4: np.ndarray, length: int, margin: float = 1.3) -> np.ndarray:
+    """square_union of every window of `length` neighbouring boxes, as corners: (n - length + 1, 4)."""
+    windows = np.lib.stride_tricks.sliding_window_view(boxes_n4, length, axis=0)  # (n - length + 1, 4, length)
+    low, high = windows[:, :2].min(-1), windows[:, 2:].max(-1)
+    half = margin * (high - low).max(-1, keepdims=True) / 2
+    centre = (low + high) / 2
+    return np.concatenate([centre - half, centre + half], -1)
+
+
+def runs(frames_n: np.ndarray) -> list[tuple[int, int]]:
+    """Maximal stretches of consecutive numbers in a rising sequence: (position of the first, how many)."""
+    if not len(frames_n):
+        return []
+    starts = np.r_[0, np.flatnonzero(np.diff(frames_n) != 1) + 1]
+    return [(int(a), int(b - a)) for a, b in zip(starts, np.r_[starts[1:], len(frames_n)], strict=True)]
+
+
+def _area(boxes_n4: np.ndarray) -> np.ndarray:
+    return np.clip(boxes_n4[:, 2] - boxes_n4[:, 0], 0, None) * np.clip(boxes_n4[:, 3] - boxes_n4[:, 1], 0, None)

@@ -1,0 +1,363 @@
+"""From video files to a crop store: detect, follow the face, cut; every video on its own, several at a time, resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from glob import escape
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from dfil.datasets import VideoRecord, synthetic_setting
+from dfil.errors import DataError, RunError
+from dfil.faces import detect
+from dfil.faces.boxes import MAX_GAP, interpolate, largest_track, runs
+from dfil.faces.store import REACH, STORE_MARGIN, CropStore, plan_scale, write_crops, write_index, write_json
+from dfil.faces.video import LOST, Clip, VideoError, count_frames, read_frames
+
+SHORTEST = 4  # consecutive frames with a face that a video must have: one snippet of the paper
+BATCH = 8  # sampled frames that a detector gets at a time
+FORMAT = 1  # of the store; a change makes old rows stale
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the crops of a store depend on; one store has one.
+
+    size: pixels of the typical snippet box. detector: "dlib" or "mtcnn". every: frames from one detection to the next (the last
+    frame always gets one). reach, store_margin: longest snippet in frames and largest margin the store can serve. stretches:
+    (how many, frames each) keeps only so many evenly spaced stretches of frames, None keeps all.
+    """
+
+    size: int
+    detector: str = "dlib"
+    every: int = 4
+    reach: int = REACH
+    store_margin: float = STORE_MARGIN
+    stretches: tuple[int, int] | None = None
+    format: int = FORMAT
+
+    def __post_init__(self):
+        if self.detector not in detect.DETECTORS:
+            raise DataError(f"Unknown face detector {self.detector!r}; choose one of: {', '.join(detect.DETECTORS)}.")
+        if not 1 <= self.every <= MAX_GAP:
+            raise DataError(f"A face must be looked for every 1 to {MAX_GAP} frames, not every {self.every}.")
+        if self.size < 8 or self.reach < 1 or self.store_margin < 1:
+            raise DataError(f"size {self.size}, reach {self.reach}, store_margin {self.store_margin}: at least 8, 1 and 1 are needed.")
+
+
+def preprocess(
+    records: Sequence[VideoRecord],
+    folder: str | Path,
+    size: int,
+    detector: str = "dlib",
+    every: int = 4,
+    jobs: int | None = None,
+    progress: bool = True,
+    executor: Executor | None = None,
+    **settings,
+) -> CropStore:
+    """Cut the faces of `records` into the crop store `folder` and return it.
+
+    Videos without `boxes_from` come first; the others then reuse the boxes and the scale of that video, if it is in the store and
+    has the same frame size and at least as many frames, and are detected on their own otherwise. A video that cannot be used is a
+    row with its status and reason, never an error. A second call does only what is missing, what failed unexpectedly, or what
+    changed (source file, boxes); the index is written at the end and also after an interruption.
+
+    jobs: processes, each with one thread (None: one per core; 1: none beside this one). executor: any concurrent.futures.Executor
+    instead, for example that of a dask cluster which shares the file system. settings: further fields of Settings.
+    With jobs > 1 the caller's script needs the usual `if __name__ == "__main__":`.
+
+    Raises DataError if the records contradict each other or the store was made with other settings; RunError if a worker dies.
+    """
+    folder = Path(folder)
+    chosen = Settings(size=size, detector=detector, every=every, **settings)
+    _check(records)
+    meta = _meta(records, chosen)
+    _claim(folder, meta)
+    done_before = {r.video_id for r in records if _finished(r, folder, chosen)}
+    first = [r for r in records if not r.boxes_from]
+    then = [r for r in records if r.boxes_from]
+    if executor is None:
+        jobs = min(jobs or os.cpu_count() or 1, max(1, len(records) - len(done_before)))
+    todo = len(records) - len(done_before)
+    if progress:
+        where = "the given executor" if executor else f"{jobs} process{'es' if jobs > 1 else ''}"
+        print(f"Preprocessing {todo} of {len(records)} videos ({len(done_before)} done before) with {detector} in {where}.", flush=True)
+    try:
+        with _pool(jobs, executor, todo) as pool, tqdm(total=len(records), unit="video", disable=None if progress else True) as bar:
+            forecast = _Forecast(todo, progress, jobs or 1)
+            for stage in (first, then):
+                # Whether a fake is up to date depends on its real's row, so ask again once the reals are done.
+                left = [r for r in stage if r.video_id not in done_before or not _finished(r, folder, chosen)]
+                bar.update(len(stage) - len(left))
+                for _ in _each(pool, left, folder, chosen):
+                    bar.update()
+                    forecast.tick()
+    finally:
+        store = write_index(folder, meta)
+    return store
+
+
+def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -> dict:
+    """Cut one video and write its files and its row; returns the row. Whatever goes wrong is said in the row."""
+    folder = Path(folder)
+    row = {**asdict(record), "frames": 0, "faces": 0, "status": "ok", "reason": "", "crops": "", "patch": 0, "checksum": ""}
+    row |= {"path": str(record.path.absolute()), "masks": str(record.masks.absolute()) if record.masks else ""}
+    try:
+        row["key"] = _key(record, folder, settings)
+        row |= _cut_video(record, folder, settings)
+    except VideoError as error:
+        row |= {"status": "unreadable", "reason": str(error)}
+    except Exception as error:  # one bad file among thousands must not end the run; the row keeps what happened
+        row |= {"status": "failed", "reason": f"{type(error).__name__}: {error}", "key": ""}
+    target = _row_path(folder, record.video_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f"{escape(target.stem)}.np?.*.part"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
+    if row["status"] != "ok":
+        for suffix in (".npy", ".npz"):
+            target.with_suffix(suffix).unlink(missing_ok=True)
+    write_json(target, row)
+    return row
+
+
+def detect_clip(clip: Clip, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4) float32 in source pixels and valid (n,) bool of the largest face of a clip; goes through the clip once."""
+    find = _detector(settings.detector)
+    detections: dict[int, np.ndarray] = {}
+    waiting: dict[int, np.ndarray] = {}
+
+    def flush():
+        detections.update(zip(waiting, find(list(waiting.values())), strict=True))
+        waiting.clear()
+
+    number = -1
+    for number, frame_hwc in enumerate(clip):
+        if number % settings.every == 0:
+            waiting[number] = frame_hwc
+        if len(waiting) == BATCH:
+            flush()
+    if number % settings.every:
+        waiting[number] = frame_hwc  # so that the frames after the last multiple have a box to interpolate to
+    if waiting:
+        flush()
+    return interpolate(*largest_track(detections), number + 1)
+
+
+def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
+    """The part of the row that needs the pixels."""
+    notes: list[str] = []
+    reused = _boxes_of_real(record, folder, notes)
+    if reused is not None:
+        boxes_n4, valid_n, scale = reused
+        frames_hwc = read_frames(record.path, notes)
+    else:
+        frames_hwc = clip = Clip(record.path)
+        boxes_n4, valid_n = detect_clip(clip, settings)
+        notes += clip.notes
+        if (longest := _longest_run(valid_n)) < SHORTEST:
+            status = "too short" if longest else "no face"
+            found = f"a face in at most {longest} consecutive frames of {clip.count}, {SHORTEST} are needed"
+            reason = "; ".join([found if longest else f"no face in {clip.count} frames", *notes])
+            return {"frames": clip.count, "faces": int(valid_n.sum()), "status": status, "reason": reason}
+        scale = plan_scale(boxes_n4, valid_n, settings.size)
+    keep_n = valid_n & _kept_stretches(len(valid_n), settings.stretches)
+    row = write_crops(folder, record.video_id, frames_hwc, boxes_n4, keep_n, scale, settings.reach, settings.store_margin)
+    if row["faces"] < row["frames"]:
+        notes.append(f"crops of {row['faces']} of {row['frames']} frames")
+    if _longest_run(keep_n[: row["frames"]]) < SHORTEST:
+        notes.append(f"no {SHORTEST} of them consecutive")
+        return {"frames": row["frames"], "faces": row["faces"], "status": "too short", "reason": "; ".join(notes)}
+    return {**row, "reason": "; ".join(notes)}
+
+
+def _boxes_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Boxes, valid and scale of the real video with the same geometry; None, with a note why, where they do not fit.
+
+    The scale is taken over too: computed anew from a shorter fake it would differ a little, and resampling would tell fakes from reals.
+    """
+    if not record.boxes_from:
+        return None
+    row = _read_row(folder, record.boxes_from)
+    if row.get("status") != "ok":
+        notes.append(f"own detection: no crops of {record.boxes_from}")
+        return None
+    with np.load(_row_path(folder, record.boxes_from).with_suffix(".npz"), allow_pickle=False) as real:
+        source, grid, count = real["source"], real["grid"], int(real["count"])
+        frames, boxes, scale = real["frames"], real["boxes"], float(real["scale"])
+    height, width = next(read_frames(record.path)).shape[:2]
+    if (width, height) != tuple(source):
+        notes.append(f"own detection: {width}x{height}, {record.boxes_from} has {source[0]}x{source[1]}")
+        return None
+    if LOST * (frames_here := count_frames(record.path)) > count:  # one or two more than the real's are only left without a box
+        notes.append(f"own detection: {frames_here} frames, {record.boxes_from} has {count}")
+        return None
+    boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
+    boxes_n4[frames], valid_n[frames] = boxes / np.tile(grid / source, 2), True
+    return boxes_n4, valid_n, scale
+
+
+def _longest_run(valid_n: np.ndarray) -> int:
+    return max((length for _, length in runs(np.flatnonzero(valid_n))), default=0)
+
+
+def _kept_stretches(n: int, stretches: tuple[int, int] | None) -> np.ndarray:
+    keep = np.ones(n, bool)
+    if stretches and stretches[0] * stretches[1] < n:
+        keep[:] = False
+        for start in np.linspace(0, n - stretches[1], stretches[0]).round().astype(int):
+            keep[start : start + stretches[1]] = True
+    return keep
+
+
+# ---- which videos are done
+
+
+def _row_path(folder: Path, video_id: str) -> Path:
+    return folder / "crops" / f"{video_id}.json"
+
+
+def _read_row(folder: Path, video_id: str) -> dict:
+    """The row of a video; empty where there is none or it cannot be read, so that the video is done again."""
+    try:
+        return json.loads(_row_path(folder, video_id).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _key(record: VideoRecord, folder: Path, settings: Settings) -> str:
+    """Everything the row and the crops follow from; a row with another key is stale."""
+    stat = record.path.stat() if record.path.is_file() else None
+    source = [stat.st_size, stat.st_mtime_ns] if stat else []
+    real = _read_row(folder, record.boxes_from) if record.boxes_from else {}
+    described = {name: str(value) for name, value in asdict(record).items()}
+    return json.dumps([described, source, real.get("key", ""), real.get("checksum", ""), asdict(settings)])
+
+
+def _finished(record: VideoRecord, folder: Path, settings: Settings) -> bool:
+    row = _read_row(folder, record.video_id)
+    crops = _row_path(folder, record.video_id)
+    complete = row.get("status") != "ok" or all(crops.with_suffix(suffix).is_file() for suffix in (".npy", ".npz"))
+    return bool(row) and complete and row.get("key") == _key(record, folder, settings)
+
+
+def _check(records: Sequence[VideoRecord]) -> None:
+    if not records:
+        raise DataError("There is no video to preprocess; look at the dataset's root and filters.")
+    ids = [r.video_id for r in records]
+    if twice := [video_id for video_id, n in Counter(ids).items() if n > 1]:
+        raise DataError(f"Two records have the video id {twice[0]!r}; each needs its own, or one would be written over the other.")
+    for video_id in ids:
+        if PurePosixPath(video_id).is_absolute() or ".." in PurePosixPath(video_id).parts:
+            raise DataError(f"The video id {video_id!r} would be written outside the store; an id is a relative file name.")
+
+
+def _meta(records: Sequence[VideoRecord], settings: Settings) -> dict:
+    datasets = sorted({r.dataset for r in records})
+    if len(datasets) > 1:
+        raise DataError(f"One store holds one dataset, not {' and '.join(datasets)}; give each its own folder.")
+    by_folder = {r.path.parent: r.path for r in records}.values()
+    marks = [synthetic_setting(path) for path in by_folder]
+    if any(mark != marks[0] for mark in marks):
+        raise DataError("The records come from several trees, of which at least one is synthetic; give each its own store.")
+    package = {"dlib": "dlib-bin", "mtcnn": "facenet-pytorch"}[settings.detector]
+    used = {name: version(name) for name in ("dfil", "av", "numpy", "opencv-python-headless", package)}
+    synthetic = {"synthetic": marks[0] is not None, "synthetic_setting": marks[0]}
+    return json.loads(json.dumps({"dataset": datasets[0], **asdict(settings), **synthetic, "versions": used}))
+
+
+def _claim(folder: Path, meta: dict) -> None:
+    """Make the folder a store with these settings, or find that it is one already."""
+    path = folder / "meta.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        names = ["dataset", *Settings.__dataclass_fields__, "synthetic", "synthetic_setting"]
+        if other := [name for name in names if before.get(name) != meta[name]]:
+            was = ", ".join(f"{name} {before.get(name)!r} (now {meta[name]!r})" for name in other)
+            raise DataError(f"{folder} is a crop store with {was}; take another folder, or delete this one.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, meta)
+
+
+# ---- many videos at a time
+
+
+@lru_cache(maxsize=1)
+def _detector(name: str) -> detect.Detector:
+    """Built once per process: loading takes longer than a video."""
+    return detect.detector(name)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets the videos in work finish
+
+
+@contextmanager
+def _pool(jobs: int | None, executor: Executor | None, todo: int) -> Iterator[Executor | None]:
+    """The given executor, a pool of own processes, or None for this process."""
+    if executor is not None or jobs == 1 or not todo:
+        yield executor
+        return
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _work(record: VideoRecord, folder: Path, settings: Settings) -> str:
+    """process_video in a worker process, with one thread."""
+    cv2.setNumThreads(1)
+    if settings.detector == "mtcnn":
+        import torch
+
+        torch.set_num_threads(1)
+    return process_video(record, folder, settings)["status"]
+
+
+def _each(pool: Executor | None, records: Sequence[VideoRecord], folder: Path, settings: Settings) -> Iterator[str]:
+    if pool is None:
+        for record in records:
+            yield process_video(record, folder, settings)["status"]
+        return
+    futures: list[Future] = [pool.submit(_work, record, folder, settings) for record in records]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "A preprocessing process died, most often for lack of memory; call again with fewer jobs, finished videos are kept."
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+class _Forecast:
+    """Says once, after the first few videos, about how long the rest will take."""
+
+    def __init__(self, todo: int, progress: bool, jobs: int):
+        self.todo, self.done, self.after = todo, 0, max(4, 2 * jobs) if progress else None
+        self.start = time.monotonic()
+
+    def tick(self) -> None:
+        self.done += 1
+        if self.done == self.after and self.done < self.todo:
+            seconds = (time.monotonic() - self.start) / self.done * (self.todo - self.done)
+            tqdm.write(f"About {seconds / 60:.0f} min to go." if seconds > 90 else f"About {seconds:.0f} s to go.")
