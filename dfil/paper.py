@@ -272,7 +272,7 @@ TABLES = {
             ACCURACY,
             _FFPP_COLUMNS,
             _TABLE1_ROWS,
-            (_IN_280, "FaceNetLSTM, Co-motion-70 and DeepRhythm are quoted by the paper from other publications."),
+            (_IN_280,),
         ),
         Table(
             "table2",
