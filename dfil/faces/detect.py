@@ -50,7 +50,8 @@ def _dlib() -> Detector:
             # In a large picture the person filmed is large too: look for that first, which at 1080p takes less than half the time.
             coarse = max(SMALLEST, min(frame_hwc.shape[:2]) / 10)
             boxes_n5 = scan(frame_hwc, coarse)
-            if not len(boxes_n5) and coarse > SMALLEST:
+            largest = (boxes_n5[:, 2] - boxes_n5[:, 0]).max(initial=0)
+            if coarse > SMALLEST and largest < 1.25 * coarse:  # none, or one at the limit, where the box is often too wide
                 boxes_n5 = scan(frame_hwc, SMALLEST)
             found.append(boxes_n5)
         return found
