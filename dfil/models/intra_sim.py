@@ -8,6 +8,33 @@ from torch import nn
 from dfil.models.ops import difference_to_next, difference_to_previous, shift_multiply_add
 
 
+class PlaneConv(nn.Module):
+    """The full 3x3 convolution of Eq. 2-3 over H x T planes (`along` = 2) or T x W planes (`along` = 3), then batch normalisation.
+
+    An H x T plane with W folded into the batch is a convolution in 3-D whose kernel is 1 along W. Written as a 2-D convolution of three
+    frames stacked on the channels it needs no permute, stays channels_last and runs on the same fast path as the backbone.
+    """
+
+    def __init__(self, channels: int, along: int):
+        super().__init__()
+        self.along = along
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))  # out, in, T, H or W
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, three_frames: torch.Tensor) -> torch.Tensor:
+        """(N, 3·C, H, W), the previous, the same and the next frame's channels -> (N, C, H, W)."""
+        weight = self.weight.transpose(1, 2).flatten(1, 2)  # out, T·in, H or W
+        weight, padding = (weight[..., None], (1, 0)) if self.along == 2 else (weight[..., None, :], (0, 1))
+        return self.bn(nn.functional.conv2d(three_frames, weight, padding=padding))
+
+
+def with_neighbours(d: torch.Tensor) -> torch.Tensor:
+    """(G, T, C, H, W) -> (G·T, 3·C, H, W): every frame between its previous and its next one, zeros beyond the snippet's ends."""
+    zero = torch.zeros_like(d[:, :1])
+    return torch.cat([torch.cat([zero, d[:, :-1]], 1), d, torch.cat([d[:, 1:], zero], 1)], 2).flatten(0, 1)
+
+
 class IntraSIM(nn.Module):
     """Two branches over the channel halves of a snippet's features.
 
@@ -53,9 +80,8 @@ class IntraSIM(nn.Module):
         self.squeeze = nn.Sequential(nn.Conv2d(half, squeezed, 1, bias=False), nn.BatchNorm2d(squeezed))
         self.neighbour = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)  # Conv3x3 of Eq. 1
         if ca:
-            # An H x T plane with W folded into the batch is a 3-D convolution whose kernel is 1 along W; no permute, no copy.
-            self.view_h = nn.Sequential(nn.Conv3d(squeezed, squeezed, (3, 3, 1), padding=(1, 1, 0), bias=False), nn.BatchNorm3d(squeezed))
-            self.view_w = nn.Sequential(nn.Conv3d(squeezed, squeezed, (3, 1, 3), padding=(1, 0, 1), bias=False), nn.BatchNorm3d(squeezed))
+            self.view_h = PlaneConv(squeezed, along=2)
+            self.view_w = PlaneConv(squeezed, along=3)
             self.recover_h = self._recover(squeezed, half)
             self.recover_w = self._recover(squeezed, half)
         else:
@@ -75,32 +101,28 @@ class IntraSIM(nn.Module):
         return nn.Sequential(nn.Conv2d(squeezed, half, 1, bias=False), nn.BatchNorm2d(half))
 
     def differences(self, i2: torch.Tensor) -> torch.Tensor:
-        """Eq. 1. i2 (B·U·T, C/2, H, W) -> (d·B·U, Cr, T, H, W), forward first; d = 2 directions, 1 without the bi-directional path."""
+        """Eq. 1. i2 (B·U·T, C/2, H, W) -> (d·B·U, T, Cr, H, W), forward first; d = 2 directions, 1 without the bi-directional path."""
         squeezed = self.squeeze(i2)
         f = squeezed.unflatten(0, (-1, self.frames))  # B·U, T, Cr, H, W
         g = self.neighbour(squeezed).unflatten(0, (-1, self.frames))
         d = difference_to_next(f, g, dim=1)
-        if self.bp:
-            d = torch.cat([d, difference_to_previous(f, g, dim=1)])
-        return d.transpose(1, 2)
+        return torch.cat([d, difference_to_previous(f, g, dim=1)]) if self.bp else d
 
     def _mean_direction(self, d: torch.Tensor) -> torch.Tensor:
-        """(d·B·U, Cr, T, H, W) -> (B·U·T, Cr, H, W), the mean of the directions.
+        """(d·B·U·T, Cr, H, W) -> (B·U·T, Cr, H, W), the mean of the directions.
 
         Averaging before the 1x1 recovery is the same as after it, because the recovery is linear, and costs half. Its batch
         normalisation therefore sees the averaged map.
         """
-        if self.bp:
-            forward, backward = d.chunk(2)
-            d = (forward + backward) * 0.5
-        return d.transpose(1, 2).flatten(0, 1)
+        return d.unflatten(0, (2, -1)).mean(0) if self.bp else d
 
     def attention(self, i2: torch.Tensor) -> list[torch.Tensor]:
         """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention."""
         d = self.differences(i2)
         if not self.ca:
-            return [torch.sigmoid(self.recover(self._mean_direction(d)))]
-        view_h, view_w = d + self.view_h(d), d + self.view_w(d)
+            return [torch.sigmoid(self.recover(self._mean_direction(d.flatten(0, 1))))]
+        three_frames, d = with_neighbours(d), d.flatten(0, 1)
+        view_h, view_w = d + self.view_h(three_frames), d + self.view_w(three_frames)
         maps = self.recover_h(self._mean_direction(view_h)), self.recover_w(self._mean_direction(view_w))
         return [torch.sigmoid(m) for m in maps]
 

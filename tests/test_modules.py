@@ -1,0 +1,226 @@
+"""Intra-SIM and Inter-SIM against the equations, their gradients, and their switches."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference as ref
+import torch
+from torch import nn
+
+from dfil.models.inter_sim import InterSIM
+from dfil.models.intra_sim import IntraSIM
+from dfil.models.ops import shift_multiply_add
+
+B, U, T, C, H, W = 2, 3, 4, 8, 5, 4
+
+
+def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Random parameters and batch statistics, so that no term of an equation hides behind a zero or a one."""
+    generator = torch.Generator().manual_seed(seed)
+    for p in module.parameters():
+        p.data.copy_(torch.randn(p.shape, generator=generator) * 0.5)
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.running_mean.copy_(torch.randn(m.num_features, generator=generator) * 0.3)
+            m.running_var.copy_(torch.rand(m.num_features, generator=generator) + 0.5)
+    return module.double().eval()
+
+
+def features(seed: int = 1) -> torch.Tensor:
+    return torch.randn(B * U * T, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def array(parameter: torch.Tensor) -> np.ndarray:
+    return parameter.detach().numpy()
+
+
+def statistics(bn: nn.Module) -> tuple:
+    return array(bn.weight), array(bn.bias), array(bn.running_mean), array(bn.running_var), bn.eps
+
+
+def intra(**switches) -> IntraSIM:
+    return randomise(IntraSIM(C, T, min_channels=2, **switches))
+
+
+def inter(**switches) -> InterSIM:
+    return randomise(InterSIM(C, T, min_channels=2, **switches))
+
+
+def intra_reference(m: IntraSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
+    """All of Eq. 1-6, snippet by snippet."""
+    kept = {}
+    outputs = []
+    for snippet in array(x).reshape(B * U, T, C, H, W):
+        i1, i2 = snippet[:, : C // 2], snippet[:, C // 2 :]
+        squeezed = ref.batch_norm(ref.pointwise(i2, array(m.squeeze[0].weight)[..., 0, 0], 1), statistics(m.squeeze[1]), 1)
+        directions = ["forward", "backward"] if m.bp else ["forward"]
+        d = [ref.equation_1(squeezed, array(m.neighbour.weight)[:, 0], direction) for direction in directions]
+
+        def recover(branch, maps):
+            each = [ref.pointwise(one, array(branch[0].weight)[..., 0, 0], 1) for one in maps]  # recovered, then averaged, as written
+            return ref.sigmoid(ref.batch_norm(np.mean(each, 0), statistics(branch[1]), 1))
+
+        if m.ca:
+            h = recover(m.recover_h, [ref.equation_2(one, array(m.view_h.weight), statistics(m.view_h.bn)) for one in d])
+            w = recover(m.recover_w, [ref.equation_3(one, array(m.view_w.weight), statistics(m.view_w.bn)) for one in d])
+            attention = h * w
+            kept.setdefault("attention_h", []).append(h)
+            kept.setdefault("attention_w", []).append(w)
+        else:
+            attention = recover(m.recover, d)
+            kept.setdefault("attention", []).append(attention)
+        kernel = ref.equation_4(i2, array(m.phi1[0].weight), array(m.phi2.weight)) if m.lk else array(m.static_kernel)
+        kept.setdefault("kernel", []).append(kernel)
+        outputs.append(np.concatenate([i1, ref.equation_5(kernel, attention, i2)], 1))  # Eq. 6
+    kept = {name: np.concatenate(v) if "attention" in name else np.stack(v) for name, v in kept.items()}
+    return kept | {"out": np.concatenate(outputs)}
+
+
+def inter_reference(m: InterSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
+    """All of Eq. 7-11, video by video."""
+    kept = {"f1": [], "f2": [], "out": []}
+    for video in array(x).reshape(B, U, T, C, H, W):
+        f = video.transpose(1, 2, 0, 3, 4)  # T, C, U, H, W
+        pooled = f.mean((3, 4)).transpose(1, 2, 0)  # C, U, T
+        conv, bn, recover = m.branch1
+        f1 = ref.equation_7(pooled, array(conv.weight)[..., 0], statistics(bn), array(recover.weight)[..., 0, 0])
+        f2 = ref.equations_8_to_10(
+            pooled,
+            array(m.squeeze.weight)[..., 0, 0],
+            array(m.within.weight)[:, :, 0],
+            array(m.neighbour.weight)[:, 0, 0],
+            array(m.recover.weight)[..., 0, 0],
+        )
+        kept["f1"].append(f1)
+        kept["f2"].append(f2)
+        kept["out"].append(ref.equation_11(f, f1 * f2, array(m.taps_u)).transpose(2, 0, 1, 3, 4).reshape(U * T, C, H, W))
+    return {"f1": np.stack(kept["f1"]), "f2": np.stack(kept["f2"]), "out": np.concatenate(kept["out"])}
+
+
+def test_equation_1_forward_and_backward():
+    m, x = intra(), features()
+    i2 = x[:, C // 2 :]
+    got = array(m.differences(i2)).reshape(2, B * U, T, -1, H, W)
+    squeezed = ref.batch_norm(ref.pointwise(array(i2), array(m.squeeze[0].weight)[..., 0, 0], 1), statistics(m.squeeze[1]), 1)
+    for snippet in range(B * U):
+        frames = squeezed.reshape(B * U, T, -1, H, W)[snippet]
+        for k, direction in enumerate(["forward", "backward"]):
+            np.testing.assert_allclose(got[k, snippet], ref.equation_1(frames, array(m.neighbour.weight)[:, 0], direction), atol=1e-12)
+    assert not got[0, :, -1].any() and not got[1, :, 0].any()
+
+
+def test_equations_2_and_3_views():
+    m, x = intra(), features()
+    maps = m.attention(x[:, C // 2 :])
+    expected = intra_reference(m, x)
+    np.testing.assert_allclose(array(maps[0]), expected["attention_h"], atol=1e-12)
+    np.testing.assert_allclose(array(maps[1]), expected["attention_w"], atol=1e-12)
+    assert abs(expected["attention_h"] - expected["attention_w"]).max() > 0.1  # the two views are not one
+
+
+def test_equation_4_kernels():
+    m, x = intra(), features()
+    got = array(m.kernels(x[:, C // 2 :]))
+    np.testing.assert_allclose(got, intra_reference(m, x)["kernel"], atol=1e-12)
+    np.testing.assert_allclose(got.sum(-1), 1, atol=1e-12)
+    assert got.shape == (B * U, C // 2, 3) and got.std(0).max() > 1e-3  # a kernel of its own per snippet
+
+
+@pytest.mark.parametrize("bp,ca,lk", list(itertools.product([False, True], repeat=3)))
+def test_equations_5_and_6_with_every_part_on_and_off(bp, ca, lk):
+    m, x = intra(bp=bp, ca=ca, lk=lk), features()
+    keep = {}
+    got, expected = m(x, keep), intra_reference(m, x)
+    np.testing.assert_allclose(array(got), expected["out"], atol=1e-12)
+    assert torch.equal(got[:, : C // 2], x[:, : C // 2])  # the short branch
+    assert set(keep) == set(expected) - {"out"}
+    for name, value in keep.items():
+        np.testing.assert_allclose(array(value).reshape(expected[name].shape if m.lk or name != "kernel" else (1, C // 2, 3)),
+                                   expected[name] if m.lk or name != "kernel" else expected[name][:1], atol=1e-12)  # fmt: skip
+
+
+def test_kernel_of_five_taps():
+    m, x = intra(kernel_size=5), features()
+    np.testing.assert_allclose(array(m(x)), intra_reference(m, x)["out"], atol=1e-12)
+
+
+def test_equations_7_to_10():
+    m, x = inter(), features()
+    keep = {}
+    m(x, U, keep)
+    expected = inter_reference(m, x)
+    np.testing.assert_allclose(array(keep["f1"]), expected["f1"], atol=1e-12)
+    np.testing.assert_allclose(array(keep["f2"]), expected["f2"], atol=1e-12)
+    np.testing.assert_allclose(array(keep["ut_map"]), (expected["f1"] * expected["f2"]).mean(1), atol=1e-12)
+
+
+def test_unaligned_directions_would_cancel():
+    """Why the directions are kept at the snippet they belong to: Eq. 8 and 9 summed at one index depend on F_u + F_{u+1} only."""
+    m = inter()
+    pooled = torch.randn(1, C, 2, T, dtype=torch.float64)
+    swapped = pooled.flip(2)
+    assert not torch.allclose(m.attention(pooled)[1], m.attention(swapped)[1])
+
+
+@pytest.mark.parametrize("conv_u", ["depthwise", "full"])
+def test_equation_11(conv_u):
+    m, x = inter(conv_u=conv_u), features()
+    np.testing.assert_allclose(array(m(x, U)), inter_reference(m, x)["out"], atol=1e-12)
+
+
+@pytest.mark.parametrize("conv_u", ["depthwise", "full"])
+def test_conv_u_starts_as_the_identity(conv_u):
+    m, x = InterSIM(C, T, conv_u=conv_u).double().eval(), features()
+    pooled = x.mean((2, 3)).unflatten(0, (B, U, T)).permute(0, 3, 1, 2)
+    f1, f2 = m.attention(pooled)
+    weight = (1 + f1 * f2).permute(0, 2, 3, 1).reshape(-1, C, 1, 1)
+    torch.testing.assert_close(m(x, U), weight * x)
+
+
+@pytest.mark.parametrize("module", [intra(), intra(bp=False, ca=False, lk=False), intra(kernel_bn=True)])
+def test_gradients_of_intra_sim(module):
+    x = features()[: 2 * T, :, :3, :3].clone().requires_grad_()
+    parameters = tuple(module.parameters())
+    assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *parameters))
+
+
+@pytest.mark.parametrize("conv_u", ["depthwise", "full"])
+def test_gradients_of_inter_sim(conv_u):
+    module = inter(conv_u=conv_u)
+    x = features()[: 2 * T, :, :3, :3].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, *_: module(x, 2), (x, *module.parameters()))
+
+
+def test_gradients_in_training_mode():
+    """Batch statistics in the graph, as in training."""
+    for module, call in ((intra().train(), lambda m, x: m(x)), (inter().train(), lambda m, x: m(x, U))):
+        x = features().requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, m=module, call=call: call(m, x), (x,), atol=1e-4)
+
+
+@pytest.mark.parametrize("taps,length", [(1, 4), (3, 4), (3, 1), (5, 2), (7, 3)])
+@pytest.mark.parametrize("per_position", [False, True])
+def test_shift_multiply_add(taps, length, per_position):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, length, 3, 2, dtype=torch.float64, generator=generator, requires_grad=True)
+    kernel = torch.randn(taps, 2, length if per_position else 1, 3, 1, dtype=torch.float64, generator=generator, requires_grad=True)
+    out = shift_multiply_add(x, kernel)
+    for g, i, c, p in np.ndindex(*x.shape):
+        expected = 0.0
+        for j in range(taps):
+            if 0 <= i + j - taps // 2 < length:
+                expected += kernel[j, g, i if per_position else 0, c, 0] * x[g, i + j - taps // 2, c, p]
+        assert abs(float((out[g, i, c, p] - expected).detach())) < 1e-12
+    assert torch.autograd.gradcheck(shift_multiply_add, (x, kernel))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="even"):
+        IntraSIM(7, T)
+    with pytest.raises(ValueError, match="odd kernel_size"):
+        IntraSIM(8, T, kernel_size=4)
+    with pytest.raises(ValueError, match="conv_u"):
+        InterSIM(8, T, conv_u="none")
+    with pytest.raises(ValueError, match="odd number"):
+        shift_multiply_add(torch.zeros(1, 2), torch.zeros(2, 1, 1))
