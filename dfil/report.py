@@ -58,8 +58,7 @@ def build(folder: Path) -> Path:
     page = _template().render(
         profile=str(environment.get("profile", folder.resolve().name)),
         environment=_flat(environment),
-        tables=[_table_view(name, frames[name], folder / "tables") for name in _ordered(frames, paper.TABLES)],
-        missing_tables=[table for key, table in paper.TABLES.items() if key not in frames],
+        tables=[_table_view(name, frames.get(name), folder / "tables") for name in _ordered(frames | paper.TABLES, paper.TABLES)],
         figures=(figures := _figures(folder / "figures", synthetic, problems)),
         missing_figures={key: title for key, title in paper.FIGURES.items() if key not in {figure.key for figure in figures}},
         status=status,
@@ -132,13 +131,17 @@ def _frames(folder: Path, problems: list[str]) -> dict[str, pd.DataFrame]:
     return frames
 
 
-def _table_view(name: str, df: pd.DataFrame, folder: Path) -> dict:
-    """What the template shows of one table, already in the paper's arrangement."""
+def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
+    """What the template shows of one table, already in the paper's arrangement; of one that is not there (None), its title."""
+    title = tables.title_of(folder, name).removesuffix(f" ({tables.SYNTHETIC})")  # the page has a badge for it
+    if df is None:
+        return {"id": name, "title": title, "there": False}
     table, notes = tables.layout(df), tables.footnotes(df)
     lines = {(line["row"], line["column"]): line for line in df.to_dict("records")}
+    starts = {next(members).key for group, members in groupby(table.columns, key=lambda column: column.group) if group}
     rows = []
     for row in table.rows:
-        cells = [_cell_view(lines[row.name, column.key], row, column, notes) for column in table.columns]
+        cells = [_cell_view(lines[row.name, column.key], row, column, notes) | {"starts": column.key in starts} for column in table.columns]
         rows.append(
             {
                 "heads": row.heads or (row.label,),
@@ -151,12 +154,13 @@ def _table_view(name: str, df: pd.DataFrame, folder: Path) -> dict:
         )
     return {
         "id": name,
-        "title": tables.title_of(folder, name),
+        "title": title,
+        "there": True,
         "caption": table.caption,
-        "reading": f"{tables.how_to_read(df)} {tables.extent(df)}",
+        "reading": f"{tables.metric_text(df)}. {tables.extent(df)}",
         "heads": table.heads,
         "groups": [(group, len(list(members))) for group, members in groupby(table.columns, key=lambda column: column.group)],
-        "columns": [(column.short, tables.marks(notes, column=column.key)) for column in table.columns],
+        "columns": [(column.short, tables.marks(notes, column=column.key), column.key in starts) for column in table.columns],
         "rows": rows,
         "notes": tables.notes_text(df, table, notes),
         "synthetic": tables.is_synthetic(df),

@@ -55,20 +55,12 @@ class Footnote:
     cells: list[tuple[str, str]] = field(default_factory=list)
 
 
-def grid(
-    key: str, title: str, metric: str, rows: Mapping[str, str] | Sequence[str], columns: Sequence[str], caption: str = ""
-) -> paper.Table:
-    """A table beyond the paper: rows (name -> label, or names of methods that the paper's tables label), columns, no paper values."""
-    labels = rows if isinstance(rows, Mapping) else {name: _label(name) for name in rows}
+def grid(key: str, title: str, metric: str, rows: Sequence[str], columns: Sequence[str], caption: str = "") -> paper.Table:
+    """A table beyond the paper, without paper values. A row named like a method of the paper gets its label; other names are shown as they are."""
+    labels = {row.name: row.label for table in ("table3", "table2", "table1") for row in paper.TABLES[table].rows}
     empty = (None,) * len(columns)
-    return paper.Table(
-        key,
-        title,
-        caption,
-        metric,
-        tuple(map(paper.Column, columns)),
-        tuple(paper.Row(name, label, empty) for name, label in labels.items()),
-    )
+    table_rows = tuple(paper.Row(name, labels.get(name, name), empty) for name in rows)
+    return paper.Table(key, title, caption, metric, tuple(map(paper.Column, columns)), table_rows)
 
 
 def build(
@@ -82,7 +74,8 @@ def build(
     """Long form of a table, one row per cell, columns as in COLUMNS.
 
     results: by (row name, column key); a cell without a result keeps `ours` empty and its note says why: `missing` or what it
-    returns for the cell, or QUOTED for a row that the paper itself only quotes. synthetic: whether the results come from built-in data; every filled cell's note then says so.
+    returns for the cell, or QUOTED for a row that the paper itself only quotes.
+    synthetic: whether the results come from built-in data; every filled cell's note then says so.
     Several seeds: `ours` is their mean, the interval is at n test videos (see dfil.metrics), and the note lists the value of each seed.
     Raises RunError for results that the table has no cell for and for seeds that scored different videos, DataError for damaged scores.
     """
@@ -169,9 +162,9 @@ def markdown(df: pd.DataFrame, title: str, *, only_run: bool = False, level: int
 
     only_run leaves out the rows that were not run (for the README). level is the depth of the heading.
     """
-    table, notes = layout(df), footnotes(df)
-    cells = {(line["row"], line["column"]): line for line in df.to_dict("records")}
-    run = set(df.loc[df["ours"].notna(), "row"])
+    table, run = layout(df), set(df.loc[df["ours"].notna(), "row"])
+    df = df[df["row"].isin(run)] if only_run else df
+    notes, cells = footnotes(df), {(line["row"], line["column"]): line for line in df.to_dict("records")}
     rows = [row for row in table.rows if row.name in run] if only_run else table.rows
     has_paper = df["paper"].notna().any()
 
@@ -193,8 +186,10 @@ def markdown(df: pd.DataFrame, title: str, *, only_run: bool = False, level: int
     lines += ["| " + " | ".join([*lead(row), *(text(row, column.key) for column in table.columns)]) + " |" for row in rows]
     if is_synthetic(df) and "synthetic" not in title.lower():
         title += f" ({SYNTHETIC})"
-    parts = ["#" * level + " " + title, table.caption, f"{how_to_read(df)} {extent(df)}".strip(), "\n".join(lines)]
-    parts.append("\n".join(f"-{_sup(mark)} {text}" for mark, text in notes_text(df, table, notes, only_run=only_run)))
+    shown = "the paper's value and, below it where the row was run, ours" if has_paper else "ours"
+    reading = f"{metric_text(df)}: {shown} with its 95 % interval. {extent(df)}"
+    parts = ["#" * level + " " + title, table.caption, reading, "\n".join(lines)]
+    parts.append("\n".join(f"-{_sup(mark)} {text}" for mark, text in notes_text(df, table, notes, brief=only_run)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -214,12 +209,13 @@ def layout(df: pd.DataFrame) -> paper.Table:
 def footnotes(df: pd.DataFrame) -> tuple[list[str], list[Footnote]]:
     """Notes that hold for every filled cell (or for every cell, when none is filled), and the others with their places, marked a, b, ...
 
-    Notes are split at "; "; values per seed are left to the cells.
+    Notes of filled cells are split at "; ", and their values per seed are left to the cells.
     """
     rows, columns = list(dict.fromkeys(df["row"])), list(dict.fromkeys(df["column"]))
     places: dict[str, set[tuple[str, str]]] = {}
     for line in df.to_dict("records"):
-        for text in line["note"].split("; "):
+        # A reason for an empty cell is one sentence; a filled cell's note is a list.
+        for text in [line["note"]] if pd.isna(line["ours"]) else line["note"].split("; "):
             if text and not text.startswith(_PER_SEED):
                 places.setdefault(text, set()).add((line["row"], line["column"]))
     filled = df[df["ours"].notna()]
@@ -242,29 +238,21 @@ def marks(notes: tuple[list[str], list[Footnote]], row: str = "", column: str = 
     return ", ".join(note.mark for note in notes[1] if row in note.rows or column in note.columns or cell in note.cells)
 
 
-def notes_text(
-    df: pd.DataFrame, table: paper.Table, notes: tuple[list[str], list[Footnote]], only_run: bool = False
-) -> list[tuple[str, str]]:
-    """Every sentence that goes under a table, as (mark or "", text): general notes, marked ones, and the paper's own."""
+def notes_text(df: pd.DataFrame, table: paper.Table, notes: tuple[list[str], list[Footnote]], brief: bool = False) -> list[tuple[str, str]]:
+    """Every sentence that goes under a table, as (mark or "", text): general notes, marked ones and, unless brief, those on the paper."""
     general, special = notes
-    run = set(df.loc[df["ours"].notna(), "row"])
-    if only_run:
-        special = [note for note in special if run & set(note.rows) or note.columns or note.cells]
-    texts = [("", f"{'Ours' if run else 'Not run'}: {'; '.join(general)}.")] if general else []
+    texts = [("", f"{'Ours' if df['ours'].notna().any() else 'Not run'}: {'; '.join(general)}.")] if general else []
     texts += [(note.mark, f"{'' if _speaks_of_filled(note, df) else 'not run: '}{note.text}.") for note in special]
     if any(row.dagger for row in table.rows):
         texts.append(("", "† re-implemented by the paper's authors. Best value of the paper in bold."))
     elif any(row.bold for row in table.rows):
         texts.append(("", "Best value of the paper in bold."))
-    return texts + ([] if only_run else [("", note) for note in table.notes])
+    return texts + ([] if brief else [("", note) for note in table.notes])
 
 
-def how_to_read(df: pd.DataFrame) -> str:
-    """What a cell shows."""
-    metric = _METRIC_TEXT.get(df["metric"].iloc[0], df["metric"].iloc[0])
-    if df["paper"].notna().any():
-        return f"{metric}: the paper's value and, below it where the row was run, ours with its 95 % interval."
-    return f"{metric}: ours with its 95 % interval; the paper has no such table."
+def metric_text(df: pd.DataFrame) -> str:
+    """The metric of a table in words."""
+    return _METRIC_TEXT.get(df["metric"].iloc[0], df["metric"].iloc[0])
 
 
 def extent(df: pd.DataFrame) -> str:
@@ -347,11 +335,6 @@ def _typed(df: pd.DataFrame) -> pd.DataFrame:
     types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_COUNTS, "Int64")
     counts = {name: pd.to_numeric(df[name]) for name in _COUNTS}
     return df.assign(**counts).astype(types | dict.fromkeys(_TEXT, "object"))
-
-
-def _label(name: str) -> str:
-    labels = {row.name: row.label for key in ("table3", "table2", "table1") for row in paper.TABLES[key].rows}
-    return labels.get(name, name)
 
 
 def _range(values: pd.Series) -> str:

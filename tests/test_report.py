@@ -1,0 +1,211 @@
+"""The report page is complete, self-contained and honest about what is missing; the README's results come from the same tables."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, PngImagePlugin
+
+from dfil import paper, report, tables
+from dfil.errors import DataError
+
+VOID = {"meta", "img", "br", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and keeps start tags, ids and the text of each table's rows."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.rows = [], [], [], {}
+        self.table = None
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if attrs.get("class") == "scroll":
+            self.table = attrs["aria-labelledby"]
+        if tag == "tr":
+            self.rows.setdefault(self.table, []).append([])
+        if tag in ("td", "th"):
+            self.rows[self.table][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.rows[self.table][-1][-1] += data
+
+
+def scores(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(20) % 2
+    return pd.DataFrame({"video_id": [str(i) for i in range(20)], "label": labels, "score": np.clip(labels + rng.normal(0, 0.6, 20), 0, 1)})
+
+
+def save_table(folder, key, rows, synthetic=True, seeds=1):
+    table = paper.TABLES[key]
+    results = {
+        (cell.row, cell.column): tables.CellResult([scores(seed) for seed in range(seeds)], ["k"])
+        for cell in table.cells()
+        if cell.row in rows
+    }
+    tables.save(tables.build(table, results, "a reason with <b>", synthetic=synthetic), folder / "tables", key, table.title)
+
+
+def save_figure(folder, key, **text):
+    (folder / "figures").mkdir(exist_ok=True)
+    info = PngImagePlugin.PngInfo()
+    for name, value in text.items():
+        info.add_text(name, value)
+    Image.new("RGB", (40, 20), "white").save(folder / "figures" / f"{key}.png", pnginfo=info)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_table(tmp_path, "table1", ["dil", "resnet50"], seeds=2)
+    save_table(tmp_path, "table2", [])
+    save_table(tmp_path, "table4", ["none", "intra", "inter", "intra+inter"])
+    save_figure(tmp_path, "fig1", Title="A snippet", Description="Synthetic crops & their differences")
+    save_figure(tmp_path, "fig9")
+    (tmp_path / "status.csv").write_text("notebook,status,seconds,peak MiB\n00_start,ok,12.5,300\n10_data,failed,180,950\n20_x,skipped,,\n")
+    (tmp_path / "environment.json").write_text(
+        json.dumps({"profile": "demo", "commit": "abc<1>", "seeds": [0, 1], "versions": {"torch": "2.14"}})
+    )
+    return tmp_path
+
+
+def test_page_is_well_formed_and_self_contained(folder):
+    path = report.build(folder)
+    assert path == folder / "report.html"
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    assert links and all(link[0] == "#" and link[1:] in page.ids for link in links)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
+    assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert base64.b64decode(sources[0].partition(",")[2]) == (folder / "figures" / "fig1.png").read_bytes()
+    assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+
+
+def test_paper_stands_beside_ours_in_the_papers_arrangement(folder):
+    page = Page(report.build(folder).read_text(encoding="utf-8"))
+    rows = page.rows["table1"]
+    assert rows[0] == ["Method", "HQ", "LQ"] and rows[1] == ["DF", "F2F", "FS", "NT"] * 2
+    body = {row[0].split("†")[0].strip(): row[1:] for row in rows[2:]}
+    assert len(body) == 16 and {len(cells) for cells in body.values()} == {8}
+    df = tables.load(folder / "tables")["table1"]
+    for line in df[df["row"] == "dil"].to_dict("records"):
+        cell = body["DIL"][list(df["column"].unique()).index(line["column"])]
+        assert f"ours {line['ours']:.3f}" in cell and f"paper {paper.printed(line['paper'])}" in cell
+        assert f"[{line['ci_low']:.3f}, {line['ci_high']:.3f}]" in cell and "seeds " in cell
+    assert sum("ours" in cell for cells in body.values() for cell in cells) == 16
+    assert sum("paper" in cell for cells in body.values() for cell in cells) == 16 * 8
+
+
+def test_rows_that_were_not_run_are_grey_and_give_the_reason(folder):
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert text.count('<tr class="idle">') == 14 + 12  # Table 1 without two rows, all of Table 2
+    assert "not run: a reason with &lt;b&gt;." in text and "a reason with <b>" not in text
+    assert "not run: " + tables.QUOTED in text
+
+
+def test_what_is_missing_is_named(folder, tmp_path_factory):
+    text = report.build(folder).read_text(encoding="utf-8")
+    for name in ("tables/table3.csv", "tables/table5.csv", "tables/table6.csv", "figures/fig3.png", "figures/fig5.png"):
+        assert name in text
+    assert "tables/table1.csv" not in text
+    empty = tmp_path_factory.mktemp("empty")
+    text = report.build(empty).read_text(encoding="utf-8")
+    Page(text)
+    assert text.count("Not there: this folder has no usable") == 6
+    assert "no usable <code>status.csv" in text and "no usable <code>environment.json" in text
+    with pytest.raises(DataError, match="no folder .*nowhere"):
+        report.build(empty / "nowhere")
+
+
+def test_damaged_files_are_named_and_the_page_still_built(folder):
+    (folder / "tables" / "table4.csv").write_text("nonsense\n")
+    (folder / "figures" / "fig1.png").write_bytes(b"not a picture")
+    (folder / "status.csv").write_text("a,b\n1,2\n")
+    (folder / "environment.json").write_text("[1]")
+    text = report.build(folder).read_text(encoding="utf-8")
+    notice = text[text.index('role="alert"') : text.index("</header>")]
+    for name in ("table4.csv", "fig1.png", "status.csv", "environment.json"):
+        assert name in notice
+
+
+def badges(text, heading):
+    return "synthetic data" in re.search(f'<(h3|figure) id="{heading}".*?(</h3>|</figcaption>)', text, re.S).group(0)
+
+
+def test_synthetic_is_marked_where_it_is(tmp_path):
+    save_table(tmp_path, "table1", ["dil"], synthetic=True)
+    save_table(tmp_path, "table4", ["intra"], synthetic=False)
+    save_figure(tmp_path, "fig1", Description="synthetic clips")
+    save_figure(tmp_path, "fig3", Description="real clips")
+    text = report.build(tmp_path).read_text(encoding="utf-8")
+    assert [badges(text, heading) for heading in ("table1", "table4", "fig1", "fig3")] == [True, False, True, False]
+    save_table(tmp_path, "table1", ["dil"], synthetic=False)
+    save_figure(tmp_path, "fig1", Description="real clips")
+    assert "synthetic data</span>" not in report.build(tmp_path).read_text(encoding="utf-8")
+
+
+def test_all_figures_are_synthetic_where_all_tables_are(folder):
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert badges(text, "fig9") and badges(text, "table1") and not badges(text, "table2")  # nothing of ours in Table 2
+
+
+def test_times_differences_and_environment(folder):
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert "3 notebooks, 3.2 min in all, at most 950 MiB" in text and "Not finished: 10_data." in text
+    assert all(title in text for title, _ in paper.DIFFERENCES)
+    assert "abc&lt;1&gt;" in text and "<dd>0, 1</dd>" in text and "<dd>torch 2.14</dd>" in text
+
+
+def test_the_same_folder_gives_the_same_page(folder):
+    first = report.build(folder).read_bytes()
+    assert report.build(folder).read_bytes() == first
+    assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*.tmp"))
+
+
+def test_readme_follows_the_tables(folder, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{report.BEGIN}\nformer results\n{report.END}\n\nThe end.\n")
+    assert report.readme_is_stale(readme, folder)
+    assert report.update_readme(readme, folder) and not report.update_readme(readme, folder)
+    assert not report.readme_is_stale(readme, folder)
+    text = readme.read_text()
+    assert text.startswith("# Title") and text.endswith("The end.\n") and "former" not in text
+    assert "### Table 1" in text and "### Table 4" in text and "### Table 2" not in text  # nothing was run for Table 2
+    assert "| DIL |" in text and "| STIL" not in text
+    save_table(folder, "table1", ["dil", "stil"])
+    assert report.readme_is_stale(readme, folder)
+    assert report.update_readme(readme, folder, ["table1"])
+    assert "### Table 4" not in readme.read_text()
+
+
+def test_readme_errors(folder, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("no comments")
+    with pytest.raises(DataError, match="README.md must hold"):
+        report.update_readme(readme, folder)
+    with pytest.raises(DataError, match="no table table6"):
+        report.readme_table(folder, ["table6"])
+    with pytest.raises(DataError, match="no table yet"):
+        report.readme_table(tmp_path / "empty")

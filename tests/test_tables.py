@@ -1,0 +1,173 @@
+"""From per-video scores to the long form, its files, and the paper's arrangement."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfil import metrics, paper, tables
+from dfil.errors import DataError, RunError
+
+
+def scores(n=20, seed=0, shift=2.0):
+    """Scores of n videos, half of them fake, as a run stores them."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    values = 1 / (1 + np.exp(-(rng.normal(size=n) + shift * (labels - 0.5))))
+    return pd.DataFrame({"video_id": [f"c23/x/{i:03d}" for i in range(n)], "label": labels, "score": values})
+
+
+def table1(**options):
+    results = {
+        ("dil", c.key): tables.CellResult([scores(seed=1), scores(seed=2)], ["aa", "bb"], "own note")
+        for c in paper.TABLES["table1"].columns
+    }
+    results["stil", "HQ DF"] = tables.CellResult([scores(seed=3)], ["cc"])
+    return tables.build(paper.TABLES["table1"], results, "not in this profile", **{"synthetic": True} | options)
+
+
+def at(df, row, column):
+    return df[(df["row"] == row) & (df["column"] == column)].iloc[0]
+
+
+def test_every_cell_has_one_row():
+    df = table1(extra_note="said once")
+    assert list(df.columns) == tables.COLUMNS
+    assert len(df) == 16 * 8
+    line = at(df, "dil", "LQ NT")
+    both = np.stack([scores(seed=1)["score"], scores(seed=2)["score"]])
+    estimate = metrics.accuracy(scores()["label"], both)
+    assert (line["paper"], line["ours"], line["ci_low"], line["ci_high"]) == (0.9428, estimate.value, estimate.low, estimate.high)
+    assert (line["n_videos"], line["seeds"], line["run"], line["metric"]) == (20, 2, "aa bb", "accuracy")
+    assert line["note"].startswith("synthetic data; own note; said once; per seed ")
+    assert np.mean(tables.per_seed(line)) == pytest.approx(line["ours"], abs=1e-4)
+
+
+def test_cells_that_were_not_run_say_why():
+    df = table1()
+    for row, reason in [("c3d", "not in this profile"), ("deeprhythm", tables.QUOTED)]:
+        line = at(df, row, "HQ DF")
+        assert np.isnan(line["ours"]) and pd.isna(line["n_videos"]) and line["run"] == "" and line["note"] == reason
+    by_cell = tables.build(paper.TABLES["table2"], {}, lambda cell: f"needs {cell.test.dataset}", synthetic=False)
+    assert at(by_cell, "dil", "WildDeepfake")["note"] == "needs wilddeepfake"
+
+
+def test_only_built_in_data_is_called_synthetic():
+    real = table1(synthetic=False)
+    assert tables.is_synthetic(table1()) and not tables.is_synthetic(real)
+    assert "synthetic" in tables.markdown(table1(), "T").splitlines()[0]
+    assert "synthetic" not in tables.markdown(real, "T")
+
+
+def test_save_and_load_give_the_same(tmp_path):
+    df = table1()
+    path = tables.save(df, tmp_path / "tables", "table1", paper.TABLES["table1"].title)
+    assert path.read_text().splitlines()[0] == ",".join(tables.COLUMNS)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["table1.csv", "table1.md"]  # no temporary file is left
+    again = tables.load(tmp_path / "tables")["table1"]
+    pd.testing.assert_frame_equal(again, df, rtol=1e-5)
+    assert (path.parent / "table1.md").read_text() == tables.markdown(again, paper.TABLES["table1"].title)
+    assert tables.title_of(tmp_path / "tables", "table1") == paper.TABLES["table1"].title + " (synthetic data)"
+    assert tables.load(tmp_path / "nowhere") == {}
+
+
+def test_markdown_looks_like_the_paper():
+    text = tables.markdown(table1(), "Table 1")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0].startswith("| Method | HQ DF | HQ F2F |")
+    assert [len(line.split(" | ")) for line in lines[2:]] == [9] * 16
+    line = at(table1(), "dil", "HQ DF")
+    assert f"**1.0**<br>{line['ours']:.3f} [{line['ci_low']:.3f}, {line['ci_high']:.3f}]" in lines[-1]
+    assert "n = 20 test videos per cell, 1 to 2 seeds (mean)." in text
+    assert "| DSANet † <sup>" in text and "**0.9964**" in text and "not run: not in this profile." in text
+    assert "per seed" not in text
+
+
+def test_markdown_of_the_run_rows_only():
+    text = tables.markdown(table1(), "Table 1", only_run=True, level=3)
+    assert text.startswith("### Table 1")
+    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][2:] == ["| STIL", "| DIL <sup>b</sup>"]
+    assert "- <sup>a</sup> not run: not in this profile." in text and "- <sup>b</sup> own note." in text and tables.QUOTED not in text
+
+
+def test_ablation_keeps_its_check_marks():
+    df = tables.build(paper.TABLES["table4"], {("intra", "DF"): tables.CellResult([scores()])}, synthetic=True)
+    text = tables.markdown(df, "Table 4")
+    assert "| Intra | Inter | DF |" in text
+    assert "\n| ✓ |  | 0.9750<br>" in text
+
+
+def test_pivot():
+    shown = tables.pivot(table1())
+    assert shown.shape == (16, 8)
+    assert shown.loc["C3D", "HQ DF"] == "0.9286 | –"
+    assert shown.loc["DIL", "HQ DF"].startswith("1.0 | 0.")
+    assert "TEI †" in shown.index
+
+
+def test_a_table_beyond_the_paper():
+    extra = tables.grid("temporal-only", "Temporal only", paper.AUC, ["dil", "resnet50"], ["DF", "NT"])
+    results = {(row, column): tables.CellResult([scores()], ["dd"]) for row in ("dil", "resnet50") for column in ("DF", "NT")}
+    df = tables.build(extra, results, synthetic=True)
+    assert (df["table"] == "temporal-only").all() and df["paper"].isna().all()
+    assert at(df, "dil", "NT")["ours"] == metrics.auc(scores()["label"], scores()["score"]).value
+    shown = tables.pivot(df)
+    assert list(shown.index) == ["DIL", "ResNet-50"] and "|" not in shown.loc["DIL", "DF"]
+
+
+def test_footnotes_find_rows_columns_and_cells():
+    extra = tables.grid("x", "X", paper.ACCURACY, ["p", "q", "r"], ["A", "B"])
+    notes = {("p", "A"): "row; column", ("p", "B"): "row", ("q", "A"): "column", ("r", "A"): "column", ("q", "B"): "cell", ("r", "B"): ""}
+    df = tables.build(extra, {place: tables.CellResult([scores()], note=note) for place, note in notes.items()}, synthetic=True)
+    general, special = tables.footnotes(df)
+    assert general == ["synthetic data"]
+    assert {note.text: (note.rows, note.columns, note.cells) for note in special} == {
+        "row": (["p"], [], []),
+        "column": ([], ["A"], []),
+        "cell": ([], [], [("q", "B")]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("frames", "error", "message"),
+    [
+        ([scores(), scores().iloc[1:]], RunError, "did not score the same videos"),
+        ([scores(), scores().assign(label=lambda df: 1 - df["label"])], RunError, "labels differ"),
+        ([pd.concat([scores(), scores()])], DataError, "scored twice"),
+        ([scores().drop(columns="score")], DataError, r"lack the columns \['score'\]"),
+        ([scores().assign(score=np.nan)], DataError, "table1, row dil, column HQ DF: 20 of 20 scores are not finite"),
+        ([], RunError, "without scores"),
+    ],
+)
+def test_damaged_scores_are_named(frames, error, message):
+    with pytest.raises(error, match=message):
+        tables.build(paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult(frames)}, synthetic=True)
+
+
+def test_seeds_may_list_the_videos_in_any_order():
+    one, other = scores(), scores().sample(frac=1, random_state=0)
+    df = tables.build(paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult([one, other])}, synthetic=True)
+    assert at(df, "dil", "HQ DF")["ours"] == metrics.accuracy(one["label"], one["score"]).value
+
+
+def test_results_for_no_cell_are_an_error():
+    with pytest.raises(RunError, match="no cell .*dil.*c23 DF"):
+        tables.build(paper.TABLES["table1"], {("dil", "c23 DF"): tables.CellResult([scores()])}, synthetic=True)
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "table1.csv").write_text("row,column\na,b\n")
+    with pytest.raises(DataError, match="table1.csv is not a result table.*row, column"):
+        tables.load(tmp_path)
+    (tmp_path / "table1.csv").write_text(",".join(tables.COLUMNS) + "\ntable1,dil,HQ DF,accuracy,x,,,,,,,\n")
+    with pytest.raises(DataError, match="table1.csv is not a result table"):
+        tables.load(tmp_path)
+    with pytest.raises(DataError, match="cannot be saved"):
+        tables.save(table1().drop(columns="run"), tmp_path, "table1", "T")
+
+
+def test_write_text_keeps_the_old_file_when_it_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    tables.write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        tables.write_text(path, "new \ud800")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
