@@ -89,21 +89,21 @@ def preprocess(
     _check(records)
     meta = _meta(records, chosen)
     _claim(folder, meta)
-    done_before = {r.video_id for r in records if _finished(r, folder, chosen)}
+    done_before = sum(_finished(r, folder, chosen) for r in records)
     first = [r for r in records if not r.boxes_from]
     then = [r for r in records if r.boxes_from]
+    todo = len(records) - done_before
     if executor is None:
-        jobs = min(jobs or os.cpu_count() or 1, max(1, len(records) - len(done_before)))
-    todo = len(records) - len(done_before)
+        jobs = min(jobs or os.cpu_count() or 1, max(1, todo))
     if progress:
         where = "the given executor" if executor else f"{jobs} process{'es' if jobs > 1 else ''}"
-        print(f"Preprocessing {todo} of {len(records)} videos ({len(done_before)} done before) with {detector} in {where}.", flush=True)
+        print(f"Preprocessing {todo} of {len(records)} videos ({done_before} done before) with {detector} in {where}.", flush=True)
     try:
         with _pool(jobs, executor, todo) as pool, tqdm(total=len(records), unit="video", disable=None if progress else True) as bar:
             forecast = _Forecast(todo, progress, jobs or 1)
             for stage in (first, then):
                 # Whether a fake is up to date depends on its real's row, so ask again once the reals are done.
-                left = [r for r in stage if r.video_id not in done_before or not _finished(r, folder, chosen)]
+                left = [r for r in stage if not _finished(r, folder, chosen)]
                 bar.update(len(stage) - len(left))
                 for _ in _each(pool, left, folder, chosen):
                     bar.update()

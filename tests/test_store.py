@@ -1,0 +1,397 @@
+"""The crop store: what it serves, and how preprocessing fills it from a synthetic tree."""
+
+import json
+import os
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfil.datasets import load_records
+from dfil.errors import DataError
+from dfil.faces import preprocess as P
+from dfil.faces import store as S
+from dfil.faces.boxes import square_union
+from dfil.faces.video import read_frames
+from dfil.synthetic import write_ffpp
+from dfil.synthetic.codec import encode
+
+FRAMES = 20
+
+
+# ---- what the store serves, against a slow reference
+
+
+def moving(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """n noise pictures (n, 120, 160, 3) and the boxes (n, 4) of something that walks out of them on the left."""
+    rng = np.random.default_rng(seed)
+    centre = np.stack([np.linspace(70, 8, n), 60 + 8 * np.sin(np.arange(n) / 3)], 1) + rng.normal(0, 2, (n, 2))
+    half = rng.uniform(10, 26, (n, 2))
+    return rng.integers(0, 256, (n, 120, 160, 3), np.uint8), np.concatenate([centre - half, centre + half], 1).astype(np.float32)
+
+
+def reference(frames_thwc, boxes_n4, size, margin):
+    """Cut the square union of the boxes from padded pictures, one after the other."""
+    x0, y0, side = (int(np.floor(v + 0.5)) for v in square_union(boxes_n4, margin))
+    crops = []
+    for frame_hwc in frames_thwc:
+        padded = np.pad(frame_hwc, ((200, 200), (200, 200), (0, 0)), mode="edge")
+        cut = padded[y0 + 200 : y0 + 200 + side, x0 + 200 : x0 + 200 + side]
+        crops.append(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR))
+    return np.stack(crops), side
+
+
+def written(folder: Path, frames, boxes, valid=None, scale=1.0, **options) -> S.Crops:
+    valid = np.ones(len(frames), bool) if valid is None else valid
+    row = S.write_crops(folder, "a/b", iter(frames), boxes, valid, scale, **options)
+    return S.Crops(folder / row["crops"], **options)
+
+
+@pytest.mark.parametrize("margin", [1.0, 1.3, 1.5])
+def test_every_window_at_full_scale_has_the_pixels_of_the_video(tmp_path, margin):
+    frames, boxes = moving(30)
+    crops = written(tmp_path, frames, boxes)
+    assert crops.patches.shape[1] < 160  # a part of the picture, not all of it
+    for T in (1, 2, 4, 9, 16):
+        for first in range(30 - T + 1):
+            x0, y0, side = crops.square(first, T, margin)
+            expected, expected_side = reference(frames[first : first + T], boxes[first : first + T], side, margin)
+            assert side == expected_side
+            assert np.array_equal(crops.snippet(first, T, side, margin), expected)
+            inside = max(x0, 0), max(y0, 0)
+            pixel = frames[first, inside[1], inside[0]]
+            assert np.array_equal(crops.snippet(first, T, side, margin)[0, inside[1] - y0, inside[0] - x0], pixel)
+
+
+@pytest.mark.parametrize("size", [24, 48, 90])
+def test_scaled_store_resizes_each_frame_once_on_one_grid(tmp_path, size):
+    frames, boxes = moving(20, seed=1)
+    crops = written(tmp_path, frames, boxes, scale=0.6)
+    assert crops.grid == (96, 72) and crops.source == (160, 120)
+    small = [cv2.resize(f, (96, 72), interpolation=cv2.INTER_AREA) for f in frames]
+    for first in (0, 3, 16):
+        expected, _ = reference(small[first : first + 4], boxes[first : first + 4] * np.float32(0.6), size, 1.3)
+        assert np.array_equal(crops.snippet(first, 4, size), expected)
+
+
+def test_stride_and_a_box_per_frame(tmp_path):
+    frames, boxes = moving(20, seed=2)
+    crops = written(tmp_path, frames, boxes)
+    expected, _ = reference(frames[3:13:3], boxes[3:13], 32, 1.3)  # the frames in between count for the box
+    assert np.array_equal(crops.snippet(3, 4, 32, stride=3), expected)
+    expected = [reference(frames[t : t + 1], boxes[t : t + 1], 32, 1.3)[0][0] for t in range(3, 13, 3)]
+    assert np.array_equal(crops.snippet(3, 4, 32, stride=3, box="frame"), expected)
+    assert crops.snippet(0, 4, 32, box="frame").shape == (4, 32, 32, 3)
+
+
+def test_a_snippet_never_crosses_a_gap(tmp_path):
+    frames, boxes = moving(20)
+    valid = np.ones(20, bool)
+    valid[[0, 7, 8]] = False
+    crops = written(tmp_path, frames, boxes, valid)
+    assert crops.runs == [(1, 6), (9, 11)] and crops.patches.shape[0] == 17 and crops.count == 20
+    assert np.array_equal(crops.snippet(9, 4, 32), reference(frames[9:13], boxes[9:13], 32, 1.3)[0])
+    for first, T in ((0, 4), (4, 4), (7, 1), (6, 4), (17, 4), (-1, 4), (20, 1)):
+        with pytest.raises(DataError, match="not all there"):
+            crops.snippet(first, T, 32)
+
+
+def test_what_the_store_cannot_serve(tmp_path):
+    crops = written(tmp_path, *moving(30), reach=8, store_margin=1.4)
+    assert crops.snippet(0, 8, 16, margin=1.4).shape == (8, 16, 16, 3)
+    for asked, sentence in (
+        ({"T": 9}, "larger reach"),
+        ({"T": 4, "stride": 3}, "larger reach"),
+        ({"T": 4, "margin": 1.5}, "larger store_margin"),
+        ({"T": 4, "box": "video"}, "snippet or frame"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            crops.snippet(**{"first": 0, "size": 16, **asked})
+
+
+def test_fewer_frames_than_boxes(tmp_path):
+    frames, boxes = moving(20)
+    crops = written(tmp_path, frames[:9], boxes, np.ones(20, bool))
+    assert crops.runs == [(0, 9)] and crops.count == 9
+    assert np.array_equal(crops.snippet(5, 4, 20), reference(frames[5:9], boxes[5:9], 20, 1.3)[0])
+
+
+def test_scale_makes_the_typical_snippet_box_as_wide_as_asked():
+    boxes = np.tile(np.array([10, 10, 110, 90], np.float32), (30, 1))
+    valid = np.ones(30, bool)
+    assert S.plan_scale(boxes, valid, 65) == pytest.approx(0.5)  # 100 x 1.3 = 130
+    assert S.plan_scale(boxes, valid, 224) == 1.0  # never enlarged
+    boxes[:5] *= 3
+    assert S.plan_scale(boxes, valid, 65) == pytest.approx(0.5)  # the median, not the largest
+
+
+def test_interrupted_write_leaves_nothing(tmp_path):
+    frames, boxes = moving(10)
+
+    def breaking():
+        yield from frames[:4]
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"):
+        S.write_crops(tmp_path, "a/b", breaking(), boxes, np.ones(10, bool), 1.0)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+# ---- preprocessing a tree
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Two persons, each with a real clip and two fakes."""
+    root = tmp_path_factory.mktemp("tree")
+    write_ffpp(
+        root,
+        "ff-like",
+        train=2,
+        val=0,
+        test=0,
+        frames=FRAMES,
+        qualities=("c23",),
+        manipulations=("Deepfakes", "NeuralTextures"),
+        jobs=1,
+        progress=False,
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def store(tree, tmp_path_factory):
+    return P.preprocess(load_records("ffpp", tree), tmp_path_factory.mktemp("store"), 64, jobs=1, progress=False)
+
+
+@pytest.fixture
+def own_tree(tree, tmp_path):
+    """A copy that a test may damage."""
+    shutil.copytree(tree, tmp_path / "tree")
+    return tmp_path / "tree"
+
+
+def run(root: Path, folder: Path, **options) -> pd.DataFrame:
+    options = {"size": 64, "jobs": 1, "progress": False, **options}
+    return P.preprocess(load_records("ffpp", root), folder, **options).index.set_index("video_id")
+
+
+def test_index_and_meta(tree, store):
+    index = store.index.set_index("video_id")
+    assert list(store.index.columns) == S.COLUMNS and len(store) == 6
+    assert set(index.status) == {"ok"} and set(index.frames) == set(index.faces) == {FRAMES}
+    assert index.label.to_dict() == {video_id: int("/real/" not in video_id) for video_id in index.index}
+    assert index.loc["c23/Deepfakes/000_001", ["split", "target", "boxes_from"]].tolist() == ["train", "000", "c23/real/000"]
+    assert all(Path(p).is_file() for p in index.path) and all((store.folder / c).is_file() for c in index.crops)
+    assert store.meta["synthetic"] and store.meta["synthetic_setting"]["setting"]["name"] == "ff-like"
+    assert (store.meta["dataset"], store.meta["size"], store.meta["detector"]) == ("ffpp", 64, "dlib")
+    assert len(store.meta["digest"]) == 64
+
+
+def test_crops_are_those_of_the_decoded_video(store):
+    for video_id in ("c23/real/000", "c23/NeuralTextures/001_000"):
+        crops = store.open(video_id)
+        path = store.index.set_index("video_id").path[video_id]
+        grid = [cv2.resize(f, crops.grid, interpolation=cv2.INTER_AREA) for f in read_frames(path)]
+        for first in (0, 7, FRAMES - 4):
+            expected, side = reference(grid[first : first + 4], crops.boxes[first : first + 4], 64, 1.3)
+            assert np.array_equal(crops.snippet(first, 4, 64), expected)
+            assert 50 < side < 85  # about the size asked for
+
+
+def test_fakes_reuse_boxes_and_scale_of_their_real(store):
+    for target, source in (("000", "001"), ("001", "000")):
+        real = store.open(f"c23/real/{target}")
+        for method in ("Deepfakes", "NeuralTextures"):
+            fake = store.open(f"c23/{method}/{target}_{source}")
+            assert fake.scale == real.scale and fake.grid == real.grid
+            assert np.allclose(fake.boxes, real.boxes, atol=1e-3)
+            assert not np.array_equal(fake.snippet(0, 4, 64), real.snippet(0, 4, 64))
+
+
+def test_masks_lie_on_the_snippet(store):
+    real, fake = store.open("c23/real/000"), store.open("c23/Deepfakes/000_001")
+    mask = store.mask_snippet("c23/Deepfakes/000_001", 5, 4, 64)
+    assert mask.shape == (4, 64, 64) and mask.dtype == bool and 0.1 < mask.mean() < 0.9
+    change = np.abs(fake.snippet(5, 4, 64).astype(int) - real.snippet(5, 4, 64)).mean(-1)
+    assert change[mask].mean() > 3 * change[~mask].mean()
+    path = store.index.set_index("video_id").masks["c23/Deepfakes/000_001"]
+    grid = [cv2.resize(f, fake.grid, interpolation=cv2.INTER_AREA) for f in read_frames(path)][5:9]
+    assert np.array_equal(mask, reference(grid, fake.boxes[5:9], 64, 1.3)[0][..., 0] > 127)
+    with pytest.raises(DataError, match="no mask"):
+        store.mask_snippet("c23/real/000", 0, 4, 64)
+
+
+def test_opening(store, monkeypatch):
+    with pytest.raises(DataError, match="No video 'c23/real/777'"):
+        store.open("c23/real/777")
+    with pytest.raises(DataError, match="dfil preprocess"):
+        S.CropStore(store.folder / "crops")
+    monkeypatch.setattr(S, "OPEN_VIDEOS", 2)
+    fresh = S.CropStore(store.folder)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+    for video_id in fresh.index.video_id:
+        fresh.open(video_id).snippet(0, 4, 64)
+    assert len(fresh._open) == 2
+    assert before is None or len(os.listdir("/proc/self/fd")) <= before + 2
+    video_id = fresh.index.video_id[0]
+    copy = pickle.loads(pickle.dumps(fresh))
+    assert len(pickle.dumps(fresh)) < 20_000  # no pixels travel to a worker
+    assert np.array_equal(copy.open(video_id).snippet(2, 4, 64), store.open(video_id).snippet(2, 4, 64))
+
+
+def test_several_processes_write_the_same_store(tree, store, tmp_path):
+    again = P.preprocess(load_records("ffpp", tree), tmp_path, 64, jobs=2, progress=False)
+    assert again.meta["digest"] == store.meta["digest"]
+    assert again.index.equals(store.index)
+
+
+def folders(own_tree: Path) -> dict[str, Path]:
+    videos = {"real": own_tree / "original_sequences/youtube/c23/videos"}
+    return videos | {m: own_tree / "manipulated_sequences" / m / "c23/videos" for m in ("Deepfakes", "NeuralTextures")}
+
+
+def decoded(path: Path) -> np.ndarray:
+    return np.stack(list(read_frames(path)))
+
+
+def test_no_video_is_dropped_silently(own_tree, tmp_path):
+    videos = folders(own_tree)
+    fake = decoded(videos["Deepfakes"] / "000_001.mp4")
+    (videos["Deepfakes"] / "000_001.mp4").write_bytes(encode(fake[:12], 23))  # a fake shorter than its real
+    (videos["Deepfakes"] / "001_000.mp4").write_bytes(encode(np.full_like(fake, 90), 23))  # no face, but its real has one
+    half = videos["NeuralTextures"] / "000_001.mp4"
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])  # its table of contents is gone
+    (videos["NeuralTextures"] / "001_000.mp4").write_bytes(encode(fake[:, :240, 40:280], 23))  # cropped: another geometry
+    (videos["real"] / "500.mp4").write_bytes(encode(np.full((8, 240, 320, 3), 90, np.uint8), 23))
+    (videos["real"] / "501.mp4").write_bytes(encode(fake[:3], 23))
+    (videos["real"] / "502.mp4").write_bytes(b"")
+    index = run(own_tree, tmp_path / "store")
+    assert index.status.to_dict() == {
+        "c23/real/000": "ok",
+        "c23/real/001": "ok",
+        "c23/real/500": "no face",
+        "c23/real/501": "too short",
+        "c23/real/502": "unreadable",
+        "c23/Deepfakes/000_001": "ok",
+        "c23/Deepfakes/001_000": "ok",
+        "c23/NeuralTextures/000_001": "unreadable",
+        "c23/NeuralTextures/001_000": "ok",
+    }
+    assert all(index.reason[index.status != "ok"].str.len() > 10) and str(half) in index.reason["c23/NeuralTextures/000_001"]
+    assert index.frames["c23/Deepfakes/000_001"] == 12 and index.frames["c23/real/501"] == 3
+    assert index.reason["c23/NeuralTextures/001_000"] == "own detection: 240x240, c23/real/001 has 320x320"
+    store = S.CropStore(tmp_path / "store")
+    assert store.open("c23/Deepfakes/000_001").scale == store.open("c23/real/000").scale
+    assert store.open("c23/NeuralTextures/001_000").source == (240, 240)
+    with pytest.raises(DataError, match="no face"):
+        store.open("c23/real/500")
+
+
+def test_fake_detected_on_its_own(own_tree, tmp_path):
+    videos = folders(own_tree)
+    (videos["real"] / "000.mp4").unlink()  # the adapter then names no real
+    (videos["real"] / "001.mp4").write_bytes(encode(decoded(videos["real"] / "001.mp4")[:8], 23))  # shorter than its fakes
+    index = run(own_tree, tmp_path / "store")
+    assert set(index.status) == {"ok"} and len(index) == 5
+    assert index.boxes_from["c23/Deepfakes/000_001"] == "" and index.faces["c23/Deepfakes/000_001"] == FRAMES
+    assert index.reason["c23/Deepfakes/001_000"] == f"own detection: {FRAMES} frames, c23/real/001 has 8"
+    assert index.faces["c23/Deepfakes/001_000"] == FRAMES
+
+
+def state(folder: Path) -> dict[str, tuple]:
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_ino) for p in sorted((folder / "crops").rglob("*.*"))}
+
+
+def test_resuming_does_only_what_is_missing_or_changed(own_tree, tmp_path):
+    folder = tmp_path / "store"
+    run(own_tree, folder)
+    before, digest = state(folder), S.CropStore(folder).meta["digest"]
+    run(own_tree, folder)
+    assert state(folder) == before
+
+    leftover = folder / "crops/c23/real/000.npy.123.part"  # killed while writing, before the row
+    leftover.write_bytes(b"half")
+    (folder / "crops/c23/Deepfakes/000_001.json").unlink()
+    (folder / "crops/c23/real/000.json").unlink()
+    run(own_tree, folder)
+    after = state(folder)
+    assert not leftover.exists() and after.keys() == before.keys()
+    changed = {Path(p).relative_to(folder / "crops").with_suffix("").as_posix() for p in before if before[p] != after[p]}
+    assert changed == {"c23/real/000", "c23/Deepfakes/000_001"}
+    assert S.CropStore(folder).meta["digest"] == digest
+
+    os.utime(folders(own_tree)["Deepfakes"] / "001_000.mp4", ns=(1, 1))
+    run(own_tree, folder)
+    changed = {Path(p).stem for p in after if after[p] != state(folder)[p]}
+    assert changed == {"001_000"}
+
+
+def test_interrupted_by_the_keyboard(own_tree, tmp_path, monkeypatch):
+    original, calls = P.process_video, []
+
+    def interrupted(record, *rest):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(record.video_id)
+        return original(record, *rest)
+
+    monkeypatch.setattr(P, "process_video", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(own_tree, tmp_path / "store")
+    partial = S.CropStore(tmp_path / "store")
+    assert sorted(partial.index.video_id) == sorted(calls) and len(calls) == 3
+    monkeypatch.setattr(P, "process_video", original)
+    assert len(run(own_tree, tmp_path / "store")) == 6
+    assert partial.meta["digest"] != S.CropStore(tmp_path / "store").meta["digest"]
+
+
+def test_unexpected_failure_is_a_row_and_tried_again(own_tree, tmp_path, monkeypatch):
+    original = P.write_crops
+
+    def failing(folder, video_id, *rest):
+        if video_id == "c23/Deepfakes/000_001":
+            raise MemoryError("too big")
+        return original(folder, video_id, *rest)
+
+    monkeypatch.setattr(P, "write_crops", failing)
+    index = run(own_tree, tmp_path / "store")
+    assert index.status["c23/Deepfakes/000_001"] == "failed" and index.reason["c23/Deepfakes/000_001"] == "MemoryError: too big"
+    assert (index.status == "ok").sum() == 5
+    monkeypatch.setattr(P, "write_crops", original)
+    assert set(run(own_tree, tmp_path / "store").status) == {"ok"}
+
+
+def test_one_store_has_one_setting(tree, store, tmp_path):
+    with pytest.raises(DataError, match=r"size 64 \(now 48\)"):
+        P.preprocess(load_records("ffpp", tree), store.folder, 48, jobs=1, progress=False)
+    with pytest.raises(DataError, match=r"detector 'dlib' \(now 'mtcnn'\)"):
+        P.preprocess(load_records("ffpp", tree), store.folder, 64, detector="mtcnn", jobs=1, progress=False)
+    found = load_records("ffpp", tree)
+    with pytest.raises(DataError, match="video id 'c23/real/000'"):
+        P.preprocess([*found, found[0]], tmp_path, 64)
+    with pytest.raises(DataError, match="outside the store"):
+        P.preprocess([replace(found[0], video_id="../000")], tmp_path, 64)
+    with pytest.raises(DataError, match="no video"):
+        P.preprocess([], tmp_path, 64)
+    with pytest.raises(DataError, match="retina"):
+        P.preprocess(found, tmp_path, 64, detector="retina")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stretches(tree, tmp_path):
+    found = load_records("ffpp", tree, manipulations=["Deepfakes"])
+    small = P.preprocess(found, tmp_path, 64, jobs=1, progress=False, stretches=(2, 6))
+    assert {tuple(small.open(video_id).runs) for video_id in small.index.video_id} == {((0, 6), (14, 6))}
+    assert small.meta["stretches"] == [2, 6] and set(small.index.faces) == {12}
+
+
+def test_row_files_hold_the_rows(store):
+    for row in store.index.to_dict("records"):
+        saved = json.loads((store.folder / "crops" / f"{row['video_id']}.json").read_text())
+        assert {name: saved[name] for name in S.COLUMNS} == row
