@@ -30,7 +30,7 @@ class Setting:
     artefact: float
     strength: dict[str, float] = field(default_factory=lambda: dict(STRENGTH))
     frames: int = 48
-    crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 34})
+    crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 35})
     preset: str = "veryfast"
 
     def __post_init__(self):
@@ -44,7 +44,7 @@ class Setting:
         return asdict(self)
 
 
-STRENGTH = {"Deepfakes": 1.6, "Face2Face": 1.0, "FaceSwap": 1.4, "NeuralTextures": 1.0}
+STRENGTH = {"Deepfakes": 1.4, "Face2Face": 1.3, "FaceSwap": 1.7, "NeuralTextures": 1.3}
 
 SETTINGS = {
     "temporal-only": Setting("temporal-only", tau=0.8, artefact=0.0),

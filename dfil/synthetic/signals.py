@@ -60,11 +60,11 @@ def motion(seed: int, number: int, frames: int) -> Motion:
         return _wave(rng, frames, amplitude, lo_hz, hi_hz)
 
     return Motion(
-        yaw=wave(0.14, 0.1, 0.5) + wave(0.02, 0.6, 1.6) + rng.uniform(-0.15, 0.15),
-        pitch=wave(0.06, 0.1, 0.5) + wave(0.02, 0.8, 2.0) + rng.uniform(-0.06, 0.06),
-        roll=wave(0.05, 0.1, 0.4) + rng.uniform(-0.05, 0.05),
-        shift_x=wave(5, 0.1, 0.4) + wave(0.6, 0.8, 2.0) + rng.uniform(-10, 10),
-        shift_y=wave(3, 0.1, 0.4) + wave(0.6, 0.8, 2.0) + rng.uniform(-6, 6),
+        yaw=wave(0.14, 0.1, 0.5) + wave(0.04, 0.6, 1.6) + rng.uniform(-0.15, 0.15),
+        pitch=wave(0.06, 0.1, 0.5) + wave(0.04, 0.8, 2.0) + rng.uniform(-0.06, 0.06),
+        roll=wave(0.05, 0.1, 0.4) + wave(0.012, 0.6, 1.6) + rng.uniform(-0.05, 0.05),
+        shift_x=wave(5, 0.1, 0.4) + wave(1.2, 0.8, 2.0) + rng.uniform(-10, 10),
+        shift_y=wave(3, 0.1, 0.4) + wave(1.2, 0.8, 2.0) + rng.uniform(-6, 6),
         scale=1 + wave(0.015, 0.1, 0.3),
         gaze_x=np.clip(wave(0.16, 0.1, 0.6), -0.35, 0.35),
         gaze_y=np.clip(wave(0.06, 0.1, 0.6), -0.15, 0.15),
