@@ -56,7 +56,7 @@ class Footnote:
 
 
 def grid(key: str, title: str, metric: str, rows: Sequence[str], columns: Sequence[str], caption: str = "") -> paper.Table:
-    """A table beyond the paper, without paper values. A row named like a method of the paper gets its label; other names are shown as they are."""
+    """A table beyond the paper, without paper values. A row named like one of the paper's methods gets its label, others their name."""
     labels = {row.name: row.label for table in ("table3", "table2", "table1") for row in paper.TABLES[table].rows}
     empty = (None,) * len(columns)
     table_rows = tuple(paper.Row(name, labels.get(name, name), empty) for name in rows)
