@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 
 from dfil.datasets import load_records
-from dfil.errors import DataError
+from dfil.errors import DataError, RunError
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.boxes import square_union
@@ -249,6 +251,31 @@ def test_several_processes_write_the_same_store(tree, store, tmp_path):
     again = P.preprocess(load_records("ffpp", tree), tmp_path, 64, jobs=2, progress=False)
     assert again.meta["digest"] == store.meta["digest"]
     assert again.index.equals(store.index)
+
+
+def test_an_executor_of_ones_own(tree, store, tmp_path):
+    with ThreadPoolExecutor(1) as executor:
+        again = P.preprocess(load_records("ffpp", tree), tmp_path, 64, progress=False, executor=executor)
+    assert again.meta["digest"] == store.meta["digest"]
+
+
+def test_a_dead_worker_is_one_sentence(tree, tmp_path):
+    class Dying(Executor):
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool("killed"))
+            return future
+
+    with pytest.raises(RunError, match="fewer jobs"):
+        P.preprocess(load_records("ffpp", tree), tmp_path, 64, progress=False, executor=Dying())
+    assert len(S.CropStore(tmp_path)) == 0
+
+
+def test_forecast(tree, tmp_path, capsys):
+    P.preprocess(load_records("ffpp", tree), tmp_path, 64, jobs=1)
+    said = capsys.readouterr().out
+    assert "Preprocessing 6 of 6 videos (0 done before) with dlib in 1 process." in said
+    assert "The other 2 videos: about" in said and "GB" in said
 
 
 def folders(own_tree: Path) -> dict[str, Path]:

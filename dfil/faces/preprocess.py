@@ -105,9 +105,9 @@ def preprocess(
                 # Whether a fake is up to date depends on its real's row, so ask again once the reals are done.
                 left = [r for r in stage if not _finished(r, folder, chosen)]
                 bar.update(len(stage) - len(left))
-                for _ in _each(pool, left, folder, chosen):
+                for row in _each(pool, left, folder, chosen):
                     bar.update()
-                    forecast.tick()
+                    forecast.add(row)
     finally:
         store = write_index(folder, meta)
     return store
@@ -321,20 +321,21 @@ def _pool(jobs: int | None, executor: Executor | None, todo: int) -> Iterator[Ex
         pool.shutdown(cancel_futures=True)
 
 
-def _work(record: VideoRecord, folder: Path, settings: Settings) -> str:
+def _work(record: VideoRecord, folder: Path, settings: Settings) -> dict:
     """process_video in a worker process, with one thread."""
     cv2.setNumThreads(1)
     if settings.detector == "mtcnn":
         import torch
 
         torch.set_num_threads(1)
-    return process_video(record, folder, settings)["status"]
+    return process_video(record, folder, settings)
 
 
-def _each(pool: Executor | None, records: Sequence[VideoRecord], folder: Path, settings: Settings) -> Iterator[str]:
+def _each(pool: Executor | None, records: Sequence[VideoRecord], folder: Path, settings: Settings) -> Iterator[dict]:
+    """The rows of the videos, in the order in which they are done."""
     if pool is None:
         for record in records:
-            yield process_video(record, folder, settings)["status"]
+            yield process_video(record, folder, settings)
         return
     futures: list[Future] = [pool.submit(_work, record, folder, settings) for record in records]
     try:
@@ -350,14 +351,17 @@ def _each(pool: Executor | None, records: Sequence[VideoRecord], folder: Path, s
 
 
 class _Forecast:
-    """Says once, after the first few videos, about how long the rest will take."""
+    """Says once, after the first few videos, about how long the rest will take and how much disk it will fill."""
 
     def __init__(self, todo: int, progress: bool, jobs: int):
-        self.todo, self.done, self.after = todo, 0, max(4, 2 * jobs) if progress else None
+        self.todo, self.done, self.bytes, self.after = todo, 0, 0, max(4, 2 * jobs) if progress else None
         self.start = time.monotonic()
 
-    def tick(self) -> None:
+    def add(self, row: dict) -> None:
         self.done += 1
+        self.bytes += 3 * row["patch"] ** 2 * row["faces"]
         if self.done == self.after and self.done < self.todo:
-            seconds = (time.monotonic() - self.start) / self.done * (self.todo - self.done)
-            tqdm.write(f"About {seconds / 60:.0f} min to go." if seconds > 90 else f"About {seconds:.0f} s to go.")
+            share = (self.todo - self.done) / self.done
+            seconds = (time.monotonic() - self.start) * share
+            duration = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+            tqdm.write(f"The other {self.todo - self.done} videos: about {duration} and {self.bytes * share / 1e9:.1f} GB.")
