@@ -45,7 +45,7 @@ def real_root(dataset: str) -> Path | None:
         try:
             named, by = tomllib.loads(file.read_text()).get("roots", {}).get(dataset), str(file)
         except tomllib.TOMLDecodeError as error:
-            raise DataError(f"{file}: not valid TOML ({error}); write [roots] and then {dataset} = \"/path/to/tree\"") from error
+            raise DataError(f'{file}: not valid TOML ({error}); write [roots] and then {dataset} = "/path/to/tree"') from error
     if not named:
         return None
     root = Path(named).expanduser()

@@ -57,7 +57,7 @@ SMOKE = Profile(
 )
 DEMO = Profile(
     name="demo",
-    what="A small network trained from scratch on built-in synthetic clips on a CPU: its numbers show the mechanism, not the paper's scores.",
+    what="A small network trained from scratch on built-in synthetic clips on a CPU: it shows the mechanism, not the paper's scores.",
     size=64,
     backbone={"depth": (2, 2, 2, 2), "width": 16, "stem": "small"},
     training=Training(epochs=5, lr=3e-3, schedule="one-cycle", paired=True),

@@ -95,9 +95,7 @@ class RunStore:
         data = {
             split: run.dataset(store, spec.select(store, split), training.snippets, train=split == "train") for split in ("train", "val")
         }
-        history = train(
-            model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name
-        )
+        history = train(model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name)
         with atomic(folder / "history.csv") as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         save_weights(model, folder / "weights.safetensors", config=run.config(synthetic=bool(store.meta["synthetic"])))
@@ -193,5 +191,5 @@ def load_weights(path: Path) -> tuple[Detector, dict]:
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
-        raise RunError(f"{path}: these weights do not fit the model that {beside} describes; use the pair that was saved together") from error
+        raise RunError(f"{path}: these weights do not fit the model in {beside}; use the pair that was saved together") from error
     return model.eval(), config

@@ -51,7 +51,7 @@ def train(
     if checkpoint is not None and checkpoint.is_file():
         history, best = _resume(checkpoint, model, optimiser, schedule, device)
     if len(set(val_data.rows["label"])) < 2:
-        raise RunError(f"{label}: the validation split needs real and fake videos to select an epoch by; it has {len(val_data)} of one class")
+        raise RunError(f"{label}: the validation split needs real and fake videos to select by; it has {len(val_data)} of one class")
 
     for epoch in range(len(history), settings.epochs):
         start, losses = time.perf_counter(), []

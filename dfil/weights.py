@@ -34,7 +34,7 @@ def load_imagenet(model: Detector, file: Path | None = None) -> str:
             state = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except (URLError, OSError) as error:
             raise RunError(
-                f"the ImageNet weights of ResNet-50 could not be fetched ({error}); download resnet50-0676ba61.pth where there is a network "
+                f"the ImageNet weights of ResNet-50 could not be fetched ({error}); download resnet50-0676ba61.pth elsewhere "
                 "and name it by --backbone-weights FILE or $DFIL_BACKBONE_WEIGHTS"
             ) from error
     load_backbone(model.backbone, state, source)

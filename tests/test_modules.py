@@ -101,7 +101,7 @@ def inter_reference(m: InterSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
 def test_equation_1_forward_and_backward():
     m, x = intra(), features()
     i2 = x[:, C // 2 :]
-    got = array(m.differences(i2)).reshape(2, B * U, T, -1, H, W)
+    got = np.stack([array(d) for d in m.differences(i2)])
     squeezed = ref.batch_norm(ref.pointwise(array(i2), array(m.squeeze[0].weight)[..., 0, 0], 1), statistics(m.squeeze[1]), 1)
     for snippet in range(B * U):
         frames = squeezed.reshape(B * U, T, -1, H, W)[snippet]

@@ -40,7 +40,7 @@ class DIL(Detector):
         ca: bool = True,
         lk: bool = True,
         reduction: int = 16,
-        min_channels: int = 8,
+        min_channels: int = 4,
         gamma: int = 2,
         kernel_size: int = 3,
         kernel_bn: bool = False,

@@ -20,7 +20,7 @@ class InterSIM(nn.Module):
             also started as the identity).
     """
 
-    def __init__(self, channels: int, frames: int, *, reduction: int = 16, min_channels: int = 8, conv_u: str = "depthwise"):
+    def __init__(self, channels: int, frames: int, *, reduction: int = 16, min_channels: int = 4, conv_u: str = "depthwise"):
         super().__init__()
         if conv_u not in ("depthwise", "full"):
             raise ValueError(f"InterSIM: conv_u is 'depthwise' or 'full', not {conv_u!r}")

@@ -31,8 +31,10 @@ class PlaneConv(nn.Module):
 
 def with_neighbours(d: torch.Tensor) -> torch.Tensor:
     """(G, T, C, H, W) -> (G·T, 3·C, H, W): every frame between its previous and its next one, zeros beyond the snippet's ends."""
-    zero = torch.zeros_like(d[:, :1])
-    return torch.cat([torch.cat([zero, d[:, :-1]], 1), d, torch.cat([d[:, 1:], zero], 1)], 2).flatten(0, 1)
+    previous, following = torch.zeros_like(d), torch.zeros_like(d)
+    previous[:, 1:] = d[:, :-1]
+    following[:, :-1] = d[:, 1:]
+    return torch.cat([previous.flatten(0, 1), d.flatten(0, 1), following.flatten(0, 1)], 1)
 
 
 class IntraSIM(nn.Module):
@@ -60,7 +62,7 @@ class IntraSIM(nn.Module):
         frames: int,
         *,
         reduction: int = 16,
-        min_channels: int = 8,
+        min_channels: int = 4,
         gamma: int = 2,
         kernel_size: int = 3,
         bp: bool = True,
@@ -100,30 +102,26 @@ class IntraSIM(nn.Module):
     def _recover(squeezed: int, half: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(squeezed, half, 1, bias=False), nn.BatchNorm2d(half))
 
-    def differences(self, i2: torch.Tensor) -> torch.Tensor:
-        """Eq. 1. i2 (B·U·T, C/2, H, W) -> (d·B·U, T, Cr, H, W), forward first; d = 2 directions, 1 without the bi-directional path."""
+    def differences(self, i2: torch.Tensor) -> list[torch.Tensor]:
+        """Eq. 1. i2 (B·U·T, C/2, H, W) -> [forward, backward], or [forward] without the bi-directional path; each (B·U, T, Cr, H, W)."""
         squeezed = self.squeeze(i2)
         f = squeezed.unflatten(0, (-1, self.frames))  # B·U, T, Cr, H, W
         g = self.neighbour(squeezed).unflatten(0, (-1, self.frames))
-        d = difference_to_next(f, g, dim=1)
-        return torch.cat([d, difference_to_previous(f, g, dim=1)]) if self.bp else d
-
-    def _mean_direction(self, d: torch.Tensor) -> torch.Tensor:
-        """(d·B·U·T, Cr, H, W) -> (B·U·T, Cr, H, W), the mean of the directions.
-
-        Averaging before the 1x1 recovery is the same as after it, because the recovery is linear, and costs half. Its batch
-        normalisation therefore sees the averaged map.
-        """
-        return d.unflatten(0, (2, -1)).mean(0) if self.bp else d
+        forward = difference_to_next(f, g, dim=1)
+        return [forward, difference_to_previous(f, g, dim=1)] if self.bp else [forward]
 
     def attention(self, i2: torch.Tensor) -> list[torch.Tensor]:
-        """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention."""
+        """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention.
+
+        The paper takes each direction through the views and the recovery and averages then. All of that is linear, so averaging first
+        gives the same and costs half. The batch normalisations, which the paper does not show, therefore see the averaged difference.
+        """
         d = self.differences(i2)
+        d = (d[0] + d[1]) * 0.5 if self.bp else d[0]
         if not self.ca:
-            return [torch.sigmoid(self.recover(self._mean_direction(d.flatten(0, 1))))]
+            return [torch.sigmoid(self.recover(d.flatten(0, 1)))]
         three_frames, d = with_neighbours(d), d.flatten(0, 1)
-        view_h, view_w = d + self.view_h(three_frames), d + self.view_w(three_frames)
-        maps = self.recover_h(self._mean_direction(view_h)), self.recover_w(self._mean_direction(view_w))
+        maps = self.recover_h(d + self.view_h(three_frames)), self.recover_w(d + self.view_w(three_frames))
         return [torch.sigmoid(m) for m in maps]
 
     def kernels(self, i2: torch.Tensor) -> torch.Tensor:

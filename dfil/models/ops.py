@@ -11,8 +11,10 @@ def difference_to_next(current: torch.Tensor, neighbour: torch.Tensor, dim: int)
     Both tensors have one shape and so has the result. Zeros keep the length, as TDN and STIL do.
     """
     n = current.shape[dim]
-    difference = current.narrow(dim, 0, n - 1) - neighbour.narrow(dim, 1, n - 1)
-    return torch.cat([difference, torch.zeros_like(current.narrow(dim, 0, 1))], dim)
+    difference = current.clone()  # and not cat: clone keeps channels_last behind an unfolded batch, cat does not
+    difference.narrow(dim, 0, n - 1).sub_(neighbour.narrow(dim, 1, n - 1))
+    difference.narrow(dim, n - 1, 1).zero_()
+    return difference
 
 
 def difference_to_previous(current: torch.Tensor, neighbour: torch.Tensor, dim: int) -> torch.Tensor:
@@ -22,8 +24,10 @@ def difference_to_previous(current: torch.Tensor, neighbour: torch.Tensor, dim: 
     directions would cancel into a single symmetric term.
     """
     n = current.shape[dim]
-    difference = current.narrow(dim, 1, n - 1) - neighbour.narrow(dim, 0, n - 1)
-    return torch.cat([torch.zeros_like(current.narrow(dim, 0, 1)), difference], dim)
+    difference = current.clone()
+    difference.narrow(dim, 1, n - 1).sub_(neighbour.narrow(dim, 0, n - 1))
+    difference.narrow(dim, 0, 1).zero_()
+    return difference
 
 
 class _ShiftMultiplyAdd(torch.autograd.Function):
