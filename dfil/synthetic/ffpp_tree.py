@@ -7,18 +7,20 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 from tqdm.auto import tqdm
 
-from dfil.errors import DataError
-from dfil.synthetic.codec import encode, write_atomically
+from dfil.datasets import MARK
+from dfil.errors import DataError, RunError
+from dfil.files import atomic
+from dfil.synthetic.codec import encode
 from dfil.synthetic.render import render_target
 from dfil.synthetic.settings import FPS, METHODS, RENDERER, SETTINGS, SIZE, Setting
 
-MARKER = "synthetic.json"
 MASK_CRF = 18
 SECONDS_PER_FRAME = 0.04  # one core, a real and four fakes rendered and written at two qualities
 
@@ -94,7 +96,7 @@ def write_ffpp(
     }
     _mark(root, parameters)
     for split, pairs in splits.items():
-        write_atomically(root / "splits" / f"{split}.json", json.dumps(pairs).encode())
+        _write(root / "splits" / f"{split}.json", json.dumps(pairs).encode())
 
     shared = (setting, frames, tuple(qualities), tuple(manipulations), seed)
     todo = [
@@ -110,11 +112,6 @@ def write_ffpp(
         for _ in _run(todo, jobs):
             bar.update()
     return root
-
-
-def is_synthetic(root: str | Path) -> bool:
-    """Whether a dataset tree was written by this package."""
-    return (Path(root) / MARKER).is_file()
 
 
 def _find_setting(setting: Setting | str) -> Setting:
@@ -136,7 +133,7 @@ def _pairs(counts: dict[str, int]) -> dict[str, list[list[str]]]:
 
 def _mark(root: Path, parameters: dict) -> None:
     """Write synthetic.json, or make sure that the one that is there says the same."""
-    marker = root / MARKER
+    marker = root / MARK
     if marker.is_file():
         try:
             there = json.loads(marker.read_text())
@@ -150,7 +147,12 @@ def _mark(root: Path, parameters: dict) -> None:
     elif root.exists() and any(root.iterdir()):
         raise DataError(f"{root} is not empty and not a synthetic tree; choose another folder, synthetic clips never mix with real ones.")
     else:
-        write_atomically(marker, (json.dumps(parameters, indent=1) + "\n").encode())
+        _write(marker, (json.dumps(parameters, indent=1) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _cores() -> int:
@@ -169,6 +171,8 @@ def _run(todo: list[_Job], jobs: int):
         try:
             for done in as_completed(waiting):
                 yield done.result()
+        except BrokenProcessPool as error:
+            raise RunError("A rendering process was killed, perhaps for lack of memory; run again with fewer jobs.") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -187,6 +191,6 @@ def _write_person(job: _Job) -> None:
                     content = encode(clip.masks_thw, MASK_CRF, "veryfast")
                 else:
                     content = encode(clip.frames_thwc, job.setting.crf[kind], job.setting.preset)
-                write_atomically(path, content)
+                _write(path, content)
     finally:
         cv2.setNumThreads(threads)

@@ -19,7 +19,7 @@ LANDMARKS_XY = ((-0.42, 0), (0.42, 0), (-0.42, -0.27), (0.42, -0.27), (0, 0.42),
 
 # Standard deviation of each nuisance before the setting's strength. One law for real and fake clips.
 SIGMA = {
-    "Deepfakes": np.array([0.022, 0.022, 0.030, 0.025, 0.022, 0.022, 0.022], np.float32),  # shift x, y; rotation; log scale; RGB gain
+    "Deepfakes": np.array([0.022, 0.022, 0.030, 0.025, 0.016, 0.016, 0.016], np.float32),  # shift x, y; rotation; log scale; RGB gain
     "FaceSwap": np.full(2 * len(LANDMARKS_XY), 0.026, np.float32),  # x and y offset of each landmark
     "Face2Face": np.array([0.07, 0.22, 0.30, 0.08, 0.025], np.float32),  # mouth, smile, brow, lid, shade of the lower face
     "NeuralTextures": np.array([0.06, 0.05, 0.03, 0.022, 0.022, 0.022], np.float32),  # mouth, width, gain, three texture modes
