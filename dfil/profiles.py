@@ -36,44 +36,51 @@ class Profile:
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
     per_manipulation: bool = False  # one model per manipulation, as in the paper, or one for all four
     seeds: tuple[int, ...] = (0,)
-    tree: dict | None = None  # targets per split and frames per clip of the built-in data; None: real data only
-    mechanism_tree: dict | None = None
+    trees: dict[str, dict] = field(default_factory=dict)  # arguments of write_ffpp by setting; empty: real data only
 
     def settings(self, training: Training) -> dict:
         """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
         return {"size": self.size, "frames": self.frames, "backbone": self.backbone, "pretrained": self.pretrained, **asdict(training)}
 
 
+_ONE_KIND = {"qualities": ("c23",), "manipulations": ("Deepfakes",)}  # all that the temporal-only experiment needs
+
 SMOKE = Profile(
     name="smoke",
     what="Every stage at the smallest size that runs; its numbers mean nothing.",
     size=32,
-    backbone={"depth": (1, 1, 1, 1), "width": 8, "stem": "small"},
-    test_snippets=8,
-    training=Training(epochs=2, lr=1e-3, snippets=4, paired=True),
-    mechanism=Training(epochs=2, lr=1e-3, snippets=4, paired=True),
-    tree={"train": 4, "val": 2, "test": 4, "frames": 24},
-    mechanism_tree={"train": 4, "val": 2, "test": 4, "frames": 24},
+    backbone={"depth": (2, 1, 1, 1), "width": 8, "stem": "small"},
+    training=Training(epochs=1, lr=1e-3, paired=True),
+    mechanism=Training(epochs=1, lr=1e-3, paired=True),
+    trees={
+        "ff-like": {"train": 4, "val": 2, "test": 4, "frames": 24},
+        "temporal-only": {"train": 4, "val": 2, "test": 4, "frames": 24} | _ONE_KIND,
+    },
 )
 DEMO = Profile(
     name="demo",
     what="A small network trained from scratch on built-in synthetic clips on a CPU: it shows the mechanism, not the paper's scores.",
     size=64,
     backbone={"depth": (2, 2, 2, 2), "width": 16, "stem": "small"},
-    training=Training(epochs=5, lr=3e-3, schedule="one-cycle", paired=True),
+    training=Training(epochs=4, lr=3e-3, schedule="one-cycle", paired=True),
     mechanism=Training(epochs=12, lr=3e-3, schedule="one-cycle", paired=True),
-    tree={"train": 48, "val": 8, "test": 24, "frames": 40},
-    mechanism_tree={"train": 48, "val": 8, "test": 24, "frames": 40},
+    trees={
+        "ff-like": {"train": 48, "val": 8, "test": 24, "frames": 40},
+        "temporal-only": {"train": 48, "val": 8, "test": 24, "frames": 40} | _ONE_KIND,
+    },
 )
 PAPER = Profile(
     name="paper",
     what="The paper's settings on the real datasets.",
-    size=paper.SETTINGS["size"],
+    size=paper.SETTINGS.image_size,
     pretrained=True,
-    frames=paper.SETTINGS["frames"],
-    test_snippets=paper.SETTINGS["test_snippets"],
+    frames=paper.SETTINGS.frames_per_snippet,
+    test_snippets=paper.SETTINGS.test_snippets,
     training=Training(
-        epochs=paper.SETTINGS["epochs"], lr=paper.SETTINGS["lr"], batch=paper.SETTINGS["batch"], snippets=paper.SETTINGS["train_snippets"]
+        epochs=paper.SETTINGS.epochs,
+        lr=paper.SETTINGS.learning_rate,
+        batch=paper.SETTINGS.batch_size,
+        snippets=paper.SETTINGS.train_snippets,
     ),
     per_manipulation=True,
 )

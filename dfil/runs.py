@@ -155,13 +155,13 @@ class Run:
             train=train, seed=self.spec.seed, paired=self.training.paired,
         )  # fmt: skip
 
-    def scores(self, store: CropStore, split: str = "test") -> pd.DataFrame:
-        """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store`, of the run's compression; computed once and kept."""
-        name = f"{store.meta['dataset']}-{store.meta['digest'][:10]}-{split}.parquet"
-        path = self.folder / "scores" / name
+    def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:
+        """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store` at a compression (empty: all); computed once and kept."""
+        name = "-".join(filter(None, (store.meta["dataset"], compression, split, store.meta["digest"][:10])))
+        path = self.folder / "scores" / f"{name}.parquet"
         if not path.is_file():
             rows = store.index[(store.index["split"] == split) & (store.index["status"] == "ok")]
-            rows = rows[rows["compression"] == self.spec.compression] if self.spec.compression else rows
+            rows = rows[rows["compression"] == compression] if compression else rows
             scored = score(self.model(), self.dataset(store, rows, self.profile.test_snippets), batch=self.training.batch)
             with atomic(path) as temporary:
                 scored.to_parquet(temporary, index=False)

@@ -24,19 +24,19 @@ def snippet_starts(
 ) -> np.ndarray:
     """First frame numbers (U,) of `snippets` snippets of `frames` frames, `stride` apart (1 = neighbouring frames, the paper's).
 
-    runs are the half-open stretches [first, end) of native frames that follow one another; a snippet never crosses from one to the
-    next, so its frames are neighbours in the video and not only in the store. The stretch from the first frame to the last is cut into
+    runs are the stretches (first frame, count) of native frames that follow one another (Crops.runs); a snippet never crosses from one
+    to the next, so its frames are neighbours in the video and not only in the store. The stretch from the first frame to the last is cut into
     U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. A segment
     that has no room for a snippet takes the possible start nearest to its centred one, so short videos repeat frames.
 
     Raises DataError if no run is long enough for one snippet.
     """
     span = (frames - 1) * stride + 1
-    possible = np.concatenate([np.arange(first, max(first, end - span + 1)) for first, end in runs] or [np.empty(0)]).astype(np.int64)
+    possible = np.concatenate([np.arange(first, first + max(0, count - span + 1)) for first, count in runs] or [[]]).astype(np.int64)
     if not len(possible):
-        longest = max((end - first for first, end in runs), default=0)
+        longest = max((count for _, count in runs), default=0)
         raise DataError(f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames; the longest stretch has {longest}")
-    edges = np.linspace(runs[0][0], runs[-1][1], snippets + 1)
+    edges = np.linspace(runs[0][0], sum(runs[-1]), snippets + 1)
     starts = np.empty(snippets, np.int64)
     for u, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
         inside = possible[(possible >= low) & (possible + span <= high)]

@@ -1,0 +1,75 @@
+"""From a table to its numbers: which runs feed its cells, trained or found again, and the scores of each cell's test videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from dfil import models, paper, tables
+from dfil.faces.store import CropStore
+from dfil.profiles import Training
+from dfil.runs import RunSpec, RunStore
+
+POOLED = "one model for all manipulations"
+
+
+def fill(
+    table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore], methods: Sequence[str], training: Training | None = None
+) -> tuple[dict[tuple[str, str], tables.CellResult], dict[tuple[str, str], str]]:
+    """(results, reasons): results of every cell that can be run, and for every other one why it cannot, both by (row, column).
+
+    stores: crop stores by dataset name, as in paper.Videos; methods: the registry names to run. Whether one model per manipulation or
+    one for all of them is trained is the profile's choice.
+    """
+    results, reasons = {}, {}
+    for cell in table.cells():
+        place = (cell.row, cell.column)
+        reason = _obstacle(cell, stores, methods)
+        if reason:
+            reasons[place] = reason
+            continue
+        trained = [runs.get(spec, stores[cell.train.dataset], training) for spec in specs(cell, runs.profile, stores[cell.train.dataset])]
+        scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
+        results[place] = tables.CellResult(scores, [run.key for run in trained], "" if runs.profile.per_manipulation else POOLED)
+    return results, reasons
+
+
+def specs(cell: paper.Cell, profile, store: CropStore) -> list[RunSpec]:
+    """The runs behind a cell, one per seed of the profile."""
+    videos = cell.train
+    if profile.per_manipulation or not videos.manipulations:
+        manipulations = videos.manipulations
+    else:
+        manipulations = tuple(m for m in paper.ALL_MANIPULATIONS if _has(store, videos.compression, m))
+    return [RunSpec(cell.method, videos.dataset, videos.compression, manipulations, cell.switches, seed=seed) for seed in profile.seeds]
+
+
+def select(scores: pd.DataFrame, videos: paper.Videos) -> pd.DataFrame:
+    """The rows of a scores table that a selection of videos names: all reals, and the fakes of its manipulations."""
+    chosen = scores["label"] == 0
+    chosen |= scores["manipulation"].isin(videos.manipulations) if videos.manipulations else True
+    return scores[chosen]
+
+
+def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequence[str]) -> str:
+    """Why a cell cannot be run; empty if it can."""
+    if cell.quoted:
+        return tables.QUOTED
+    if cell.method not in models.available():
+        return "this method is not part of the package yet"
+    if cell.method not in methods:
+        return "left out of this run"
+    for videos in (cell.train, cell.test):
+        if videos.dataset not in stores:
+            return f"{videos.dataset} is not there"
+        for manipulation in videos.manipulations:
+            if not _has(stores[videos.dataset], videos.compression, manipulation):
+                return f"the tree has no {' '.join(filter(None, (videos.compression, manipulation)))} videos"
+    return ""
+
+
+def _has(store: CropStore, compression: str, manipulation: str) -> bool:
+    rows = store.index[store.index["status"] == "ok"]
+    rows = rows[rows["compression"] == compression] if compression else rows
+    return (rows["manipulation"] == manipulation).any() and (rows["label"] == 0).any()
