@@ -1,6 +1,6 @@
 """The head as a surface: shape, normals, forged regions and skin, on a grid of longitude and height.
 
-A head is a superellipsoid of revolution-like shape, unrolled to a canonical texture of TEX_H x TEX_W texels: longitude in
+A head is a flattened, tapered superellipsoid, unrolled to a canonical texture of TEX_H x TEX_W texels: longitude in
 [-LON_MAX, LON_MAX] radians (0 faces forward) and height in [-LAT_MAX, LAT_MAX] half head widths (y down). z points to the camera.
 """
 
