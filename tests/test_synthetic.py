@@ -214,7 +214,7 @@ def test_splits_are_pairs_of_disjoint_people(tree):
 def test_the_tree_says_that_it_is_synthetic(tree, tmp_path):
     facts = json.loads((tree / "synthetic.json").read_text())
     assert facts["synthetic"] is True and facts["seed"] == 3 and facts["frames"] == 5
-    assert facts["setting"] == FF_LIKE.as_dict() and facts["setting"]["crf"]["c40"] == 37
+    assert facts["setting"] == FF_LIKE.as_dict() and facts["setting"]["crf"]["c40"] == 33
     assert is_synthetic(tree) and not is_synthetic(tmp_path)
 
 
