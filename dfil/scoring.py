@@ -44,7 +44,6 @@ def score(model: Detector, data: SnippetDataset, *, batch: int = 10, device: tor
     for x, _, _ in tqdm(loader(data, order, device), desc="scoring", unit="batch", disable=None, leave=False):
         with precision(device):
             logits.append(model(normalise(x.to(device, non_blocking=True))).float().cpu())
-    rows = data.rows[SCORE_COLUMNS[:5]].copy()
-    rows["logit"] = torch.cat(logits).double().numpy() if logits else []
-    rows["score"] = torch.sigmoid(torch.as_tensor(rows["logit"].to_numpy(dtype=float))).numpy()
-    return rows
+    rows = data.rows[SCORE_COLUMNS[:5]]
+    logits_n = torch.cat(logits).double() if logits else torch.empty(0, dtype=torch.double)
+    return rows.assign(logit=logits_n.numpy(), score=torch.sigmoid(logits_n).numpy())

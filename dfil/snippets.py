@@ -25,8 +25,8 @@ def snippet_starts(
     """First frame numbers (U,) of `snippets` snippets of `frames` frames, `stride` apart (1 = neighbouring frames, the paper's).
 
     runs are the stretches (first frame, count) of native frames that follow one another (Crops.runs); a snippet never crosses from one
-    to the next, so its frames are neighbours in the video and not only in the store. The stretch from the first frame to the last is cut into
-    U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. A segment
+    to the next, so its frames are neighbours in the video and not only in the store. The time from the first frame to the last is cut
+    into U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. A segment
     that has no room for a snippet takes the possible start nearest to its centred one, so short videos repeat frames.
 
     Raises DataError if no run is long enough for one snippet.
@@ -132,5 +132,6 @@ def batches(rows: pd.DataFrame, size: int, paired: bool, rng: np.random.Generato
         order = rng.permutation(len(rows)).tolist()
     out = [order[i : i + size] for i in range(0, len(order), size)]
     if len(out) > 1 and len(out[-1]) == 1:  # batch normalisation of stage 4 cannot train on one video of tiny crops
-        out[-2] += out.pop()
+        last = out.pop()
+        out[-1] = out[-1] + last
     return out

@@ -105,7 +105,7 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
 def _validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> tuple[float, float]:
     """AUC and mean cross-entropy of the validation videos."""
     rows = score(model, data, batch=batch, device=device)
-    logits, labels = torch.tensor(rows["logit"].to_numpy()), torch.tensor(rows["label"].to_numpy(dtype=float))
+    logits, labels = torch.tensor(rows["logit"].tolist()), torch.tensor(rows["label"].tolist()).float()
     if not torch.isfinite(logits).all():
         raise RunError("a validation logit is not a number; lower the learning rate")
     return float(roc_auc_score(labels, logits)), float(nn.functional.binary_cross_entropy_with_logits(logits, labels))

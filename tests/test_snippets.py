@@ -1,0 +1,82 @@
+"""Which frames a snippet has, and what a batch is made of."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dfil.errors import DataError
+from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD, batches, normalise, snippet_starts
+
+
+@pytest.mark.parametrize("frames", [16, 17, 40, 333])
+@pytest.mark.parametrize("snippets", [4, 8])
+def test_starts_stay_inside_the_video_and_in_order(frames, snippets):
+    for rng in (None, np.random.default_rng(0)):
+        starts = snippet_starts([(0, frames)], snippets, 4, rng=rng)
+        assert len(starts) == snippets
+        assert (np.diff(starts) >= 0).all() and starts.min() >= 0 and starts.max() <= frames - 4
+
+
+def test_random_starts_cover_their_segment_and_no_other():
+    rng = np.random.default_rng(0)
+    drawn = np.array([snippet_starts([(0, 40)], 4, 4, rng=rng) for _ in range(400)])
+    for u in range(4):
+        assert set(drawn[:, u]) == set(range(10 * u, 10 * u + 7))  # frames 10u .. 10u + 9 hold 7 snippets of 4
+
+
+def test_testing_is_centred():
+    assert snippet_starts([(0, 80)], 8, 4).tolist() == [10 * u + 3 for u in range(8)]
+
+
+def test_a_snippet_never_crosses_a_gap():
+    runs = [(3, 6), (20, 4), (30, 3), (40, 9)]
+    stored = {f for first, n in runs for f in range(first, first + n)}
+    for rng in (None, np.random.default_rng(1)):
+        for start in snippet_starts(runs, 8, 4, rng=rng):
+            assert {start + t for t in range(4)} <= stored
+            assert sum(first <= start and start + 4 <= first + n for first, n in runs) == 1
+
+
+def test_frames_four_apart_need_thirteen():
+    assert snippet_starts([(0, 13)], 2, 4, stride=4).tolist() == [0, 0]
+    with pytest.raises(DataError, match="needs 13 consecutive frames; the longest stretch has 12"):
+        snippet_starts([(0, 12)], 2, 4, stride=4)
+    with pytest.raises(DataError, match="longest stretch has 0"):
+        snippet_starts([], 2, 4)
+
+
+def index(pairs=6, manipulations=("Deepfakes", "FaceSwap"), missing=()):
+    rows = [("real", 0, f"{i:03d}") for i in range(pairs) if i not in missing]
+    rows += [(m, 1, f"{i:03d}") for m in manipulations for i in range(pairs)]
+    return pd.DataFrame(rows, columns=["manipulation", "label", "target"]).assign(compression="c23")
+
+
+def test_paired_batches_hold_each_fake_once_beside_its_real_clip():
+    rows = index()
+    epoch = batches(rows, 5, paired=True, rng=np.random.default_rng(0))
+    flat = [i for batch in epoch for i in batch]
+    assert all(len(batch) % 2 == 0 for batch in epoch) and len(epoch[0]) == 4
+    assert sorted(i for i in flat if rows["label"][i] == 1) == rows.index[rows["label"] == 1].tolist()
+    for real, fake in zip(flat[::2], flat[1::2], strict=True):
+        assert (rows["label"][real], rows["label"][fake]) == (0, 1) and rows["target"][real] == rows["target"][fake]
+
+
+def test_a_fake_without_its_real_clip_gets_another():
+    rows = index(missing=(2, 3))
+    flat = [i for batch in batches(rows, 4, paired=True, rng=np.random.default_rng(0)) for i in batch]
+    assert (rows["label"].to_numpy()[flat] == [0, 1] * 12).all()
+    with pytest.raises(DataError, match="no real video"):
+        batches(rows[rows["label"] == 1].reset_index(), 4, paired=True, rng=np.random.default_rng(0))
+
+
+def test_unpaired_batches_hold_each_video_once_and_none_alone():
+    rows = index(pairs=7)
+    epoch = batches(rows, 10, paired=False, rng=np.random.default_rng(0))
+    assert sorted(i for batch in epoch for i in batch) == list(range(21)) and [len(b) for b in epoch] == [10, 11]
+
+
+def test_normalise_against_its_formula():
+    x = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
+    expected = (x.double().numpy() / 255 - np.reshape(IMAGENET_MEAN, (3, 1, 1))) / np.reshape(IMAGENET_STD, (3, 1, 1))
+    np.testing.assert_allclose(normalise(x).numpy(), expected, atol=1e-5)

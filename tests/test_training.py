@@ -1,0 +1,218 @@
+"""Training, scoring and the run store on a tiny synthetic tree: the numbers mean nothing, the mechanics do."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dfil import experiments, models, paper, tables, training
+from dfil.errors import RunError
+from dfil.profiles import SMOKE, Training
+from dfil.runs import RunSpec, RunStore, load_weights, save_weights
+from dfil.scoring import score
+from dfil.snippets import SnippetDataset
+
+TINY = {"depth": (2, 1, 1, 1), "width": 4, "stem": "small"}
+PROFILE = dataclasses.replace(SMOKE, backbone=TINY, training=Training(epochs=2, lr=1e-3, batch=4, paired=True))
+SPEC = RunSpec("dil", "ffpp", "c23", ("Deepfakes",))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return RunStore(tmp_path / "runs", PROFILE)
+
+
+def dataset(store, split="train", **changes):
+    rows = SPEC.select(store, split)
+    return SnippetDataset(store, rows, **{"snippets": 2, "frames": 4, "size": 32, "train": split == "train", "paired": True} | changes)
+
+
+def weights_of(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def fresh(seed=0):
+    torch.manual_seed(seed)
+    return models.build("dil", **TINY)
+
+
+def test_dataset_serves_crops_and_pairs_share_their_draws(tiny_store):
+    data = dataset(tiny_store)
+    x, label, item = data[0]
+    assert x.shape == (2, 4, 3, 32, 32) and x.dtype == torch.uint8 and item == 0 and label == data.rows["label"][0]
+    by_target = data.rows.groupby("target").indices
+    real, fake = sorted(by_target["000"], key=lambda i: data.rows["label"][i])
+    difference = (data[real][0].float() - data[fake][0].float()).abs()
+    assert difference[..., :2, :].mean() < difference[..., 14:20, 12:20].mean()  # same frames: the background agrees, the face does not
+    data.epoch = 1
+    assert not torch.equal(data[0][0], x)
+    data.epoch = 0
+    assert torch.equal(data[0][0], x)
+
+
+def test_test_snippets_are_the_stores(tiny_store):
+    data = dataset(tiny_store, "test", snippets=3)
+    x, _, _ = data[0]
+    crops = tiny_store.open(data.rows["video_id"][0])
+    assert np.array_equal(x[1].permute(0, 2, 3, 1).numpy(), crops.snippet(8, 4, 32))  # frames 20/3 .. 40/3, centred
+
+
+def test_the_flip_is_of_the_whole_clip(tiny_store):
+    data = dataset(tiny_store)
+    unflipped = dataset(tiny_store)
+    flips = []
+    for epoch in range(12):
+        data.epoch = epoch
+        x, _, _ = data[0]
+        rng = np.random.default_rng([0, epoch, int.from_bytes(data.rows["target"][0].encode(), "little")])
+        flipped = rng.random() < 0.5
+        crops = tiny_store.open(data.rows["video_id"][0])
+        from dfil.snippets import snippet_starts
+
+        starts = snippet_starts(crops.runs, 2, 4, rng=rng)
+        plain = torch.from_numpy(np.stack([crops.snippet(int(s), 4, 32) for s in starts])).permute(0, 1, 4, 2, 3)
+        assert torch.equal(x, plain.flip(-1) if flipped else plain)
+        flips.append(flipped)
+    assert 0 < sum(flips) < 12 and len(unflipped) == len(data)
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_epoch(tiny_store):
+    model = fresh()
+    settings = Training(epochs=10, lr=3e-3, batch=4, paired=True, schedule="one-cycle")
+    history = training.train(model, dataset(tiny_store), dataset(tiny_store, "val", train=False), settings)
+    assert [h["epoch"] for h in history] == list(range(1, 11)) and history[-1]["clips"] == 10 * 8
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    best = max(history, key=lambda h: (h["val_auc"], -h["val_loss"]))
+    scored = score(model, dataset(tiny_store, "val", train=False))
+    logits, labels = torch.tensor(scored["logit"].tolist()), torch.tensor(scored["label"].tolist()).float()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+    assert float(loss) == pytest.approx(best["val_loss"], rel=1e-4)
+    assert [h["best"] for h in history].count(True) >= 1
+
+
+def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(tiny_store, tmp_path, monkeypatch):
+    settings = Training(epochs=3, lr=1e-3, batch=4, paired=True, schedule="one-cycle")
+    val = dataset(tiny_store, "val", train=False)
+    straight = fresh()
+    expected = training.train(straight, dataset(tiny_store), val, settings)
+
+    calls = []
+    validate = training._validate
+
+    def dies_in_the_second_epoch(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*args)
+
+    monkeypatch.setattr(training, "_validate", dies_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(fresh(), dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt")
+    monkeypatch.setattr(training, "_validate", validate)
+    resumed = fresh(seed=5)  # whatever it starts from, the checkpoint decides
+    history = training.train(resumed, dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt")
+    assert same(weights_of(straight), weights_of(resumed))
+    assert [h["val_loss"] for h in history] == [h["val_loss"] for h in expected] and not list(tmp_path.glob(".*"))
+
+
+def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(tiny_store, monkeypatch):
+    monkeypatch.setattr(training, "_validate", lambda *args: (0.5, 1.0))
+    settings = Training(epochs=4, lr=1e-3, batch=8, patience=1, paired=True)
+    history = training.train(fresh(), dataset(tiny_store), dataset(tiny_store, "val"), settings)
+    assert [h["lr"] for h in history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def test_training_says_what_is_wrong(tiny_store):
+    data = dataset(tiny_store)
+    with pytest.raises(RunError, match="schedule is called 'cosine'"):
+        training.train(fresh(), data, data, Training(schedule="cosine"))
+    one_class = SnippetDataset(tiny_store, SPEC.select(tiny_store, "val").query("label == 1"), snippets=2, frames=4, size=32)
+    with pytest.raises(RunError, match="validation split needs real and fake"):
+        training.train(fresh(), data, one_class, Training())
+    with pytest.raises(RunError, match="lower the learning rate"):
+        training.train(fresh(), data, data, Training(epochs=3, lr=1e12, batch=4))
+
+
+def test_a_run_is_trained_once_and_found_again(tiny_store, runs, monkeypatch):
+    run = runs.get(SPEC, tiny_store)
+    files = {p.name for p in run.folder.iterdir()}
+    assert files == {"run.json", "history.csv", "weights.safetensors", "config.json"}
+    described = json.loads((run.folder / "run.json").read_text())
+    assert described["videos"] == {"train": 8, "val": 4} and described["data"] == tiny_store.meta["digest"]
+    monkeypatch.setattr("dfil.runs.train", lambda *a, **k: pytest.fail("trained again"))
+    assert runs.get(SPEC, tiny_store).key == run.key
+
+    scores = run.scores(tiny_store, "c23")
+    assert len(scores) == 4 and scores["split"].eq("test").all() and scores["score"].between(0, 1).all()
+    np.testing.assert_allclose(scores["score"], 1 / (1 + np.exp(-scores["logit"])))
+    monkeypatch.setattr("dfil.runs.score", lambda *a, **k: pytest.fail("scored again"))
+    pd.testing.assert_frame_equal(run.scores(tiny_store, "c23"), scores)
+
+
+def test_everything_that_decides_a_run_is_in_its_key(tiny_store, runs, tmp_path):
+    changes = {
+        "method": "resnet50",
+        "compression": "c40",
+        "manipulations": ("FaceSwap",),
+        "switches": (("bp", False),),
+        "stride": 4,
+        "seed": 1,
+    }
+    keys = {runs.key(dataclasses.replace(SPEC, **{k: v}), tiny_store) for k, v in changes.items()}
+    keys |= {runs.key(SPEC, tiny_store), runs.key(SPEC, tiny_store, Training(epochs=3))}
+    keys.add(RunStore(tmp_path, dataclasses.replace(PROFILE, name="demo")).key(SPEC, tiny_store))
+    assert len(keys) == len(changes) + 3
+    assert runs.key(SPEC, tiny_store).startswith("dil-ffpp-c23-Deepfakes-")
+
+
+def test_seeds_and_only_seeds_change_a_run(tiny_store, tmp_path):
+    first = RunStore(tmp_path / "a", PROFILE).get(SPEC, tiny_store)
+    again = RunStore(tmp_path / "b", PROFILE).get(SPEC, tiny_store)
+    other = RunStore(tmp_path / "a", PROFILE).get(dataclasses.replace(SPEC, seed=1), tiny_store)
+    one, two, three = (load_file(r.folder / "weights.safetensors") for r in (first, again, other))
+    assert same(one, two) and not same(one, three)
+
+
+def test_a_run_without_both_classes_says_where_to_look(tiny_store, runs):
+    with pytest.raises(RunError, match="status and reason"):
+        runs.get(dataclasses.replace(SPEC, manipulations=("FaceSwap",)), tiny_store)
+
+
+def test_weights_come_back_strictly(tmp_path):
+    model = fresh().eval()
+    switches = dict(TINY)
+    save_weights(model, tmp_path / "weights.safetensors", {"method": "dil", "switches": switches, "synthetic": True})
+    loaded, config = load_weights(tmp_path / "weights.safetensors")
+    assert same(weights_of(model), weights_of(loaded)) and config["synthetic"] and not loaded.training
+    with pytest.raises(RunError, match="no such file"):
+        load_weights(tmp_path / "other.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"method": "dil", "switches": {**switches, "width": 8}}))
+    with pytest.raises(RunError, match="do not fit"):
+        load_weights(tmp_path / "weights.safetensors")
+
+
+def test_a_table_is_filled_from_runs_and_says_what_it_cannot_fill(tiny_store, runs):
+    table = paper.TABLES["table1"]
+    results, reasons = experiments.fill(table, runs, {"ffpp": tiny_store}, ["dil", "resnet50"])
+    assert set(results) == {("dil", "HQ DF"), ("resnet50", "HQ DF")}
+    assert reasons["dil", "HQ NT"] == "the tree has no c23 NeuralTextures videos"
+    assert reasons["dil", "LQ DF"] == "the tree has no c40 Deepfakes videos"
+    assert reasons["xception", "HQ DF"] == "this method is not part of the package yet"
+    df = tables.build(table, results, lambda cell: reasons[cell.row, cell.column], synthetic=True)
+    filled = df[df["ours"].notna()]
+    assert len(df) == 16 * 8 and filled["n_videos"].eq(4).all() and filled["note"].str.contains("synthetic").all()
+
+
+def test_ablations_share_the_full_models_run(tiny_store, runs):
+    places = {"table1": ("dil", "LQ DF"), "table4": ("intra+inter", "DF"), "table5": ("bp+ca+lk", "DF"), "table6": ("stages 1-4", "DF")}
+    cells = [paper.TABLES[table].cell(*place) for table, place in places.items()]
+    keys = {runs.key(spec, tiny_store) for cell in cells for spec in experiments.specs(cell, PROFILE, tiny_store)}
+    assert len(keys) == 1
