@@ -21,8 +21,8 @@ class Setting:
         statistic of `dfil.inconsistency`, never by the score of a trained model.
     frames: length of a clip at 25 frames per second.
     crf: H.264 constant rate factor behind each quality folder. FaceForensics++ uses 23 and 40; at 320 pixels crf 40 smears far more
-        than in its larger frames, so the folder c40 holds 33 here, the largest of 33, 35 and 37 at which the statistic still separates each of the four
-        methods from real clips with an AUC of 0.75, in two samples of 40 people.
+        than in its larger frames, so the folder c40 holds 33 here: the largest of 33, 35 and 37 at which the statistic still
+        separates each of the four methods from real clips with an AUC of 0.75, in two samples of 40 people.
     preset: x264 speed preset.
     """
 
