@@ -1,0 +1,38 @@
+# make reproduce [PROFILE=smoke|demo|paper] [ROOT=/path/to/FaceForensics++]   everything: install, data, notebooks, report
+# make test                                                                   lint and all tests
+# make lab                                                                    the notebooks in JupyterLab
+PROFILE ?= demo
+ROOT ?=
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
+VENV = .venv
+BIN = $(VENV)/bin
+
+.PHONY: reproduce test lint lab clean install
+.DELETE_ON_ERROR:
+
+reproduce: install
+	$(BIN)/dfil reproduce --profile $(PROFILE) $(if $(ROOT),--root "$(ROOT)")
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: install
+	$(BIN)/jupyter lab notebooks
+
+install: $(VENV)/installed
+
+# The exact versions that were tried together; pyproject.toml says what is needed, constraints.txt which release of it.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dfil needs Python 3.11 or later; call make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lab]"
+	touch $@
+
+# Everything that can be made again. Trained runs, crops and the published results in outputs/demo stay.
+clean:
+	rm -rf $(VENV) build *.egg-info outputs/smoke .pytest_cache .ruff_cache
+	find dfil tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
