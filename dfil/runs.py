@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
 import platform
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,6 +89,24 @@ class RunStore:
         if not run.is_trained:
             self._train(run, store)
         return run
+
+    def get_all(self, specs: Sequence[RunSpec], store: CropStore, training: Training | None = None) -> list[Run]:
+        """`get` of every spec. On a CPU the untrained ones are trained side by side, the cores shared between them.
+
+        Small networks gain little from a second thread, so two runs with one core each end sooner than one after the other with two.
+        """
+        todo = [s for s in dict.fromkeys(specs) if not (self.folder / self.key(s, store, training) / "run.json").is_file()]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 1 if torch.cuda.is_available() else min(len(todo), cores)
+        if todo:
+            print(f"{len(todo)} of {len(specs)} runs are to be trained, {max(workers, 1)} at a time.", flush=True)
+        if workers > 1:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, context, torch.set_num_threads, (cores // workers,)) as pool:
+                start, waiting = time.perf_counter(), [pool.submit(self.get, spec, store, training) for spec in todo]
+                for done, future in enumerate(as_completed(waiting), 1):
+                    print(f"{future.result().key}: trained; {done} of {len(todo)} after {time.perf_counter() - start:.0f} s", flush=True)
+        return [self.get(spec, store, training) for spec in specs]
 
     def _train(self, run: Run, store: CropStore) -> None:
         spec, training, folder = run.spec, run.training, run.folder

@@ -26,8 +26,9 @@ def snippet_starts(
 
     runs are the stretches (first frame, count) of native frames that follow one another (Crops.runs); a snippet never crosses from one
     to the next, so its frames are neighbours in the video and not only in the store. The time from the first frame to the last is cut
-    into U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. A segment
-    that has no room for a snippet takes the possible start nearest to its centred one, so short videos repeat frames.
+    into U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. Where a
+    segment is shorter than a snippet, the snippet's centre stays inside; where even that is not possible, the start nearest to the
+    centred one is taken. Short videos thus repeat frames.
 
     Raises DataError if no run is long enough for one snippet.
     """
@@ -40,6 +41,8 @@ def snippet_starts(
     starts = np.empty(snippets, np.int64)
     for u, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
         inside = possible[(possible >= low) & (possible + span <= high)]
+        if not len(inside):
+            inside = possible[(possible + span / 2 >= low) & (possible + span / 2 < high)]
         if rng is not None and len(inside):
             starts[u] = rng.choice(inside)
         else:

@@ -67,6 +67,9 @@ def train(
             if settings.schedule == "one-cycle":
                 schedule.step()
             losses.append((loss.detach(), len(y)))
+            if epoch == 0 and len(losses) == 5:
+                minutes = (time.perf_counter() - start) / 5 * sum(map(len, plan)) / 60
+                print(f"{label}: {settings.epochs} epochs, about {max(minutes, 0.1):.1f} min and the validation", flush=True)
         train_loss = sum(float(l) * n for l, n in losses) / sum(n for _, n in losses)
         if not math.isfinite(train_loss):
             raise RunError(f"{label}: the training loss is {train_loss} in epoch {epoch + 1}; lower the learning rate ({settings.lr:g})")

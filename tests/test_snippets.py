@@ -25,6 +25,14 @@ def test_random_starts_cover_their_segment_and_no_other():
         assert set(drawn[:, u]) == set(range(10 * u, 10 * u + 7))  # frames 10u .. 10u + 9 hold 7 snippets of 4
 
 
+def test_a_segment_shorter_than_a_snippet_still_draws():
+    rng = np.random.default_rng(0)
+    drawn = np.array([snippet_starts([(0, 40)], 4, 4, stride=4, rng=rng) for _ in range(200)])  # 13 frames in segments of 10
+    assert drawn.min() == 0 and drawn.max() == 27
+    assert all(len(set(column)) >= 4 for column in drawn.T)
+    assert (np.abs(drawn + 6.5 - [5, 15, 25, 35]) <= 5).all()
+
+
 def test_testing_is_centred():
     assert snippet_starts([(0, 80)], 8, 4).tolist() == [10 * u + 3 for u in range(8)]
 
