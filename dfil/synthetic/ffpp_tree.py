@@ -22,7 +22,7 @@ from dfil.synthetic.render import render_target
 from dfil.synthetic.settings import FPS, METHODS, RENDERER, SETTINGS, SIZE, Setting
 
 MASK_CRF = 18
-SECONDS_PER_FRAME = 0.04  # one core, a real and four fakes rendered and written at two qualities
+SECONDS_PER_FRAME = 0.05  # one core, a real and four fakes rendered and written at two qualities
 
 
 @dataclass(frozen=True)
