@@ -1,0 +1,255 @@
+"""Figures: functions that take data and return a Figure, one style file for all of them, and one way to save.
+
+No function here reads a file or keeps pyplot's state: a Figure that nobody holds is gone. In a notebook, `%matplotlib inline` shows
+the Figure a cell ends with. Widths are inches of paper; 7.2 is a full page width, 3.5 a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dfil.errors import RunError
+from dfil.files import atomic
+
+STYLE = Path(__file__).with_suffix(".mplstyle")
+COLOURS = {  # one colour per kind of video in all figures (Okabe and Ito 2008)
+    "real": "#555555",
+    "Deepfakes": "#0072B2",
+    "Face2Face": "#D55E00",
+    "FaceSwap": "#009E73",
+    "NeuralTextures": "#CC79A7",
+}
+OTHER = "#E69F00"  # a manipulation that has no colour of its own
+MARKERS = {"Deepfakes": "o", "Face2Face": "s", "FaceSwap": "^", "NeuralTextures": "D"}
+SYNTHETIC = "synthetic data"
+
+
+def _styled(function: Callable) -> Callable:
+    @wraps(function)
+    def inside(*args, **kwargs):
+        with style.context(STYLE):
+            return function(*args, **kwargs)
+
+    return inside
+
+
+@_styled
+def save(fig: Figure, folder: str | Path, key: str, title: str, description: str, synthetic: bool) -> Path:
+    """Write `<folder>/<key>.png` and `.pdf`, each in one step, and return the PNG's path.
+
+    title and description go into the files; the report takes them as caption and alternative text. On synthetic data both the
+    caption and the picture itself must say so: the title gets the words if it lacks them.
+    Raises RunError if `synthetic` is set and no text in the figure says "synthetic".
+    """
+    visible = " ".join(text.get_text() for text in fig.findobj(lambda artist: hasattr(artist, "get_text")))
+    if synthetic and "synthetic" not in visible.lower():
+        raise RunError(f"figure {key} shows synthetic data and does not say so: draw it with synthetic=True or put the word into its title")
+    title = _said(title, synthetic)
+    png, pdf = (Path(folder) / f"{key}.{kind}" for kind in ("png", "pdf"))
+    with atomic(png) as temporary:
+        fig.savefig(temporary, metadata={"Title": title, "Description": description})
+    with atomic(pdf) as temporary:  # without its date the same figure gives the same bytes
+        fig.savefig(temporary, metadata={"Title": title, "Subject": description, "CreationDate": None})
+    return png
+
+
+@_styled
+def local_inconsistency(
+    clips_thwc: Mapping[str, np.ndarray],
+    *,
+    first: int = 0,
+    frames: int = 4,
+    lines: Mapping[str, float] | None = None,
+    ratios: Mapping[str, float] | None = None,
+    limit: float = 40.0,
+    synthetic: bool,
+) -> Figure:
+    """The paper's Figure 1: one snippet per kind of video, and how unevenly it changes. One row per clip, all on the same scales.
+
+    clips_thwc: uint8 RGB (S, H, W, 3) per kind of video ("real", "Deepfakes", ...), S consecutive frames of one target cut by one box.
+    first, frames: the snippet to show. Beside its frames: the signed second differences x[t+1] - 2 x[t] + x[t-1] of its inner frames in
+    grey levels, cut off at +- limit, and for each of `lines` (name -> height as a share of H, marked on the first frame) that row of
+    pixels over all S frames, time downwards, the snippet between the ticks.
+    ratios: numbers written under the names, `difference_ratio` for example.
+    Raises RunError if the clips differ in shape or are shorter than the snippet.
+    """
+    shapes = {clip.shape for clip in clips_thwc.values()}
+    if len(shapes) != 1 or first < 0 or len(next(iter(clips_thwc.values()))) < first + frames:
+        raise RunError(f"local_inconsistency needs clips of one shape with at least {first + frames} frames, not {sorted(shapes)}")
+    lines = {"eye line": 0.42, "mouth line": 0.76} if lines is None else lines
+    inner = range(first + 1, first + frames - 1)
+    columns = frames + len(inner) + len(lines)
+    fig = Figure(figsize=(7.2, 0.98 * 7.2 / columns * len(clips_thwc) + 0.75))
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    axes = fig.subplots(len(clips_thwc), columns, squeeze=False)
+    for row, (name, clip_thwc) in zip(axes, clips_thwc.items(), strict=True):
+        grey_thw = clip_thwc.astype(np.float32).mean(-1)
+        for ax, t in zip(row, range(first, first + frames), strict=False):
+            ax.imshow(clip_thwc[t], interpolation="antialiased")
+        for share in lines.values():
+            row[0].axhline(share * grey_thw.shape[1], color="white", linewidth=0.7, linestyle=(0, (2, 2)))
+        for ax, t in zip(row[frames:], inner, strict=False):
+            second_hw = grey_thw[t + 1] - 2 * grey_thw[t] + grey_thw[t - 1]
+            signed = ax.imshow(second_hw, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="antialiased")
+        for ax, share in zip(row[frames + len(inner) :], lines.values(), strict=True):
+            ax.imshow(grey_thw[:, int(share * grey_thw.shape[1])], cmap="gray", vmin=0, vmax=255, aspect="auto")
+            ax.set_box_aspect(1)
+        row[0].set_ylabel(name if ratios is None else f"{name}\n{ratios[name]:.2f}", color=COLOURS.get(name, OTHER), fontsize=7)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax in axes[:, frames + len(inner) :].flat:
+        ax.set_yticks([first - 0.5, first + frames - 0.5], ["", ""])
+        ax.tick_params(length=2, pad=0)
+    heads = (
+        [f"frame {t}" for t in range(first, first + frames)]
+        + [f"2nd difference\nat {t}" for t in inner]
+        + [f"{n}\nover time" for n in lines]
+    )
+    for ax, head in zip(axes[0], heads, strict=True):
+        ax.set_title(head, fontsize=7)
+    bar = fig.colorbar(signed, ax=axes[-1, frames : frames + len(inner)], orientation="horizontal", shrink=0.8, pad=0.02, aspect=25)
+    bar.set_label("grey levels", fontsize=6.5)
+    bar.ax.tick_params(labelsize=6.5, length=2)
+    fig.suptitle(_said("Four neighbouring frames of one target: a real face changes smoothly, a forged one jitters", synthetic))
+    return fig
+
+
+@_styled
+def gap_curves(panels: Mapping[str, pd.DataFrame], *, synthetic: bool) -> Figure:
+    """AUC of the model-free statistic against the distance of the compared frames, one panel per table, one curve per manipulation.
+
+    panels: name -> table in long form (dfil.tables.build) with the rows "gap 1", "gap 2", ... and a column per manipulation. The bars
+    are the 95 % intervals, moved apart sideways so that all can be seen. The numbers of videos stand in the panels' titles.
+    """
+    fig = Figure(figsize=(0.9 + 3.1 * len(panels), 2.9))
+    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (name, df) in zip(axes, panels.items(), strict=True):
+        df = df[df["ours"].notna()].assign(gap=lambda d: d["row"].str.removeprefix("gap ").astype(int))
+        gaps, kinds = sorted(df["gap"].unique()), list(dict.fromkeys(df["column"]))
+        ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
+        for i, kind in enumerate(kinds):
+            curve = df[df["column"] == kind].sort_values("gap")
+            x = np.array([gaps.index(gap) for gap in curve["gap"]]) + 0.07 * (i - (len(kinds) - 1) / 2)
+            bars = [curve["ours"] - curve["ci_low"], curve["ci_high"] - curve["ours"]]
+            look = {"color": COLOURS.get(kind, OTHER), "marker": MARKERS.get(kind, "o"), "label": kind}
+            ax.errorbar(x, curve["ours"], yerr=np.clip(bars, 0, None), elinewidth=0.8, capsize=2, **look)
+        ax.set_xticks(range(len(gaps)), gaps)
+        ax.set(xlabel="distance of the compared frames", title=f"{name}, n = {_span(df['n_videos'])} videos per manipulation")
+    axes[0].set(ylabel="AUC, real against fake")
+    axes[0].set_ylim(top=1.02)
+    axes[-1].text(axes[-1].get_xlim()[1], 0.5, " chance", va="center", color="0.4", fontsize=6.5)
+    axes[0].legend(loc="lower left")
+    fig.suptitle(_said("Neighbouring frames give a forgery away, distant ones do not", synthetic))
+    return fig
+
+
+@_styled
+def ratio_histograms(ratios: pd.DataFrame, gaps: Sequence[int] = (1, 4), *, synthetic: bool) -> Figure:
+    """How the statistic is spread over real and fake videos: a row of panels per gap, a panel per manipulation, reals in grey in each.
+
+    ratios: a row per video with the columns label (1 = fake), manipulation, and one per gap, named by its number.
+    """
+    kinds = [kind for kind in dict.fromkeys(ratios.loc[ratios["label"] == 1, "manipulation"])]
+    fig = Figure(figsize=(7.2, 1.3 * len(gaps) + 0.6))
+    axes = fig.subplots(len(gaps), len(kinds), sharex="row", sharey="row", squeeze=False)
+    for row, gap in zip(axes, gaps, strict=True):
+        edges = np.histogram_bin_edges(ratios[gap].dropna(), bins=20)
+        for ax, kind in zip(row, kinds, strict=True):
+            real, fake = ratios[ratios["label"] == 0], ratios[(ratios["label"] == 1) & (ratios["manipulation"] == kind)]
+            ax.hist(real[gap], edges, color=COLOURS["real"], alpha=0.45, label=f"real ({len(real)})")
+            ax.hist(fake[gap], edges, color=COLOURS.get(kind, OTHER), histtype="step", linewidth=1.3, label=f"{kind} ({len(fake)})")
+            ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        row[0].set_ylabel(f"gap {gap}\nvideos")
+    for ax in axes[0]:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), borderpad=0, handlelength=1.2)
+    for ax in axes[-1]:
+        ax.set_xlabel("ratio of differences")
+    fig.suptitle(_said("The ratio of second to first differences, per video", synthetic))
+    return fig
+
+
+@_styled
+def maps(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    heads: Sequence[str] = (),
+    *,
+    title: str,
+    signed: bool = False,
+    shared: bool = True,
+    aspect: str | float = "equal",
+    height: float = 1.0,
+    width: float | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    synthetic: bool,
+) -> Figure:
+    """Small two-dimensional maps in a grid: a named row per entry of `rows`, a headed column per map, one colour bar per scale.
+
+    signed: diverging colours, white at zero; otherwise from the lowest value to the highest. shared: one scale for all rows; otherwise one
+    per row, so that rows of different units can stand together. aspect: "equal" for square pixels, "auto" to fill the panel.
+    height, width: of one panel in inches; width None makes the panels of an "equal" grid as wide as their maps ask.
+    """
+    arrays = {name: [np.asarray(array, np.float64) for array in row] for name, row in rows.items()}
+    columns = max(map(len, arrays.values()))
+    first_hw = next(iter(arrays.values()))[0].shape
+    width = height * first_hw[1] / first_hw[0] if width is None else width
+    fig = Figure(figsize=(columns * width + 1.6, len(arrays) * height + 0.65))
+    fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
+    axes = fig.subplots(len(arrays), columns, squeeze=False)
+    everything = _limits([array for row in arrays.values() for array in row], signed)
+    for line, (name, row) in zip(axes, arrays.items(), strict=True):
+        low, high = everything if shared else _limits(row, signed)
+        for ax, array in zip(line, row, strict=False):
+            shown = ax.imshow(array, cmap="RdBu_r" if signed else "viridis", vmin=low, vmax=high, aspect=aspect)
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        for ax in line[len(row) :]:
+            ax.set_visible(False)
+        line[0].set_ylabel(f"{name}\n{ylabel}" if ylabel else name, fontsize=7)
+        if not shared:
+            _bar(fig, shown, list(line))
+    if shared:
+        _bar(fig, shown, list(axes.flat))
+    for ax, head in zip(axes[0], heads, strict=False):
+        ax.set_title(head, fontsize=7)
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel, fontsize=7)
+    fig.suptitle(_said(title, synthetic))
+    return fig
+
+
+def _limits(arrays: Sequence[np.ndarray], signed: bool) -> tuple[float, float]:
+    low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+    if signed:
+        high = max(abs(low), abs(high)) or 1.0
+        return -high, high
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _bar(fig: Figure, shown, axes: list[Axes]) -> None:
+    bar = fig.colorbar(shown, ax=axes, shrink=0.9, aspect=15, pad=0.01)
+    bar.ax.tick_params(labelsize=6.5, length=2)
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
+    bar.outline.set_linewidth(0.4)
+
+
+def _said(title: str, synthetic: bool) -> str:
+    """The title with a word on the data where they are not real."""
+    return f"{title} ({SYNTHETIC})" if synthetic and "synthetic" not in title.lower() else title
+
+
+def _span(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"

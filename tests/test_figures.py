@@ -1,0 +1,147 @@
+"""Figures are made from arrays, carry their caption, say when they are synthetic, and leave nothing behind."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dfil import figures, paper, tables
+from dfil.errors import RunError
+
+
+@pytest.fixture
+def clips():
+    rng = np.random.default_rng(0)
+    return {name: rng.integers(0, 256, (8, 20, 20, 3), dtype=np.uint8) for name in ("real", *paper.ALL_MANIPULATIONS)}
+
+
+@pytest.fixture
+def ratios():
+    rng = np.random.default_rng(1)
+    kinds = np.repeat(["real", *paper.ALL_MANIPULATIONS], 6)
+    label = (kinds != "real").astype(int)
+    return pd.DataFrame({"label": label, "manipulation": np.where(label, kinds, "")} | {g: rng.normal(1, 0.1, 30) for g in (1, 2, 4)})
+
+
+@pytest.fixture
+def table(ratios):
+    results = {}
+    for gap in (1, 2, 4):
+        for kind in paper.ALL_MANIPULATIONS:
+            rows = ratios[ratios["manipulation"].isin(["", kind])]
+            scores = rows[["label"]].assign(video_id=rows.index.astype(str), score=rows[gap])
+            results[f"gap {gap}", kind] = tables.CellResult([scores])
+    layout = tables.grid("model-free", "t", paper.AUC, ["gap 1", "gap 2", "gap 4"], paper.ALL_MANIPULATIONS)
+    return tables.build(layout, results, synthetic=True)
+
+
+def words(fig: Figure) -> str:
+    return " ".join(text.get_text() for text in fig.findobj(matplotlib.text.Text))
+
+
+def drawn(fig: Figure) -> bytes:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def test_save_writes_caption_into_both_files_and_leaves_nothing_else(clips, tmp_path):
+    fig = figures.local_inconsistency(clips, synthetic=True)
+    png = figures.save(fig, tmp_path / "new", "fig1", "Figure 1: a title – with a dash", "What is to be seen.", synthetic=True)
+    assert sorted(path.name for path in png.parent.iterdir()) == ["fig1.pdf", "fig1.png"]
+    with Image.open(png) as image:
+        assert image.text["Title"] == "Figure 1: a title – with a dash (synthetic data)"
+        assert image.text["Description"] == "What is to be seen."
+    pdf = (png.parent / "fig1.pdf").read_bytes()
+    assert b"CreationDate" not in pdf and b"/Type3" not in pdf  # reproducible, and TrueType inside
+
+
+def test_the_same_figure_gives_the_same_bytes(clips, tmp_path):
+    for name in "ab":
+        figures.save(figures.local_inconsistency(clips, synthetic=False), tmp_path / name, "f", "t", "d", synthetic=False)
+    for kind in ("pdf", "png"):
+        assert (tmp_path / "a" / f"f.{kind}").read_bytes() == (tmp_path / "b" / f"f.{kind}").read_bytes()
+
+
+def test_a_synthetic_figure_that_does_not_say_so_is_refused(clips, tmp_path):
+    fig = figures.local_inconsistency(clips, synthetic=False)
+    with pytest.raises(RunError, match="does not say so"):
+        figures.save(fig, tmp_path, "fig1", "t", "d", synthetic=True)
+    assert not list(tmp_path.iterdir())
+    assert "synthetic" not in words(fig)
+
+
+def test_local_inconsistency_shows_the_second_difference(clips):
+    fig = figures.local_inconsistency(clips, first=2, frames=4, ratios=dict.fromkeys(clips, 1.234), synthetic=True)
+    row = fig.axes[: 4 + 2 + 2]
+    grey_thw = clips["real"].astype(float).mean(-1)
+    assert np.allclose(row[4].images[0].get_array(), grey_thw[4] - 2 * grey_thw[3] + grey_thw[2], atol=1e-3)
+    assert row[4].images[0].get_clim() == row[5].images[0].get_clim() == (-40, 40)
+    assert row[6].images[0].get_array().shape == (8, 20)  # all frames by one row of pixels
+    assert "ratio 1.23" in words(fig) and "synthetic" in words(fig) and "2nd difference\nat 3" in words(fig)
+
+
+@pytest.mark.parametrize("wrong", [{"first": 5}, {"first": -1}])
+def test_local_inconsistency_refuses_a_snippet_outside_the_clip(clips, wrong):
+    with pytest.raises(RunError, match="at least"):
+        figures.local_inconsistency(clips, **wrong, synthetic=True)
+
+
+def test_local_inconsistency_refuses_clips_of_different_shapes(clips):
+    with pytest.raises(RunError, match="one shape"):
+        figures.local_inconsistency(clips | {"real": clips["real"][:, :10]}, synthetic=True)
+
+
+def test_gap_curves_draw_the_values_and_say_n(table):
+    fig = figures.gap_curves({"c23": table, "c40": table.assign(ours=table["ours"] / 2)}, synthetic=True)
+    ax = fig.axes[0]
+    curve = next(bars for bars in ax.containers if bars.get_label() == "FaceSwap")
+    assert np.allclose(curve.lines[0].get_ydata(), table.loc[table["column"] == "FaceSwap", "ours"])
+    assert "n = 12 videos" in ax.get_title() and "synthetic" in words(fig)
+    assert drawn(fig)
+
+
+def test_gap_curves_leave_out_cells_that_were_not_run(table):
+    table.loc[table["column"] == "Face2Face", ["ours", "ci_low", "ci_high"]] = np.nan
+    (ax,) = figures.gap_curves({"c23": table}, synthetic=False).axes
+    assert [bars.get_label() for bars in ax.containers] == ["Deepfakes", "FaceSwap", "NeuralTextures"]
+
+
+def test_histograms_count_every_video(ratios):
+    fig = figures.ratio_histograms(ratios, (1, 4), synthetic=True)
+    assert len(fig.axes) == 8
+    real = fig.axes[0].patches[:20]
+    assert sum(bar.get_height() for bar in real) == 6
+    assert "real (6)" in words(fig) and drawn(fig)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_maps_share_a_scale_or_have_one_each(shared):
+    rows = {"small": [np.full((3, 5), 1.0), np.zeros((3, 5))], "large": [np.full((3, 5), -8.0)]}
+    fig = figures.maps(rows, ["a", "b"], title="t", signed=True, shared=shared, synthetic=True)
+    small, large = fig.axes[0].images[0], fig.axes[2].images[0]
+    assert large.get_clim() == (-8, 8)
+    assert small.get_clim() == ((-8, 8) if shared else (-1, 1))
+    assert not fig.axes[3].get_visible() and drawn(fig)
+
+
+def test_maps_of_a_constant_can_be_drawn():
+    assert drawn(figures.maps({"one": [np.ones((2, 2))]}, title="t", synthetic=False))
+
+
+def test_nothing_leaks_into_pyplot(clips):
+    before = dict(matplotlib.rcParams)
+    figures.local_inconsistency(clips, synthetic=True)
+    assert plt.get_fignums() == [] and dict(matplotlib.rcParams) == before
+
+
+def test_every_manipulation_has_its_own_colour_and_the_style_is_shipped():
+    assert set(figures.COLOURS) == {"real", *paper.ALL_MANIPULATIONS} == {"real", *figures.MARKERS}
+    assert len(set(figures.COLOURS.values())) == 5
+    assert Path(figures.STYLE).is_file()
