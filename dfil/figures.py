@@ -85,7 +85,7 @@ def local_inconsistency(
     shapes = {clip.shape for clip in clips_thwc.values()}
     if len(shapes) != 1 or first < 0 or len(next(iter(clips_thwc.values()))) < first + frames:
         raise RunError(f"local_inconsistency needs clips of one shape with at least {first + frames} frames, not {sorted(shapes)}")
-    lines = {"eye line": 0.42, "mouth line": 0.76} if lines is None else lines
+    lines = {"upper line": 0.38, "lower line": 0.74} if lines is None else lines
     inner = range(first + 1, first + frames - 1)
     columns = frames + len(inner) + len(lines)
     fig = Figure(figsize=(7.2, 0.98 * 7.2 / columns * len(clips_thwc) + 0.75))
@@ -103,24 +103,21 @@ def local_inconsistency(
         for ax, share in zip(row[frames + len(inner) :], lines.values(), strict=True):
             ax.imshow(grey_thw[:, int(share * grey_thw.shape[1])], cmap="gray", vmin=0, vmax=255, aspect="auto")
             ax.set_box_aspect(1)
-        row[0].set_ylabel(name if ratios is None else f"{name}\n{ratios[name]:.2f}", color=COLOURS.get(name, OTHER), fontsize=7)
+        row[0].set_ylabel(name if ratios is None else f"{name}\nratio {ratios[name]:.2f}", color=COLOURS.get(name, OTHER), fontsize=7)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     for ax in axes[:, frames + len(inner) :].flat:
         ax.set_yticks([first - 0.5, first + frames - 0.5], ["", ""])
         ax.tick_params(length=2, pad=0)
-    heads = (
-        [f"frame {t}" for t in range(first, first + frames)]
-        + [f"2nd difference\nat {t}" for t in inner]
-        + [f"{n}\nover time" for n in lines]
-    )
+    heads = [f"frame {t}" for t in range(first, first + frames)]
+    heads += [f"2nd difference\nat {t}" for t in inner] + [f"{name}\nover time" for name in lines]
     for ax, head in zip(axes[0], heads, strict=True):
         ax.set_title(head, fontsize=7)
     bar = fig.colorbar(signed, ax=axes[-1, frames : frames + len(inner)], orientation="horizontal", shrink=0.8, pad=0.02, aspect=25)
     bar.set_label("grey levels", fontsize=6.5)
     bar.ax.tick_params(labelsize=6.5, length=2)
-    fig.suptitle(_said("Four neighbouring frames of one target: a real face changes smoothly, a forged one jitters", synthetic))
+    fig.suptitle(_said("What changes between the neighbouring frames of a snippet: one target, real and forged", synthetic))
     return fig
 
 
@@ -149,7 +146,7 @@ def gap_curves(panels: Mapping[str, pd.DataFrame], *, synthetic: bool) -> Figure
     axes[0].set_ylim(top=1.02)
     axes[-1].text(axes[-1].get_xlim()[1], 0.5, " chance", va="center", color="0.4", fontsize=6.5)
     axes[0].legend(loc="lower left")
-    fig.suptitle(_said("Neighbouring frames give a forgery away, distant ones do not", synthetic))
+    fig.suptitle(_said("Real against fake by the ratio of differences alone, nothing trained", synthetic))
     return fig
 
 
