@@ -1,0 +1,215 @@
+"""The console script `dfil`. Imports that take long stand inside the verbs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dfil.errors import DataError, DfilError
+
+SHOWN = 20  # videos that `preprocess` and files that `data check` name one by one
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, 1 for an error that one line explains, 130 after Ctrl-C."""
+    typed = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(typed)
+    arguments.command_line = shlex.join(["dfil", *typed])
+    try:
+        return arguments.run(arguments)
+    except DfilError as error:
+        print(f"dfil: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("dfil: interrupted; what was finished is kept, and the same command goes on from there.", file=sys.stderr)
+        return 130
+
+
+def _reproduce(a: argparse.Namespace) -> int:
+    from dfil.reproduce import parse_value, reproduce
+
+    parameters = {name: parse_value(text) for name, text in a.parameters}
+    return reproduce(a.profile, a.only, a.root, parameters, command=a.command_line)
+
+
+def _preprocess(a: argparse.Namespace) -> int:
+    from dfil import data
+    from dfil.datasets import load_records
+    from dfil.faces.preprocess import preprocess
+
+    records = load_records(a.dataset, a.root, **_filters(a))
+    folder = a.store or data.store_folder(a.dataset, a.root, a.size)
+    settings = {"stretches": tuple(a.stretches)} if a.stretches else {}
+    store = preprocess(records, folder, a.size, a.detector or data.DETECTORS[a.dataset], a.every, a.jobs, **settings)
+    asked = {record.video_id for record in records}
+    rows = store.index[store.index["video_id"].isin(asked)]
+    counts = ", ".join(f"{count} {status}" for status, count in rows["status"].value_counts().items())
+    print(f"{len(rows)} {'synthetic ' * store.meta['synthetic']}videos: {counts}.")
+    others = rows[rows["status"] != "ok"]
+    _list([f"{row.video_id}: {row.status}: {row.reason}" for row in others.itertuples()])
+    print(f"Crop store: {folder}")
+    if len(others) == len(rows):
+        print(f"dfil: none of the {len(rows)} videos under {a.root} could be used; the reasons are above.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _data_make(a: argparse.Namespace) -> int:
+    from dfil.synthetic import write_ffpp
+
+    write_ffpp(
+        a.root,
+        a.setting,
+        train=a.train,
+        val=a.val,
+        test=a.test,
+        frames=a.frames,
+        qualities=a.qualities,
+        seed=a.seed,
+        jobs=a.jobs,
+    )
+    print(f"{sum(1 for _ in Path(a.root).rglob('*.mp4'))} synthetic video files, masks included, in {a.root}.")
+    return 0
+
+
+def _data_check(a: argparse.Namespace) -> int:
+    from dfil.datasets import ADAPTERS, is_synthetic, load_records
+
+    filters = _filters(a)
+    records = load_records(a.dataset, a.root, **filters)
+    counts = Counter((r.split, r.label, r.manipulation, r.compression) for r in records)
+    # An adapter whose dataset says what must be there has a function `missing` beside `records`.
+    lacks = getattr(sys.modules[ADAPTERS[a.dataset].__module__], "missing", None)
+    missing = [str(path) for path in lacks(a.root, **filters)] if lacks else []
+    if a.json:
+        names = ("split", "label", "manipulation", "compression", "videos")
+        rows = [dict(zip(names, (*key, count), strict=True)) for key, count in counts.items()]
+        found = {"dataset": a.dataset, "root": str(a.root), "synthetic": is_synthetic(a.root), "counts": rows, "missing": missing}
+        print(json.dumps(found, indent=1))
+        return 1 if missing else 0
+    print(f"{a.dataset} in {a.root}: {len(records)} {'synthetic ' * is_synthetic(a.root)}videos")
+    print(f"{'split':8}{'label':7}{'manipulation':16}{'compression':13}videos")
+    for (split, label, manipulation, compression), count in counts.items():
+        print(f"{split or '-':8}{('real', 'fake')[label]:7}{manipulation:16}{compression or '-':13}{count:6}")
+    print(f"Missing: {len(missing)}" if missing else "Nothing is missing.")
+    _list(missing)
+    return 1 if missing else 0
+
+
+def _models(a: argparse.Namespace) -> int:
+    from dfil import models
+
+    for name in models.available():
+        count = sum(parameter.numel() for parameter in models.build(name).parameters())
+        print(f"{name:16}{count / 1e6:8.2f} million parameters")
+    return 0
+
+
+def _report(a: argparse.Namespace) -> int:
+    from dfil import paths, profiles, report
+
+    folder, readme = paths.outputs(profiles.get(a.profile).name), paths.project() / "README.md"
+    print(f"Wrote {report.build(folder)}")
+    if a.profile == "demo":  # the README shows the published results only
+        if not readme.is_file():
+            raise DataError(f"{readme} is not there, so its results were not updated: run this in a checkout of the project")
+        print(f"{readme}: {'results updated' if report.update_readme(readme, folder) else 'results were up to date'}")
+    return 0
+
+
+def _list(lines: Sequence[str]) -> None:
+    for line in lines[:SHOWN]:
+        print(f"  {line}")
+    if len(lines) > SHOWN:
+        print(f"  ... and {len(lines) - SHOWN} more")
+
+
+def _filters(a: argparse.Namespace) -> dict[str, list[str]]:
+    return {name: getattr(a, name) for name in ("manipulations", "compressions") if getattr(a, name)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    from dfil.datasets import ADAPTERS
+    from dfil.profiles import PROFILES
+
+    parser = argparse.ArgumentParser(
+        prog="dfil",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Dynamic Inconsistency Learning for deepfake video detection (AAAI 2022), reproduced.",
+        epilog="Example:\n  dfil reproduce --profile smoke",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    verb = _verb(verbs, "reproduce", _reproduce, "run the notebooks and build the report", "dfil reproduce --profile demo --only 20 90")
+    verb.add_argument("--profile", choices=PROFILES, default="demo", help="scale of everything (default: %(default)s)")
+    verb.add_argument("--only", nargs="+", metavar="NN", help="numbers or names of the notebooks to run (default: all)")
+    verb.add_argument("--root", default="", metavar="TREE", help="a real FaceForensics++ tree instead of the profile's data")
+    verb.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a further parameter of the notebooks; may be given several times",
+    )
+
+    example = "dfil preprocess ffpp --root /data/FaceForensics++ --compressions c23 --jobs 8"
+    verb = _verb(
+        verbs, "preprocess", _preprocess, "cut the faces of a dataset's videos into a crop store; goes on where it stopped", example
+    )
+    _add_tree(verb, ADAPTERS)
+    verb.add_argument("--store", type=Path, metavar="DIR", help="where the crops go (default: where the notebooks look for them)")
+    verb.add_argument("--size", type=int, default=224, help="pixels of the typical crop (default: %(default)s, the paper's)")
+    verb.add_argument("--detector", choices=("dlib", "mtcnn"), help="face detector (default: the paper's for the dataset)")
+    verb.add_argument("--jobs", type=int, metavar="N", help="videos at a time (default: one per core)")
+    verb.add_argument("--every", type=int, default=4, metavar="N", help="frames from one detection to the next (default: %(default)s)")
+    verb.add_argument(
+        "--stretches", type=int, nargs=2, metavar=("N", "FRAMES"), help="keep only N evenly spaced stretches of FRAMES frames per video"
+    )
+
+    data = verbs.add_parser("data", help="write or check a dataset's tree", description="Write or check a dataset's tree.")
+    data.formatter_class = argparse.RawDescriptionHelpFormatter
+    data.epilog = "Example:\n  dfil data check ffpp --root /data/FaceForensics++"
+    parts = data.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    example = "dfil data make ff-like --root data/tiny --train 4 --val 2 --test 2"
+    verb = _verb(parts, "make", _data_make, "write synthetic clips as a FaceForensics++ tree", example)
+    verb.add_argument("setting", metavar="SETTING", help="ff-like, or temporal-only: no traces in single frames")
+    verb.add_argument("--root", type=Path, required=True, metavar="DIR", help="where the tree goes")
+    for split, people in (("train", 60), ("val", 10), ("test", 20)):
+        verb.add_argument(f"--{split}", type=int, default=people, metavar="N", help=f"people in the {split} split (default: %(default)s)")
+    verb.add_argument("--frames", type=int, metavar="F", help="frames per clip (default: the setting's)")
+    verb.add_argument("--qualities", nargs="+", default=["c23", "c40"], metavar="Q", help="compressions (default: c23 c40)")
+    verb.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is drawn at random (default: %(default)s)")
+    verb.add_argument("--jobs", type=int, metavar="N", help="people at a time (default: one per core)")
+
+    example = "dfil data check ffpp --root /data/FaceForensics++ --compressions c23"
+    verb = _verb(parts, "check", _data_check, "count a tree's videos and name what is missing; exit status 1 if something is", example)
+    _add_tree(verb, ADAPTERS)
+    verb.add_argument("--json", action="store_true", help="print the counts and the missing files as JSON")
+
+    _verb(verbs, "models", _models, "list the methods with their numbers of parameters, as in the paper", "dfil models")
+
+    verb = _verb(verbs, "report", _report, "build the report page, and the README's results for demo, from the tables", "dfil report")
+    verb.add_argument("--profile", choices=PROFILES, default="demo", help="whose results (default: %(default)s)")
+    return parser
+
+
+def _verb(verbs, name: str, run, what: str, example: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=f"Example:\n  {example}")
+    verb.formatter_class = argparse.RawDescriptionHelpFormatter  # an example that is wrapped cannot be copied
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _add_tree(verb: argparse.ArgumentParser, datasets) -> None:
+    verb.add_argument("dataset", choices=datasets, metavar="DATASET", help=f"one of: {', '.join(datasets)}")
+    verb.add_argument("--root", type=Path, required=True, metavar="TREE", help="top of the tree as the dataset's owners distribute it")
+    verb.add_argument("--manipulations", nargs="+", metavar="M", help="only these (default: all that are there)")
+    verb.add_argument("--compressions", nargs="+", metavar="C", help="only these (default: all that are there)")

@@ -1,0 +1,165 @@
+"""Running notebooks: unknown names are errors, a failure stops nothing, and what is published names no folder of this machine."""
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dfil import environment, paths, reproduce
+from dfil.errors import RunError
+
+HERE = str(Path(__file__).parent)
+# jupyter_client and zmq warn about event loops and sockets of their own; what is tested here is ours.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def write_notebook(folder: Path, name: str, *cells: str, parameters: str = 'profile = "demo"') -> None:
+    tagged = nbformat.v4.new_code_cell(parameters, id="params", metadata={"tags": ["parameters"]})
+    code = [nbformat.v4.new_code_cell(text, id=f"c{i}") for i, text in enumerate(cells)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[tagged, *code], metadata=kernel), folder / f"{name}.ipynb")
+
+
+def status(folder: Path) -> dict[str, list[str]]:
+    with (folder / "smoke/status.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["notebook", "status", "seconds", "peak MiB"]
+    return {row[0]: row[1:] for row in rows}
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "nb"
+    path.mkdir()
+    return path
+
+
+def test_a_failing_notebook_stops_nothing_and_is_named(folder, outputs, tmp_path, monkeypatch, capsys):
+    # A foreign "python3" that comes first on Jupyter's path must not be used.
+    foreign = tmp_path / "jupyter/kernels/python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "foreign", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    write_notebook(folder, "10_first", "from dfil import paths", 'raise ValueError(f"this must\\nfail in {paths.project()}")', "never = 1")
+    show = "import os, sys, pathlib\nprint(profile, fold, sys.executable, pathlib.Path.home() / 'x', block := None)\nblock = bytearray(300 * 2**20)\nprint(os.getcwd())"
+    write_notebook(folder, "20_second", show, "import time; time.sleep(1)", parameters='profile = "demo"\nfold = 1')
+    (outputs / "smoke").mkdir(parents=True)
+    old = "notebook,status,seconds,peak MiB\n05_kept,ok,3.0,77\n06_gone,ok,1.0,1\n20_second,failed,1.0,1\n"
+    (outputs / "smoke/status.csv").write_text(old)
+    write_notebook(folder, "05_kept", "1")
+
+    code = reproduce.reproduce("smoke", ["20", "10_first"], parameters={"fold": 7}, notebooks=folder, command="dfil reproduce")
+
+    assert code == 1
+    printed = capsys.readouterr().out
+    assert "FAILED 10_first: fail in" in printed and "1 of 2 notebooks ran well" in printed
+    assert printed.index("[1/2] 10_first") < printed.index("[2/2] 20_second")
+    rows = status(outputs)
+    assert list(rows) == ["05_kept", "10_first", "20_second"] and rows["05_kept"] == ["ok", "3.0", "77"]
+    assert [rows[name][0] for name in ("10_first", "20_second")] == ["failed", "ok"]
+    assert float(rows["20_second"][2]) > 300 and float(rows["20_second"][1]) > 1
+
+    text = (outputs / "smoke/notebooks/10_first.ipynb").read_text()
+    assert "ValueError" in text and "fail in ." in text
+    failed, second = (nbformat.read(outputs / f"smoke/notebooks/{name}.ipynb", 4) for name in ("10_first", "20_second"))
+    for notebook in (failed, second):
+        nbformat.validate(notebook)
+    said = second.cells[2].outputs[0].text.splitlines()
+    python = sys.executable.replace(str(paths.project()), ".").replace(str(Path.home()), "~")
+    assert said == [f"smoke 7 {python} ~/x None", "."]
+    assert sorted(p.name for p in (outputs / "smoke/notebooks").iterdir()) == ["10_first.ipynb", "20_second.ipynb"]
+    for place in (str(tmp_path), str(paths.project())):
+        assert place not in text + (outputs / "smoke/notebooks/20_second.ipynb").read_text()
+
+    about = json.loads((outputs / "smoke/environment.json").read_text())
+    assert about["synthetic"] is True and about["profile"] == "smoke" and about["command"] == "dfil reproduce"
+    page = (outputs / "smoke/report.html").read_text()
+    assert "20_second" in page and "05_kept" in page
+
+
+def test_unknown_names_are_errors_before_anything_runs(folder, outputs):
+    write_notebook(folder, "10_first", parameters='profile = "demo"\nepochs = 1')
+    with pytest.raises(RunError, match="'epoch'; there is epochs"):
+        reproduce.reproduce("smoke", parameters={"epoch": 2}, notebooks=folder)
+    with pytest.raises(RunError, match="'root'"):
+        reproduce.reproduce("smoke", root=folder, notebooks=folder)
+    with pytest.raises(RunError, match="use --profile"):
+        reproduce.reproduce("smoke", parameters={"profile": "demo"}, notebooks=folder)
+    with pytest.raises(RunError, match="'11'; choose 10_first"):
+        reproduce.reproduce("smoke", ["11"], notebooks=folder)
+    with pytest.raises(RunError, match="large"):
+        reproduce.reproduce("large", notebooks=folder)
+    with pytest.raises(RunError, match="holds no notebook"):
+        reproduce.reproduce("smoke", notebooks=folder / "empty")
+    assert not outputs.exists()
+
+
+def test_a_dead_kernel_is_a_failed_notebook(folder, outputs, capsys):
+    write_notebook(folder, "10_dies", "print('alive', flush=True)", "import os; os._exit(1)")
+    assert reproduce.reproduce("smoke", notebooks=folder) == 1
+    assert "FAILED 10_dies: the kernel died" in capsys.readouterr().out
+    assert status(outputs)["10_dies"][0] == "failed"
+    assert "alive" in (outputs / "smoke/notebooks/10_dies.ipynb").read_text()
+
+
+def test_only_takes_numbers_and_names_and_keeps_the_order(folder):
+    for name in ("30_c", "10_a", "20_b"):
+        write_notebook(folder, name)
+    (folder / "notes.ipynb").write_text("{}")
+    assert [p.stem for p in reproduce.select(folder)] == ["10_a", "20_b", "30_c"]
+    assert [p.stem for p in reproduce.select(folder, ["30_c.ipynb", "10"])] == ["10_a", "30_c"]
+
+
+@pytest.mark.parametrize(
+    "text, value", [("3", 3), ("1e-3", 1e-3), ("true", True), ("False", False), ("(0, 1)", [0, 1]), ("c23", "c23"), ("a b", "a b")]
+)
+def test_parameters_become_python_values(text, value):
+    parsed = reproduce.parse_value(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+def test_publish_warns_of_a_large_notebook_and_leaves_pictures_alone(tmp_path, outputs, capsys):
+    home = str(Path.home())
+    picture = "A" * reproduce.LARGEST + home + "/A"
+    data = {"image/png": picture, "text/plain": [f"{home}/a", f"{outputs}/smoke/tables"]}
+    output = nbformat.v4.new_output("display_data", data=data)
+    cell = nbformat.v4.new_code_cell("1", outputs=[output], id="c", metadata={"papermill": {"start_time": "now"}, "tags": ["x"]})
+    about = {"papermill": {"input_path": home, "parameters": {"profile": "smoke"}, "duration": 1.0}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=about), tmp_path / ".running.ipynb")
+    reproduce.publish(tmp_path / ".running.ipynb", tmp_path / "done.ipynb", reproduce.PathShortener("smoke"))
+    notebook = nbformat.read(tmp_path / "done.ipynb", 4)
+    assert notebook.cells[0].outputs[0].data == {"image/png": picture, "text/plain": "~/aoutputs/smoke/tables"}
+    assert notebook.cells[0].metadata == {"tags": ["x"]}
+    assert notebook.metadata.papermill == {"parameters": {"profile": "smoke"}, "duration": 1.0}
+    assert "done.ipynb has 2.0 MiB" in capsys.readouterr().err
+    assert not (tmp_path / ".running.ipynb").exists()
+
+
+def test_a_damaged_status_file_is_said_and_replaced(tmp_path, capsys):
+    (tmp_path / "status.csv").write_text("notebook,seconds\n10_a,x\n")
+    assert reproduce.read_status(tmp_path / "status.csv") == {}
+    assert "written anew" in capsys.readouterr().err
+
+
+def test_environment_says_what_the_numbers_hang_on(tmp_path, monkeypatch):
+    about = environment.describe("smoke")
+    assert about["synthetic"] is True and about["seeds"] == [0] and about["cores"] <= os.cpu_count()
+    assert {"dfil", "torch", "numpy", "papermill"} <= set(about["packages"]) and "jupyterlab" not in about["packages"]
+    monkeypatch.delenv("DFIL_FFPP", raising=False)
+    assert environment.describe("paper", tmp_path)["synthetic"] is False
+    (tmp_path / "synthetic.json").write_text("{}")
+    assert environment.describe("paper", tmp_path)["synthetic"] is True
+    assert "\n" not in environment.stamp() and about["packages"]["torch"] in environment.stamp()
