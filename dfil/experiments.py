@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from dfil import models, paper, tables
+from dfil import metrics, models, paper, tables
 from dfil.faces.store import CropStore
 from dfil.profiles import Training
 from dfil.runs import RunSpec, RunStore
@@ -73,3 +73,17 @@ def _has(store: CropStore, compression: str, manipulation: str) -> bool:
     rows = store.index[store.index["status"] == "ok"]
     rows = rows[rows["compression"] == compression] if compression else rows
     return (rows["manipulation"] == manipulation).any() and (rows["label"] == 0).any()
+
+
+def paired(results: Mapping[tuple[str, str], tables.CellResult], first: str, second: str) -> pd.DataFrame:
+    """McNemar's exact test of two rows on each column that both have (first seed): one row per column with n, the accuracies'
+    difference, how many videos only one of the two gets right, and the p-value. Several columns are several tests."""
+    lines = []
+    for row, column in results:
+        if row == first and (second, column) in results:
+            one, two = (results[name, column].scores[0].set_index("video_id") for name in (first, second))
+            two = two.loc[one.index]
+            test = metrics.mcnemar(one["label"], one["score"], two["score"])
+            lines.append({"column": column, "n": test.n, "difference": test.difference, f"only {first} right": test.only_first,
+                          f"only {second} right": test.only_second, "p": test.p_value})  # fmt: skip
+    return pd.DataFrame(lines)

@@ -216,3 +216,15 @@ def test_ablations_share_the_full_models_run(tiny_store, runs):
     cells = [paper.TABLES[table].cell(*place) for table, place in places.items()]
     keys = {runs.key(spec, tiny_store) for cell in cells for spec in experiments.specs(cell, PROFILE, tiny_store)}
     assert len(keys) == 1
+
+
+def test_paired_rows_are_compared_video_by_video():
+    def row(scores):
+        frame = pd.DataFrame({"video_id": list("abcdefgh"), "label": [0, 0, 0, 0, 1, 1, 1, 1], "score": scores})
+        return tables.CellResult([frame.sample(frac=1, random_state=len(scores))])
+
+    right, half = [0.1] * 4 + [0.9] * 4, [0.1] * 2 + [0.9] * 6
+    results = {("dil", "X"): row(right), ("resnet50", "X"): row(half), ("dil", "Y"): row(right)}
+    table = experiments.paired(results, "dil", "resnet50")
+    assert table["column"].tolist() == ["X"] and table["only dil right"].tolist() == [2] and table["only resnet50 right"].tolist() == [0]
+    assert table["p"].tolist() == [0.5] and table["difference"].tolist() == [0.25]
