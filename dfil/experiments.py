@@ -22,17 +22,35 @@ def fill(
     stores: crop stores by dataset name, as in paper.Videos; methods: the registry names to run. Whether one model per manipulation or
     one for all of them is trained is the profile's choice.
     """
-    results, reasons = {}, {}
-    for cell in table.cells():
-        place = (cell.row, cell.column)
-        reason = _obstacle(cell, stores, methods)
-        if reason:
-            reasons[place] = reason
-            continue
-        trained = [runs.get(spec, stores[cell.train.dataset], training) for spec in specs(cell, runs.profile, stores[cell.train.dataset])]
+    reasons = {(cell.row, cell.column): _obstacle(cell, stores, methods) for cell in table.cells()}
+    possible = [cell for cell in table.cells() if not reasons[cell.row, cell.column]]
+    for dataset, store in stores.items():
+        runs.get_all([s for cell in possible if cell.train.dataset == dataset for s in specs(cell, runs.profile, store)], store, training)
+    results = {}
+    for cell in possible:
+        store = stores[cell.train.dataset]
+        trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
         scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
-        results[place] = tables.CellResult(scores, [run.key for run in trained], "" if runs.profile.per_manipulation else POOLED)
-    return results, reasons
+        note = "" if runs.profile.per_manipulation else POOLED
+        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], note)
+    return results, {place: reason for place, reason in reasons.items() if reason}
+
+
+# The mechanism: what each row looks at, when a single frame carries no information about the label.
+TEMPORAL_ONLY = {
+    "dil": RunSpec("dil", "ffpp", "c23", ("Deepfakes",)),
+    "dil, frames four apart": RunSpec("dil", "ffpp", "c23", ("Deepfakes",), stride=4),
+    "resnet50": RunSpec("resnet50", "ffpp", "c23", ("Deepfakes",)),
+}
+
+
+def temporal_only(runs: RunStore, store: CropStore) -> dict[tuple[str, str], tables.CellResult]:
+    """The rows of TEMPORAL_ONLY, trained with the profile's `mechanism` settings, as results of the one column "Deepfakes c23"."""
+    trained = runs.get_all(list(TEMPORAL_ONLY.values()), store, runs.profile.mechanism)
+    return {
+        (row, "Deepfakes c23"): tables.CellResult([run.scores(store, "c23")], [run.key], f"seed {run.spec.seed}")
+        for row, run in zip(TEMPORAL_ONLY, trained, strict=True)
+    }
 
 
 def specs(cell: paper.Cell, profile, store: CropStore) -> list[RunSpec]:
