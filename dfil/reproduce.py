@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import psutil
-from ipykernel.kernelspec import get_kernel_dict
+from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
@@ -62,7 +62,8 @@ class _ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())
+        # Warnings of the kernel program itself would come between the lines that `reproduce` prints.
+        return KernelSpec(argv=make_ipkernel_cmd(extra_arguments=["--log-level=ERROR"]), display_name="Python 3", language="python")
 
 
 def reproduce(
@@ -129,6 +130,12 @@ def select(folder: Path, only: Sequence[str] | None = None) -> list[Path]:
         if not any(name in _names(path) for path in every):
             raise RunError(f"no notebook is called {name!r}; choose {', '.join(path.stem for path in every)}")
     return [path for path in every if _names(path) & set(wanted)]
+
+
+def titles(folder: Path) -> dict[str, str]:
+    """The heading of every notebook of a folder by its name, in the order of their numbers."""
+    headings = {path.stem: nbformat.read(path, 4).cells[0].source.partition("\n")[0].lstrip("# ") for path in _all(folder)}
+    return {name: heading.partition("·")[2].strip() or heading for name, heading in headings.items()}
 
 
 def parse_value(text: str) -> object:
