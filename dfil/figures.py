@@ -85,7 +85,7 @@ def local_inconsistency(
     shapes = {clip.shape for clip in clips_thwc.values()}
     if len(shapes) != 1 or first < 0 or len(next(iter(clips_thwc.values()))) < first + frames:
         raise RunError(f"local_inconsistency needs clips of one shape with at least {first + frames} frames, not {sorted(shapes)}")
-    lines = {"upper line": 0.38, "lower line": 0.74} if lines is None else lines
+    lines = {"upper line": 0.38, "lower line": 0.72} if lines is None else lines
     inner = range(first + 1, first + frames - 1)
     columns = frames + len(inner) + len(lines)
     fig = Figure(figsize=(7.2, 0.98 * 7.2 / columns * len(clips_thwc) + 0.75))
@@ -186,6 +186,7 @@ def maps(
     aspect: str | float = "equal",
     height: float = 1.0,
     width: float | None = None,
+    bar: bool = True,
     xlabel: str = "",
     ylabel: str = "",
     synthetic: bool,
@@ -194,7 +195,8 @@ def maps(
 
     signed: diverging colours, white at zero; otherwise from the lowest value to the highest. shared: one scale for all rows; otherwise one
     per row, so that rows of different units can stand together. aspect: "equal" for square pixels, "auto" to fill the panel.
-    height, width: of one panel in inches; width None makes the panels of an "equal" grid as wide as their maps ask.
+    height, width: of one panel in inches; width None makes the panels of an "equal" grid as wide as their maps ask. bar: whether there is
+    a colour bar.
     """
     arrays = {name: [np.asarray(array, np.float64) for array in row] for name, row in rows.items()}
     columns = max(map(len, arrays.values()))
@@ -214,14 +216,34 @@ def maps(
         for ax in line[len(row) :]:
             ax.set_visible(False)
         line[0].set_ylabel(f"{name}\n{ylabel}" if ylabel else name, fontsize=7)
-        if not shared:
+        if bar and not shared:
             _bar(fig, shown, list(line))
-    if shared:
+    if bar and shared:
         _bar(fig, shown, list(axes.flat))
     for ax, head in zip(axes[0], heads, strict=False):
         ax.set_title(head, fontsize=7)
     for ax in axes[-1]:
         ax.set_xlabel(xlabel, fontsize=7)
+    fig.suptitle(_said(title, synthetic))
+    return fig
+
+
+@_styled
+def strips(
+    rows: Mapping[str, np.ndarray], heads: Sequence[Sequence[str]] = (), *, title: str, height: float = 1.0, synthetic: bool
+) -> Figure:
+    """Frames side by side, one row per clip: name -> uint8 RGB (T, H, W, 3). heads: a caption per frame for each row."""
+    columns = max(map(len, rows.values()))
+    fig = Figure(figsize=(columns * height + 0.4, len(rows) * (height + 0.2) + 0.35))
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    axes = fig.subplots(len(rows), columns, squeeze=False)
+    for i, (line, (name, clip_thwc)) in enumerate(zip(axes, rows.items(), strict=True)):
+        for ax in line:
+            ax.set_axis_off()
+        for t, (ax, frame_hwc) in enumerate(zip(line, clip_thwc, strict=False)):
+            ax.imshow(frame_hwc, interpolation="antialiased")
+            ax.set_title(heads[i][t] if i < len(heads) else "", fontsize=7, pad=2)
+        line[0].text(-0.06, 0.5, name, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=7)
     fig.suptitle(_said(title, synthetic))
     return fig
 

@@ -131,6 +131,13 @@ def test_maps_share_a_scale_or_have_one_each(shared):
     assert not fig.axes[3].get_visible() and drawn(fig)
 
 
+def test_strips_show_the_frames_under_their_captions(clips):
+    rows = {"neighbours": clips["real"][:4], "sparse": clips["real"][::4]}
+    fig = figures.strips(rows, [list("0123"), ["0", "4"]], title="t", synthetic=True)
+    assert np.array_equal(fig.axes[5].images[0].get_array(), clips["real"][4]) and fig.axes[5].get_title() == "4"
+    assert not fig.axes[6].images and "neighbours" in words(fig) and drawn(fig)
+
+
 def test_maps_of_a_constant_can_be_drawn():
     assert drawn(figures.maps({"one": [np.ones((2, 2))]}, title="t", synthetic=False))
 
