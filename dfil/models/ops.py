@@ -89,4 +89,4 @@ def shift_multiply_add(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """
     if kernel.shape[0] % 2 == 0:
         raise ValueError(f"shift_multiply_add: the kernel has {kernel.shape[0]} taps; an odd number is needed to keep the length")
-    return _ShiftMultiplyAdd.apply(x, kernel)
+    return _ShiftMultiplyAdd.apply(x, kernel.to(x.dtype))  # under autocast a softmax's kernel is float32: the result stays x's
