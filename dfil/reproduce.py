@@ -186,6 +186,8 @@ def publish(executed: Path, target: Path, shorten: PathShortener) -> None:
     notebook["metadata"]["papermill"] = {name: about[name] for name in ("parameters", "duration", "version") if name in about}
     for cell in notebook["cells"]:
         cell["metadata"] = {name: value for name, value in cell["metadata"].items() if name not in ("papermill", "execution")}
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["id"] = "injected-parameters"  # papermill draws one at random, and the same results should be the same file
     with atomic(target) as file:
         nbformat.write(nbformat.from_dict(shorten(notebook)), file)
     executed.unlink()
