@@ -202,7 +202,7 @@ def maps(
     columns = max(map(len, arrays.values()))
     first_hw = next(iter(arrays.values()))[0].shape
     width = height * first_hw[1] / first_hw[0] if width is None else width
-    fig = Figure(figsize=(columns * width + 1.6, len(arrays) * height + 0.65))
+    fig = Figure(figsize=(columns * width + (1.1 if bar else 0.5), len(arrays) * height + 0.65))
     fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     axes = fig.subplots(len(arrays), columns, squeeze=False)
     everything = _limits([array for row in arrays.values() for array in row], signed)
@@ -217,9 +217,9 @@ def maps(
             ax.set_visible(False)
         line[0].set_ylabel(f"{name}\n{ylabel}" if ylabel else name, fontsize=7)
         if bar and not shared:
-            _bar(fig, shown, list(line))
+            _bar(fig, shown, list(line), 15)
     if bar and shared:
-        _bar(fig, shown, list(axes.flat))
+        _bar(fig, shown, list(axes.flat), 15 * len(arrays))
     for ax, head in zip(axes[0], heads, strict=False):
         ax.set_title(head, fontsize=7)
     for ax in axes[-1]:
@@ -256,8 +256,8 @@ def _limits(arrays: Sequence[np.ndarray], signed: bool) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _bar(fig: Figure, shown, axes: list[Axes]) -> None:
-    bar = fig.colorbar(shown, ax=axes, shrink=0.9, aspect=15, pad=0.01)
+def _bar(fig: Figure, shown, axes: list[Axes], aspect: float) -> None:
+    bar = fig.colorbar(shown, ax=axes, shrink=0.9, aspect=aspect, pad=0.01)
     bar.ax.tick_params(labelsize=6.5, length=2)
     bar.locator = MaxNLocator(4)
     bar.update_ticks()
