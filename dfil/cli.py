@@ -60,6 +60,7 @@ def _preprocess(a: argparse.Namespace) -> int:
 
 
 def _data_make(a: argparse.Namespace) -> int:
+    from dfil.datasets import load_records
     from dfil.synthetic import write_ffpp
 
     write_ffpp(
@@ -73,7 +74,7 @@ def _data_make(a: argparse.Namespace) -> int:
         seed=a.seed,
         jobs=a.jobs,
     )
-    print(f"{sum(1 for _ in Path(a.root).rglob('*.mp4'))} synthetic video files, masks included, in {a.root}.")
+    print(f"{len(load_records('ffpp', a.root))} synthetic videos in {a.root}.")
     return 0
 
 

@@ -1,0 +1,116 @@
+"""The console script: help with examples, errors in one line, and the way from a tree to a crop store."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from dfil import cli
+
+VERBS = ["reproduce", "preprocess", "data make", "data check", "models", "report"]
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path / "out"))
+
+
+def fails_in_one_line(capsys, *argv: str) -> str:
+    assert cli.main(argv) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("dfil: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("verb", ["", "data", *VERBS])
+def test_help_has_an_example_that_the_parser_accepts(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([*verb.split(), "--help"])
+    assert end.value.code == 0
+    example = re.search(r"Example:\n  dfil (.+)\n", capsys.readouterr().out).group(1)
+    assert verb in example
+    cli._parser().parse_args(example.split())
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "{'torch', 'cv2', 'pandas', 'numpy', 'papermill'}"
+    listed = f"import sys; from dfil import cli; cli._parser(); print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    nowhere = str(tmp_path / "nowhere")
+    assert nowhere in fails_in_one_line(capsys, "preprocess", "ffpp", "--root", nowhere)
+    assert nowhere in fails_in_one_line(capsys, "data", "check", "ffpp", "--root", nowhere)
+    assert "'99'" in fails_in_one_line(capsys, "reproduce", "--only", "99")
+    assert "'epochs'" in fails_in_one_line(capsys, "reproduce", "--only", "90", "-p", "epochs", "3")
+    assert "there is no folder" in fails_in_one_line(capsys, "report", "--profile", "smoke")
+    assert "even number" in fails_in_one_line(capsys, "data", "make", "ff-like", "--root", nowhere, "--train", "3")
+
+
+def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_models", interrupted)
+    assert cli.main(["models"]) == 130
+    error = capsys.readouterr().err
+    assert "interrupted" in error and error.count("\n") == 1
+
+
+def test_reproduce_passes_on_what_was_typed(monkeypatch):
+    from dfil import reproduce
+
+    seen = {}
+    monkeypatch.setattr(reproduce, "reproduce", lambda *args, **options: seen.update(args=args, **options) or 0)
+    typed = ["reproduce", "--profile", "smoke", "--only", "30", "12", "--root", "a tree", "-p", "epochs", "3", "-p", "name", "x"]
+    assert cli.main(typed) == 0
+    assert seen["args"] == ("smoke", ["30", "12"], "a tree", {"epochs": 3, "name": "x"})
+    assert seen["command"] == "dfil reproduce --profile smoke --only 30 12 --root 'a tree' -p epochs 3 -p name x"
+
+
+def test_from_a_made_tree_to_a_store_that_names_what_is_not_usable(tmp_path, capsys):
+    tree, store = tmp_path / "tree", tmp_path / "store"
+    make = "data make temporal-only --train 2 --val 0 --test 0 --frames 8 --qualities c23 --jobs 1 --root".split()
+    assert cli.main([*make, str(tree)]) == 0
+    assert f"10 synthetic videos in {tree}" in capsys.readouterr().out  # two people, each real and forged in four ways
+    check = ["data", "check", "ffpp", "--root", str(tree)]
+    assert cli.main(check) == 0
+    assert "Nothing is missing." in capsys.readouterr().out
+
+    broken = tree / "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
+    broken.write_bytes(b"no video")
+    run = ["preprocess", "ffpp", "--root", str(tree), "--size", "32", "--jobs", "1", "--store", str(store)]
+    assert cli.main([*run, "--manipulations", "Deepfakes", "FaceSwap"]) == 0
+    said = capsys.readouterr().out
+    assert "6 synthetic videos: 5 ok, 1 unreadable." in said
+    assert re.search(r"  c23/FaceSwap/000_001: unreadable: .*000_001.mp4", said) and f"Crop store: {store}" in said
+
+    broken.unlink()
+    shutil.rmtree(tree / "manipulated_sequences/Face2Face/c23")
+    assert cli.main([*check, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["missing"] == ["manipulated_sequences/Face2Face/c23/videos", "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"]
+    assert {"split": "train", "label": 0, "manipulation": "real", "compression": "c23", "videos": 2} in found["counts"]
+    assert found["synthetic"] is True
+
+
+def test_preprocess_without_a_usable_video_fails(tmp_path, tiny_tree, capsys):
+    tree = tmp_path / "tree"
+    shutil.copytree(tiny_tree, tree)
+    for path in tree.rglob("*.mp4"):
+        path.write_bytes(b"no video")
+    assert cli.main(["preprocess", "ffpp", "--root", str(tree), "--size", "32", "--jobs", "1"]) == 1
+    said = capsys.readouterr()
+    assert "16 unreadable" in said.out and "none of the 16 videos" in said.err
+    assert list((tmp_path / "data/crops").iterdir())  # the default store is where the notebooks look
+
+
+def test_models_counts_parameters(capsys):
+    assert cli.main(["models"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert float(lines["dil"].split()[0]) > float(lines["resnet50"].split()[0]) > 23
