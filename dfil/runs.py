@@ -97,15 +97,15 @@ class RunStore:
         """
         todo = [s for s in dict.fromkeys(specs) if not (self.folder / self.key(s, store, training) / "run.json").is_file()]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 1 if torch.cuda.is_available() else min(len(todo), cores)
+        workers = 1 if torch.cuda.is_available() else max(1, min(len(todo), cores))
         if todo:
-            print(f"{len(todo)} of {len(specs)} runs are to be trained, {max(workers, 1)} at a time.", flush=True)
+            print(f"{len(todo)} runs are to be trained, {workers} at a time.", flush=True)
         if workers > 1:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, context, torch.set_num_threads, (cores // workers,)) as pool:
                 start, waiting = time.perf_counter(), [pool.submit(self.get, spec, store, training) for spec in todo]
                 for done, future in enumerate(as_completed(waiting), 1):
-                    print(f"{future.result().key}: trained; {done} of {len(todo)} after {time.perf_counter() - start:.0f} s", flush=True)
+                    print(f"{future.result().key} is trained, {done} of {len(todo)}, after {time.perf_counter() - start:.0f} s", flush=True)
         return [self.get(spec, store, training) for spec in specs]
 
     def _train(self, run: Run, store: CropStore) -> None:
