@@ -182,6 +182,7 @@ def maps(
     *,
     title: str,
     signed: bool = False,
+    limit: float | None = None,
     shared: bool = True,
     aspect: str | float = "equal",
     height: float = 1.0,
@@ -194,7 +195,8 @@ def maps(
     """Small two-dimensional maps in a grid: a named row per entry of `rows`, a headed column per map, one colour bar per scale.
 
     signed: diverging colours, white at zero; otherwise from the lowest value to the highest. shared: one scale for all rows; otherwise one
-    per row, so that rows of different units can stand together. aspect: "equal" for square pixels, "auto" to fill the panel.
+    per row, so that rows of different units can stand together. limit: cut the shared signed scale off at +- limit.
+    aspect: "equal" for square pixels, "auto" to fill the panel.
     height, width: of one panel in inches; width None makes the panels of an "equal" grid as wide as their maps ask. bar: whether there is
     a colour bar.
     """
@@ -205,7 +207,7 @@ def maps(
     fig = Figure(figsize=(columns * width + (1.1 if bar else 0.5), len(arrays) * height + 0.65))
     fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     axes = fig.subplots(len(arrays), columns, squeeze=False)
-    everything = _limits([array for row in arrays.values() for array in row], signed)
+    everything = _limits([array for row in arrays.values() for array in row], signed) if limit is None else (-limit, limit)
     for line, (name, row) in zip(axes, arrays.items(), strict=True):
         low, high = everything if shared else _limits(row, signed)
         for ax, array in zip(line, row, strict=False):

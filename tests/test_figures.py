@@ -138,6 +138,11 @@ def test_strips_show_the_frames_under_their_captions(clips):
     assert not fig.axes[6].images and "neighbours" in words(fig) and drawn(fig)
 
 
+def test_maps_can_cut_their_scale_off():
+    fig = figures.maps({"one": [np.full((2, 2), 3.0)]}, title="t", signed=True, limit=0.5, bar=False, synthetic=False)
+    assert fig.axes[0].images[0].get_clim() == (-0.5, 0.5) and len(fig.axes) == 1
+
+
 def test_maps_of_a_constant_can_be_drawn():
     assert drawn(figures.maps({"one": [np.ones((2, 2))]}, title="t", synthetic=False))
 
