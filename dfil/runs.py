@@ -121,7 +121,7 @@ class RunStore:
         history = train(model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name)
         with atomic(folder / "history.csv") as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
-        save_weights(model, folder / "weights.safetensors", config=run.config(synthetic=bool(store.meta["synthetic"])))
+        save_weights(model, folder / "weights.safetensors", config=run.config(store))
         described = self.describe(spec, store, training)
         described |= {
             "videos": {split: len(d) for split, d in data.items()},
@@ -153,15 +153,17 @@ class Run:
     def history(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "history.csv")
 
-    def config(self, synthetic: bool) -> dict:
-        """What is needed to use the weights: the model's arguments, how to sample, and whether the training data was synthetic."""
+    def config(self, store: CropStore) -> dict:
+        """What is needed to use the weights: the model's arguments, how to find and sample faces, whether it learnt from synthetic data."""
         switches = {**self.profile.backbone, "frames": self.profile.frames, **dict(self.spec.switches)}
         sampling = {
             "size": self.profile.size,
             "frames": self.profile.frames,
             "stride": self.spec.stride,
             "snippets": self.profile.test_snippets,
+            "detector": store.meta["detector"],
         }
+        synthetic = bool(store.meta["synthetic"])
         return {"method": self.spec.method, "switches": switches, "sampling": sampling, "trained_on": self.key, "synthetic": synthetic}
 
     def build(self) -> Detector:

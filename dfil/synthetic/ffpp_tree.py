@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from dfil.datasets import MARK
 from dfil.errors import DataError, RunError
