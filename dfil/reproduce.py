@@ -38,8 +38,24 @@ LARGEST = 2 * 2**20  # bytes: executed notebooks of the demo profile are publish
 
 # About how long each notebook takes on two cores, in seconds, told before a first run; later ones go by status.csv.
 SECONDS = {
-    "smoke": {"00_start_here": 20, "20_preprocess": 60, "90_report": 10},
-    "demo": {"00_start_here": 20, "20_preprocess": 300, "90_report": 10},
+    "smoke": {
+        "00_start_here": 20,
+        "10_snippets_and_inconsistency": 15,
+        "12_intra_and_inter_sim": 20,
+        "20_preprocess": 50,
+        "28_temporal_only": 30,
+        "30_train_faceforensics": 60,
+        "90_report": 10,
+    },
+    "demo": {
+        "00_start_here": 20,
+        "10_snippets_and_inconsistency": 60,
+        "12_intra_and_inter_sim": 20,
+        "20_preprocess": 270,
+        "28_temporal_only": 300,
+        "30_train_faceforensics": 360,
+        "90_report": 10,
+    },
 }
 
 
@@ -90,7 +106,7 @@ def reproduce(
     before = read_status(folder / "status.csv")
     print(_forecast(chosen, profile, before), flush=True)
     with atomic(folder / "environment.json") as file:
-        file.write_text(json.dumps(environment.describe(profile, root, command), indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(shorten(environment.describe(profile, root, command)), indent=1) + "\n", encoding="utf-8")
 
     every_name = {path.stem for path in _all(chosen[0].parent)}
     rows = {name: row for name, row in before.items() if name in every_name}
@@ -171,11 +187,13 @@ def run_notebook(path: Path, target: Path, values: Mapping[str, object], shorten
             error = _last_line(f"{failure.ename}: {failure.evalue}")
         except DeadKernelError:
             error = f"the kernel died, most often for lack of memory (its processes held {memory.mib():.0f} MiB)"
+        except KeyboardInterrupt:
+            running.unlink(missing_ok=True)  # an earlier whole copy is worth more than half of this one
+            raise
         except Exception as failure:  # the other notebooks must still run; what happened is told at the end
             error = _last_line(f"{type(failure).__name__}: {failure}")
-        finally:
-            if running.is_file():
-                publish(running, target, shorten)
+    if running.is_file():
+        publish(running, target, shorten)
     return Outcome(path.stem, time.monotonic() - start, memory.mib(), error)
 
 
@@ -243,7 +261,7 @@ class _PeakMemory:
 
 
 class PathShortener:
-    """Puts `.`, `outputs`, `data`, `$DFIL_FFPP` and `~` for this machine's folders in all text of a notebook, not in its pictures."""
+    """Puts `.`, `outputs`, `data`, `$DFIL_FFPP` and `~` for this machine's folders in all text of nested values; pictures are left alone."""
 
     def __init__(self, profile: str, root: str | Path = ""):
         named = {Path.home(): "~", paths.project(): ".", paths.data(): "data", paths.outputs(profile).parent: "outputs"}

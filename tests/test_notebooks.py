@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dfil import environment, profiles
+from dfil import environment, profiles, reproduce
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -29,6 +29,7 @@ def test_names_have_a_number_of_their_own():
     assert NOTEBOOKS and all(re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem) for path in NOTEBOOKS)
     numbers = [path.stem[:2] for path in NOTEBOOKS]
     assert len(set(numbers)) == len(numbers)
+    assert reproduce.titles(FOLDER)["90_report"] == "All results on one page"
 
 
 def test_first_cell_says_what_from_where_to_where_and_how_long(notebook):

@@ -12,12 +12,6 @@ import pytest
 from dfil import environment, paths, reproduce
 from dfil.errors import RunError
 
-HERE = str(Path(__file__).parent)
-# jupyter_client and zmq warn about event loops and sockets of their own; what is tested here is ours.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 
 def write_notebook(folder: Path, name: str, *cells: str, parameters: str = 'profile = "demo"') -> None:
     tagged = nbformat.v4.new_code_cell(parameters, id="params", metadata={"tags": ["parameters"]})
@@ -114,6 +108,20 @@ def test_a_dead_kernel_is_a_failed_notebook(folder, outputs, capsys):
     assert "FAILED 10_dies: the kernel died" in capsys.readouterr().out
     assert status(outputs)["10_dies"][0] == "failed"
     assert "alive" in (outputs / "smoke/notebooks/10_dies.ipynb").read_text()
+
+
+def test_an_interrupted_notebook_leaves_the_earlier_copy(folder, outputs, monkeypatch):
+    def interrupted(path, target, **_):
+        Path(target).write_text("half")
+        raise KeyboardInterrupt
+
+    write_notebook(folder, "10_a")
+    (outputs / "smoke/notebooks").mkdir(parents=True)
+    (outputs / "smoke/notebooks/10_a.ipynb").write_text("whole")
+    monkeypatch.setattr(reproduce.papermill, "execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.reproduce("smoke", notebooks=folder)
+    assert [path.read_text() for path in (outputs / "smoke/notebooks").iterdir()] == ["whole"]
 
 
 def test_only_takes_numbers_and_names_and_keeps_the_order(folder):
