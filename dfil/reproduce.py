@@ -261,7 +261,7 @@ class _PeakMemory:
 
 
 class PathShortener:
-    """Puts `.`, `outputs`, `data`, `$DFIL_FFPP` and `~` for this machine's folders in all text of nested values; pictures are left alone."""
+    """Puts `.`, `outputs`, `data`, `$DFIL_FFPP` and `~` for this machine's folders in nested text; pictures are left alone."""
 
     def __init__(self, profile: str, root: str | Path = ""):
         named = {Path.home(): "~", paths.project(): ".", paths.data(): "data", paths.outputs(profile).parent: "outputs"}
