@@ -102,6 +102,30 @@ def _data_check(a: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
+def _score(a: argparse.Namespace) -> int:
+    from dfil.own_video import score_videos
+
+    results = []
+    for result in score_videos(a.videos, a.weights, a.snippets, a.detector):
+        results.append(result)
+        if result["score"] is None:
+            print(f"dfil: {result['video']}: {result['status']}: {result['reason']}", file=sys.stderr)
+        elif not a.json:
+            _print_score(result)
+    if a.json:
+        print(json.dumps(results, indent=1))
+    return 0 if all(result["score"] is not None for result in results) else 1
+
+
+def _print_score(result: dict) -> None:
+    print(f"{result['video']}: {result['score']:.3f} probability of being forged")
+    print(f"  a face in {result['frames_with_face']} of {result['frames']} frames kept; {result['reason'] or 'nothing skipped'}")
+    for snippet in result["snippets"]:
+        print(f"  frames {snippet['first_frame']:6}-{snippet['last_frame']:<6} {snippet['score']:.3f}")
+    if result["synthetic_training"]:
+        print("  These weights were trained on synthetic clips: on a real video the number means nothing.")
+
+
 def _models(a: argparse.Namespace) -> int:
     from dfil import models
 
@@ -194,6 +218,14 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(parts, "check", _data_check, "count a tree's videos and name what is missing; exit status 1 if something is", example)
     _add_tree(verb, ADAPTERS)
     verb.add_argument("--json", action="store_true", help="print the counts and the missing files as JSON")
+
+    example = "dfil score suspicious.mp4 --weights outputs/paper/runs/RUN/weights.safetensors"
+    verb = _verb(verbs, "score", _score, "probability of being forged of one's own videos, and of their snippets", example)
+    verb.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
+    verb.add_argument("--weights", type=Path, required=True, metavar="FILE", help="a run's weights.safetensors, its config.json beside it")
+    verb.add_argument("--snippets", type=int, metavar="U", help="snippets to look at, evenly spread (default: 8, the paper's)")
+    verb.add_argument("--detector", choices=("dlib", "mtcnn"), help="face detector (default: the training data's)")
+    verb.add_argument("--json", action="store_true", help="print everything as JSON")
 
     _verb(verbs, "models", _models, "list the methods with their numbers of parameters, as in the paper", "dfil models")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from dfil import paths
 from dfil.datasets import load_records
 from dfil.errors import DataError
-from dfil.faces.preprocess import preprocess
+from dfil.faces.preprocess import made_with, preprocess
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.synthetic import write_ffpp
@@ -22,21 +22,27 @@ def tree(profile: Profile, root: str | Path = "", setting: str = "ff-like") -> P
 
     Raises DataError if there is none, saying how to name one.
     """
+    if reason := absent(profile, root):
+        raise DataError(reason)
     if root:
-        folder = Path(root).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; root must name the top of a FaceForensics++ tree")
-        return folder
+        return Path(root).expanduser()
     sizes = profile.trees.get(setting)
     if sizes is not None:
         return write_ffpp(paths.data() / "trees" / profile.name / setting, setting, **sizes)
-    real = paths.real_root("ffpp")
-    if real is None:
-        raise DataError(
-            f"the profile {profile.name} needs the real FaceForensics++: name its tree by $DFIL_FFPP, by [roots] ffpp in dfil.toml, "
-            "or by the parameter root"
-        )
-    return real
+    return paths.real_root("ffpp")
+
+
+def absent(profile: Profile, root: str | Path = "") -> str:
+    """Why `tree` would find nothing, as a sentence that says what to do; empty if it would."""
+    if root:
+        there = Path(root).expanduser().is_dir()
+        return "" if there else f"{root}: no such folder; root must name the top of a FaceForensics++ tree"
+    if profile.trees or paths.real_root("ffpp") is not None:
+        return ""
+    return (
+        f"the profile {profile.name} needs the real FaceForensics++, which is not there: name its tree by --root (the parameter root), by "
+        "$DFIL_FFPP, or in dfil.toml under [roots] as ffpp"
+    )
 
 
 def store_folder(dataset: str, root: Path, size: int) -> Path:
@@ -46,7 +52,10 @@ def store_folder(dataset: str, root: Path, size: int) -> Path:
 
 
 def crops(profile: Profile, root: Path, dataset: str = "ffpp", jobs: int | None = None) -> CropStore:
-    """The crop store of a tree at the profile's size, made now or completed if it is not there yet."""
-    return preprocess(
-        load_records(dataset, root), store_folder(dataset, root, profile.size), profile.size, detector=DETECTORS[dataset], jobs=jobs
-    )
+    """The crop store of a tree at the profile's size, made now or completed if it is not there yet.
+
+    A store that `dfil preprocess` has made keeps the settings it was made with (detector, stretches, ...).
+    """
+    folder = store_folder(dataset, root, profile.size)
+    settings = {"detector": DETECTORS[dataset]} | made_with(folder)
+    return preprocess(load_records(dataset, root), folder, profile.size, jobs=jobs, **settings)

@@ -250,6 +250,63 @@ def strips(
     return fig
 
 
+@_styled
+def histories(runs: Mapping[str, pd.DataFrame], *, title: str, synthetic: bool) -> Figure:
+    """Training loss and validation AUC of several runs against the clips seen; runs: name -> history (dfil.training.train)."""
+    fig = Figure(figsize=(7.2, 2.6))
+    for ax, column, label in zip(fig.subplots(1, 2), ("train_loss", "val_auc"), ("training loss", "validation AUC"), strict=True):
+        for name, history in runs.items():
+            ax.plot(history["clips"], history[column], marker=".", label=name.rpartition("-")[0] if name.count("-") > 2 else name)
+        ax.set(xlabel="clips seen in training", ylabel=label)
+    ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
+    if runs:
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(runs)))
+    fig.suptitle(_said(title, synthetic))
+    return fig
+
+
+@_styled
+def accuracies(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
+    """Filled cells of a table in long form as points with their 95 % intervals: a place per column, a colour per row."""
+    fig = Figure(figsize=(7.2, 2.8))
+    ax = fig.subplots()
+    columns, rows = list(dict.fromkeys(df["column"])), list(dict.fromkeys(df["row"]))
+    ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
+    for i, row in enumerate(rows):
+        part = df[df["row"] == row]
+        x = np.array([columns.index(c) for c in part["column"]]) + 0.8 / len(rows) * (i - (len(rows) - 1) / 2)
+        bars = np.clip([part["ours"] - part["ci_low"], part["ci_high"] - part["ours"]], 0, None)
+        ax.errorbar(x, part["ours"], yerr=bars, linestyle="", marker="o", markersize=4, elinewidth=0.8, capsize=2, label=row)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set(ylabel="accuracy", ylim=(None, 1.02))
+    if rows:
+        ax.legend(loc="lower left", ncols=min(4, len(rows)))
+    fig.suptitle(_said(f"{title}, n = {_span(df['n_videos'])} videos a cell" if rows else f"{title}: no cell was run", synthetic))
+    return fig
+
+
+@_styled
+def scores(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
+    """Every video's probability of being forged, real videos above forged ones, a panel line per detector.
+
+    df: a row per detector and video with the columns row, label (1 = fake), score.
+    """
+    rows = list(dict.fromkeys(df["row"]))
+    fig = Figure(figsize=(5.4, 0.7 * len(rows) + 0.9))
+    ax = fig.subplots()
+    jitter = np.random.default_rng(0)
+    for label, (kind, colour) in enumerate((("real", COLOURS["real"]), ("forged", COLOURS["Deepfakes"]))):
+        part = df[df["label"] == label]
+        y = np.array([rows.index(r) for r in part["row"]]) - 0.18 + 0.36 * label + jitter.uniform(-0.1, 0.1, len(part))
+        ax.scatter(part["score"], y, s=9, color=colour, alpha=0.7, linewidths=0, label=kind)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.set(xlabel="probability of being forged", xlim=(-0.02, 1.02))
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper")
+    fig.suptitle(_said(title, synthetic))
+    return fig
+
+
 def _limits(arrays: Sequence[np.ndarray], signed: bool) -> tuple[float, float]:
     low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
     if signed:

@@ -29,7 +29,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from dfil import environment, paths, profiles, report
+from dfil import data, environment, paths, profiles, report
 from dfil.errors import RunError
 from dfil.files import atomic
 
@@ -61,16 +61,18 @@ SECONDS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one notebook went. error: the last line of what stopped it, empty if nothing did. peak: MiB of its process tree."""
+    """How one notebook went. error: the last line of what stopped it, empty if nothing did. peak: MiB of its process tree.
+    skipped: why it was not run at all, because its data are not there; that is no failure."""
 
     notebook: str
-    seconds: float
-    peak: float
+    seconds: float = 0.0
+    peak: float = 0.0
     error: str = ""
+    skipped: str = ""
 
     @property
     def status(self) -> str:
-        return "failed" if self.error else "ok"
+        return "failed" if self.error else "skipped" if self.skipped else "ok"
 
 
 class _ThisPython(AsyncKernelManager):
@@ -113,8 +115,12 @@ def reproduce(
     outcomes: list[Outcome] = []
     for number, path in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {path.stem} ... ", end="", flush=True)
-        outcome = run_notebook(path, folder / "notebooks" / path.name, values[path], shorten)
-        print(f"{outcome.status}, {_duration(outcome.seconds)}, {outcome.peak:.0f} MiB", flush=True)
+        if lacks := _lacks(path, profiles.get(profile), root):
+            outcome = Outcome(path.stem, skipped=lacks)
+            print(f"skipped: {lacks}", flush=True)
+        else:
+            outcome = run_notebook(path, folder / "notebooks" / path.name, values[path], shorten)
+            print(f"{outcome.status}, {_duration(outcome.seconds)}, {outcome.peak:.0f} MiB", flush=True)
         outcomes.append(outcome)
         rows[path.stem] = {
             "notebook": path.stem,
@@ -127,7 +133,9 @@ def reproduce(
     for outcome in failed:
         print(f"FAILED {outcome.notebook}: {outcome.error}\n       see {folder / 'notebooks' / outcome.notebook}.ipynb")
     total = _duration(sum(outcome.seconds for outcome in outcomes))
-    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks ran well, in {total}. Report: {report.build(folder)}")
+    counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("ok", "skipped", "failed")}
+    said = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    print(f"{len(outcomes)} notebooks: {said}, in {total}. Report: {report.build(folder)}")
     return 1 if failed else 0
 
 
@@ -280,6 +288,12 @@ class PathShortener:
         if isinstance(value, dict):
             return {name: inner if name.startswith("image/") else self(inner) for name, inner in value.items()}
         return value
+
+
+def _lacks(path: Path, profile: profiles.Profile, root: str | Path) -> str:
+    """Why a notebook cannot run here: its metadata {"dfil": {"needs": "ffpp"}} ask for a tree that is not there. Empty if it can."""
+    needs = nbformat.read(path, 4).metadata.get("dfil", {}).get("needs")
+    return data.absent(profile, root) if needs == "ffpp" else ""
 
 
 def _all(folder: Path) -> list[Path]:

@@ -157,3 +157,23 @@ def test_every_manipulation_has_its_own_colour_and_the_style_is_shipped():
     assert set(figures.COLOURS) == {"real", *paper.ALL_MANIPULATIONS} == {"real", *figures.MARKERS}
     assert len(set(figures.COLOURS.values())) == 5
     assert Path(figures.STYLE).is_file()
+
+
+def test_figures_of_runs_show_every_run_row_and_video():
+    history = pd.DataFrame({"clips": [10, 20], "train_loss": [0.7, 0.5], "val_auc": [0.5, 0.9]})
+    fig = figures.histories({"dil-ffpp-c23-all-1234": history, "dil, frames four apart": history}, title="T", synthetic=True)
+    assert "synthetic" in words(fig) and {"dil-ffpp-c23-all", "dil, frames four apart"} <= {
+        text.get_text() for text in fig.findobj(matplotlib.text.Text)
+    }
+    assert [len(ax.lines) for ax in fig.axes] == [2, 3]  # the second panel has the line of chance
+
+    rows = pd.DataFrame({"row": ["dil", "dil", "resnet50"], "column": ["HQ DF", "LQ DF", "HQ DF"]})
+    rows = rows.assign(ours=[0.9, 0.8, 0.5], ci_low=[0.8, 0.7, 0.4], ci_high=[0.95, 0.9, 0.6], n_videos=48)
+    fig = figures.accuracies(rows, title="T", synthetic=False)
+    assert "n = 48" in words(fig) and "synthetic" not in words(fig) and len(fig.axes[0].containers) == 2
+    assert "no cell was run" in words(figures.accuracies(rows[:0], title="T", synthetic=False))
+
+    videos = pd.DataFrame({"row": ["dil"] * 4, "label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9]})
+    fig = figures.scores(videos, title="T", synthetic=True)
+    shown = np.concatenate([c.get_offsets()[:, 0] for c in fig.axes[0].collections])
+    assert shown.tolist() == videos["score"].tolist() and "synthetic" in words(fig)

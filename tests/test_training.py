@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from dfil import experiments, models, paper, tables, training
+from dfil.cli import main
 from dfil.errors import RunError
+from dfil.own_video import score_videos
 from dfil.profiles import SMOKE, Training
 from dfil.runs import RunSpec, RunStore, load_weights, save_weights
 from dfil.scoring import score
@@ -228,3 +230,27 @@ def test_paired_rows_are_compared_video_by_video():
     table = experiments.paired(results, "dil", "resnet50")
     assert table["column"].tolist() == ["X"] and table["only dil right"].tolist() == [2] and table["only resnet50 right"].tolist() == [0]
     assert table["p"].tolist() == [0.5] and table["difference"].tolist() == [0.25]
+
+
+def test_ones_own_videos_are_scored_and_bad_ones_do_not_stop_the_others(tiny_tree, tiny_store, runs, tmp_path, capsys):
+    run = runs.get(SPEC, tiny_store)
+    weights = run.folder / "weights.safetensors"
+    video_id = run.scores(tiny_store, "c23")["video_id"][0]
+    video = tiny_store.index.set_index("video_id")["path"][video_id]
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+
+    broken, good = score_videos([tmp_path / "broken.mp4", video], weights)
+    assert (broken["score"], broken["status"]) == (None, "unreadable") and "broken.mp4" in broken["reason"]
+    assert len(good["snippets"]) == 8 and good["frames"] == 20 and good["synthetic_training"]
+    assert good["snippets"][0]["last_frame"] == good["snippets"][0]["first_frame"] + 3
+    logits = torch.logit(torch.tensor([s["score"] for s in good["snippets"]], dtype=torch.double))
+    assert float(torch.sigmoid(logits.mean())) == pytest.approx(good["score"], abs=1e-4)
+    assert good["score"] == pytest.approx(run.scores(tiny_store, "c23").set_index("video_id")["score"][video_id], abs=1e-4)
+
+    assert main(["score", str(tmp_path / "broken.mp4"), str(video), "--weights", str(weights), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [r["score"] is None for r in json.loads(out)] == [True, False] and "broken.mp4" in err and len(err.splitlines()) == 1
+    assert main(["score", str(video), "--weights", str(weights)]) == 0
+    assert "synthetic" in capsys.readouterr().out
+    assert main(["score", str(video), "--weights", str(tmp_path / "none.safetensors")]) == 1
+    assert "no such file" in capsys.readouterr().err

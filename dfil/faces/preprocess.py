@@ -295,6 +295,16 @@ def _claim(folder: Path, meta: dict) -> None:
     write_json(path, meta)
 
 
+def made_with(folder: Path) -> dict:
+    """The settings of an existing store but for its size, as keywords of `preprocess`; empty if there is none."""
+    path = Path(folder) / "meta.json"
+    if not path.is_file():
+        return {}
+    meta = json.loads(path.read_text())
+    settings = {name: meta[name] for name in Settings.__dataclass_fields__ if name in meta and name not in ("size", "format")}
+    return settings | {"stretches": tuple(settings["stretches"]) if settings.get("stretches") else None}
+
+
 # ---- many videos at a time
 
 
@@ -354,14 +364,16 @@ class _Forecast:
     """Says once, after the first few videos, about how long the rest will take and how much disk it will fill."""
 
     def __init__(self, todo: int, progress: bool, jobs: int):
-        self.todo, self.done, self.bytes, self.after = todo, 0, 0, max(4, 2 * jobs) if progress else None
-        self.start = time.monotonic()
+        self.todo, self.done, self.bytes, self.after = todo, 0, 0, max(8, 4 * jobs) if progress else None
+        self.first, self.start = jobs, 0.0  # the first video of each process also loads its libraries: time starts after them
 
     def add(self, row: dict) -> None:
         self.done += 1
         self.bytes += 3 * row["patch"] ** 2 * row["faces"]
+        if self.done == self.first:
+            self.start = time.monotonic()
         if self.done == self.after and self.done < self.todo:
             share = (self.todo - self.done) / self.done
-            seconds = (time.monotonic() - self.start) * share
+            seconds = (time.monotonic() - self.start) / (self.done - self.first) * (self.todo - self.done)
             duration = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
             tqdm.write(f"The other {self.todo - self.done} videos: about {duration} and {self.bytes * share / 1e9:.1f} GB.")
