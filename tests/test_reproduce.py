@@ -172,3 +172,15 @@ def test_environment_says_what_the_numbers_hang_on(tmp_path, monkeypatch):
     (tmp_path / "synthetic.json").write_text("{}")
     assert environment.describe("paper", tmp_path)["synthetic"] is True
     assert "\n" not in environment.stamp() and about["packages"]["torch"] in environment.stamp()
+
+
+def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(folder, outputs, monkeypatch, capsys):
+    monkeypatch.delenv("DFIL_FFPP", raising=False)
+    monkeypatch.setattr(paths, "project", lambda: folder)  # no dfil.toml there
+    write_notebook(folder, "10_needs", "1 / 0")
+    notebook = nbformat.read(folder / "10_needs.ipynb", 4)
+    notebook.metadata["dfil"] = {"needs": "ffpp"}
+    nbformat.write(notebook, folder / "10_needs.ipynb")
+    assert reproduce.reproduce("paper", notebooks=folder) == 0
+    assert "10_needs ... skipped: the profile paper needs the real FaceForensics++" in capsys.readouterr().out
+    assert "10_needs,skipped" in (outputs / "paper/status.csv").read_text()
