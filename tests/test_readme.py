@@ -1,0 +1,52 @@
+"""The README agrees with what is published and with what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dfil import paper, report, reproduce
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+DEMO = PROJECT / "outputs" / "demo"
+
+
+def test_results_are_those_of_the_published_tables():
+    assert not report.readme_is_stale(PROJECT / "README.md", DEMO), "run `dfil report` and commit the README"
+
+
+def test_every_notebook_is_on_the_map_and_was_published():
+    names = set(reproduce.titles(PROJECT / "notebooks"))
+    assert set(re.findall(r"notebooks/(\d\d_\w+)\.ipynb", README)) == names
+    assert {path.stem for path in (DEMO / "notebooks").glob("*.ipynb")} == names
+    assert {name: row["status"] for name, row in reproduce.read_status(DEMO / "status.csv").items()} == dict.fromkeys(names, "ok")
+
+
+def test_make_targets_and_links_are_there():
+    makefile = (PROJECT / "Makefile").read_text()
+    for target in set(re.findall(r"^\s*make (\w+)|`make (\w+)", README, re.MULTILINE)):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (PROJECT / link).exists(), link
+
+
+def test_the_published_result_says_that_it_is_synthetic():
+    from dfil import tables
+
+    frames = tables.load(DEMO / "tables")
+    assert "table1" in frames and "temporal_only" in frames
+    for name, df in frames.items():
+        assert tables.is_synthetic(df), name
+        assert "synthetic" in (DEMO / "tables" / f"{name}.md").read_text().lower(), name
+    filled = frames["table1"][frames["table1"]["ours"].notna()]
+    assert set(filled["row"]) >= {"dil", "resnet50"} and len(filled.query("row == 'dil'")) == len(paper.TABLES["table1"].columns)
+    assert filled[["ci_low", "ci_high", "n_videos"]].notna().all(axis=None)
+    assert "synthetic" in (DEMO / "report.html").read_text().lower()
+
+
+@pytest.mark.parametrize("path", sorted((DEMO / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_executed_notebooks_are_small_and_name_no_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 2 * 2**20
+    assert not re.search(r"/(home|root|Users|work)/\w", text)
