@@ -57,16 +57,17 @@ SMOKE = Profile(
         "temporal-only": {"train": 4, "val": 2, "test": 4, "frames": 24} | _ONE_KIND,
     },
 )
+# Width and number of clips are what two cores train in a quarter of an hour; see notebook 28 for what they suffice for.
 DEMO = Profile(
     name="demo",
     what="A small network trained from scratch on built-in synthetic clips on a CPU: it shows the mechanism, not the paper's scores.",
     size=64,
-    backbone={"depth": (2, 2, 2, 2), "width": 16, "stem": "small"},
+    backbone={"depth": (2, 2, 2, 2), "width": 8, "stem": "small"},
     training=Training(epochs=4, lr=3e-3, schedule="one-cycle", paired=True),
     mechanism=Training(epochs=12, lr=3e-3, schedule="one-cycle", paired=True),
     trees={
-        "ff-like": {"train": 48, "val": 8, "test": 24, "frames": 40},
-        "temporal-only": {"train": 48, "val": 8, "test": 24, "frames": 40} | _ONE_KIND,
+        "ff-like": {"train": 64, "val": 8, "test": 24, "frames": 40},
+        "temporal-only": {"train": 48, "val": 8, "test": 40, "frames": 40} | _ONE_KIND,
     },
 )
 PAPER = Profile(
