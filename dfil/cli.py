@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfil.errors import DataError, DfilError
+from dfil.errors import DataError, DfilError, RunError
 
 SHOWN = 20  # videos that `preprocess` and files that `data check` name one by one
 
@@ -33,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reproduce(a: argparse.Namespace) -> int:
     from dfil.reproduce import parse_value, reproduce
 
+    if a.backbone_weights:
+        if not a.backbone_weights.is_file():
+            raise RunError(f"{a.backbone_weights}: no such file; give torchvision's resnet50 weights, .pth or .safetensors")
+        os.environ["DFIL_BACKBONE_WEIGHTS"] = str(a.backbone_weights.absolute())  # the kernels inherit it
     parameters = {name: parse_value(text) for name, text in a.parameters}
     return reproduce(a.profile, a.only, a.root, parameters, command=a.command_line)
 
@@ -174,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--profile", choices=PROFILES, default="demo", help="scale of everything (default: %(default)s)")
     verb.add_argument("--only", nargs="+", metavar="NN", help="numbers or names of the notebooks to run (default: all)")
     verb.add_argument("--root", default="", metavar="TREE", help="a real FaceForensics++ tree instead of the profile's data")
+    verb.add_argument("--backbone-weights", type=Path, metavar="FILE", help="ImageNet weights of ResNet-50 for the paper profile, offline")
     verb.add_argument(
         "-p",
         dest="parameters",

@@ -1,6 +1,7 @@
 """The console script: help with examples, errors in one line, and the way from a tree to a crop store."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from dfil import cli
 
-VERBS = ["reproduce", "preprocess", "data make", "data check", "models", "report"]
+VERBS = ["reproduce", "preprocess", "data make", "data check", "score", "models", "report"]
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +115,12 @@ def test_models_counts_parameters(capsys):
     assert cli.main(["models"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert float(lines["dil"].split()[0]) > float(lines["resnet50"].split()[0]) > 23
+
+
+def test_backbone_weights_reach_the_kernels_and_must_be_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_BACKBONE_WEIGHTS", "")
+    monkeypatch.setattr("dfil.reproduce.reproduce", lambda *a, **k: 0)
+    assert "no such file" in fails_in_one_line(capsys, "reproduce", "--backbone-weights", str(tmp_path / "none.pth"))
+    (tmp_path / "some.pth").write_bytes(b"")
+    assert cli.main(["reproduce", "--backbone-weights", str(tmp_path / "some.pth")]) == 0
+    assert os.environ["DFIL_BACKBONE_WEIGHTS"] == str(tmp_path / "some.pth")
