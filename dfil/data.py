@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 
 from dfil import paths
@@ -13,7 +14,7 @@ from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.synthetic import write_ffpp
 
-DETECTORS = {"ffpp": "dlib"}  # the paper: dlib for FaceForensics++, MTCNN for the others
+DETECTORS = defaultdict(lambda: "mtcnn", ffpp="dlib")  # the paper: dlib for FaceForensics++, MTCNN for the others
 
 
 def tree(profile: Profile, root: str | Path = "", setting: str = "ff-like") -> Path:

@@ -11,6 +11,7 @@ from dfil.errors import DataError
 ROOT_VARIABLES = {
     "ffpp": "DFIL_FFPP",
     "celebdf": "DFIL_CELEBDF",
+    "dfdc-preview": "DFIL_DFDC_PREVIEW",
     "dfdc": "DFIL_DFDC",
     "wilddeepfake": "DFIL_WILDDEEPFAKE",
 }

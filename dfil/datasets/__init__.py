@@ -1,6 +1,7 @@
 """The datasets as their owners distribute them: one adapter per dataset, all of them yielding VideoRecord.
 
-A further dataset is one new file with a `records(root, **filters)` function and one line in ADAPTERS.
+A further dataset is one new file with a `records(root, **filters)` function and one line in ADAPTERS. What else that file may say
+about its dataset, so that `dfil data check` knows it, stands in check.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from dfil.datasets import ffpp
+from dfil.datasets import celebdf, dfdc, dfdc_preview, ffpp, wilddeepfake
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.errors import DataError
 
@@ -17,6 +18,10 @@ __all__ = ["ADAPTERS", "REAL", "VideoRecord", "is_synthetic", "load_records", "s
 
 ADAPTERS: dict[str, Callable[..., list[VideoRecord]]] = {
     "ffpp": ffpp.records,
+    "celebdf": celebdf.records,
+    "dfdc-preview": dfdc_preview.records,
+    "dfdc": dfdc.records,
+    "wilddeepfake": wilddeepfake.records,
 }
 MARK = "synthetic.json"  # lies at the top of every tree that dfil.synthetic writes
 
