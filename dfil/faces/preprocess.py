@@ -23,11 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dfil.datasets import VideoRecord, synthetic_setting
+from dfil.datasets.sequences import is_sequence, on_disk
 from dfil.errors import DataError, RunError
 from dfil.faces import detect
 from dfil.faces.boxes import MAX_GAP, interpolate, largest_track, runs
-from dfil.faces.store import REACH, STORE_MARGIN, CropStore, plan_scale, write_crops, write_index, write_json
-from dfil.faces.video import LOST, Clip, VideoError, count_frames, read_frames
+from dfil.faces.store import MARGIN, REACH, STORE_MARGIN, CropStore, plan_scale, write_crops, write_index, write_json
+from dfil.faces.video import LOST, Clip, VideoError, count_frames, read_frames, read_sequence
 
 SHORTEST = 4  # consecutive frames with a face that a video must have: one snippet of the paper
 BATCH = 8  # sampled frames that a detector gets at a time
@@ -74,9 +75,10 @@ def preprocess(
     """Cut the faces of `records` into the crop store `folder` and return it.
 
     Videos without `boxes_from` come first; the others then reuse the boxes and the scale of that video, if it is in the store and
-    has the same frame size and at least as many frames, and are detected on their own otherwise. A video that cannot be used is a
-    row with its status and reason, never an error. A second call does only what is missing, what failed unexpectedly, or what
-    changed (source file, boxes); the index is written at the end and also after an interruption.
+    has the same frame size and at least as many frames, and are detected on their own otherwise. Sequences of pictures are face crops
+    already and no detector looks at them. A video that cannot be used is a row with its status and reason, never an error. A second
+    call does only what is missing, what failed unexpectedly, or what changed (source file, boxes); the index is written at the end
+    and also after an interruption.
 
     jobs: processes, each with one thread (None: one per core; 1: none beside this one). executor: any concurrent.futures.Executor
     instead, for example that of a dask cluster which shares the file system. settings: further fields of Settings.
@@ -120,7 +122,7 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
     row |= {"path": str(record.path.absolute()), "masks": str(record.masks.absolute()) if record.masks else ""}
     try:
         row["key"] = _key(record, folder, settings)
-        row |= _cut_video(record, folder, settings)
+        row |= (_cut_sequence if is_sequence(record.path) else _cut_video)(record, folder, settings)
     except VideoError as error:
         row |= {"status": "unreadable", "reason": str(error)}
     except Exception as error:  # one bad file among thousands must not end the run; the row keeps what happened
@@ -186,6 +188,47 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
     return {**row, "reason": "; ".join(notes)}
 
 
+def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict:
+    """The same for a video that its owners distribute as face crops: the snippet at margin 1.3 is the whole picture, pixel by pixel."""
+    notes: list[str] = []
+    frames = read_sequence(record.path, notes)
+    places = _places(np.array(list(frames)), notes)
+    at = dict(zip(places.tolist(), frames.values(), strict=True))
+    height, width = at[0].shape[:2]
+    half = np.array([width, height]) / (2 * MARGIN)
+    box = np.concatenate([np.array([width, height]) / 2 - half, np.array([width, height]) / 2 + half])
+    valid_n = np.isin(np.arange(places[-1] + 1), places)
+    boxes_n4 = np.tile(box, (len(valid_n), 1)).astype(np.float32)
+    keep_n = valid_n & _kept_stretches(len(valid_n), settings.stretches)
+    if _longest_run(keep_n) < SHORTEST:
+        notes.insert(0, f"at most {_longest_run(keep_n)} pictures in a row, {SHORTEST} are needed")
+        return {"frames": len(frames), "faces": len(frames), "status": "too short", "reason": "; ".join(notes)}
+    scale = plan_scale(boxes_n4, valid_n, settings.size)
+    filled = (at.get(n, at[0]) for n in range(len(valid_n)))  # what stands in a gap is not valid and never stored
+    row = write_crops(folder, record.video_id, filled, boxes_n4, keep_n, scale, settings.reach, settings.store_margin)
+    if row["faces"] < len(frames):
+        notes.append(f"crops of {row['faces']} of {len(frames)} frames")
+    return {**row, "frames": len(frames), "reason": "; ".join(notes)}
+
+
+def _places(numbers_k: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Frame numbers (k,), rising from 0, at which pictures with these file numbers are stored.
+
+    Where file numbers leave a gap, however long, one frame number is left out: frames on its two sides are no neighbours, and a
+    snippet never crosses it. Where this leaves no stretch of SHORTEST pictures, because every second frame or fewer was
+    distributed, files next to each other are taken as neighbours.
+    """
+    gaps = np.cumsum(np.diff(numbers_k, prepend=numbers_k[:1]) > 1)
+    count = int(gaps[-1])
+    if not count:
+        return np.arange(len(numbers_k))
+    if max(length for _, length in runs(numbers_k)) < SHORTEST <= len(numbers_k):
+        notes.append(f"{count} gaps in the pictures' numbers, so neighbouring files count as neighbouring frames")
+        return np.arange(len(numbers_k))
+    notes.append(f"{count} gap{'s' * (count > 1)} in the pictures' numbers")
+    return np.arange(len(numbers_k)) + gaps
+
+
 def _boxes_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> tuple[np.ndarray, np.ndarray, float] | None:
     """Boxes, valid and scale of the real video with the same geometry; None, with a note why, where they do not fit.
 
@@ -242,7 +285,8 @@ def _read_row(folder: Path, video_id: str) -> dict:
 
 def _key(record: VideoRecord, folder: Path, settings: Settings) -> str:
     """Everything the row and the crops follow from; a row with another key is stale."""
-    stat = record.path.stat() if record.path.is_file() else None
+    disk = on_disk(record.path)
+    stat = disk.stat() if disk.exists() else None
     source = [stat.st_size, stat.st_mtime_ns] if stat else []
     real = _read_row(folder, record.boxes_from) if record.boxes_from else {}
     described = {name: str(value) for name, value in asdict(record).items()}

@@ -1,4 +1,4 @@
-"""Decoding video files with PyAV (FFmpeg)."""
+"""Decoding video files with PyAV (FFmpeg), and sequences of numbered pictures with OpenCV."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
+from dfil.datasets.sequences import read_pictures
 from dfil.errors import DataError
 
 KEEP_BYTES = 256 * 2**20  # decoded frames that a Clip may hold: 48 frames of 320x320 are 15 MB, 500 of 1920x1080 are 3 GB
@@ -48,6 +50,30 @@ def read_frames(path: str | Path, notes: list[str] | None = None) -> Iterator[np
         raise VideoError(f"{path}: holds no intact video frame; fetch the file again.")
     if count < LOST * announced:
         notes.append(f"truncated after {count} frames of {announced}")
+
+
+def read_sequence(path: str | Path, notes: list[str] | None = None) -> dict[int, np.ndarray]:
+    """The pictures of a sequence (dfil.datasets.sequences) by their numbers, rising: each (H, W, 3) uint8 RGB, all of one size.
+
+    Pictures that cannot be decoded or have another size than the first are left out, with one sentence to `notes` for all of them.
+    Raises VideoError where not even one picture can be decoded or the archive is damaged or refused.
+    """
+    try:
+        encoded = read_pictures(path)
+    except DataError as error:
+        raise VideoError(str(error)) from error
+    frames, bad = {}, []
+    for number, content in encoded.items():
+        image_hwc = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        if image_hwc is None or (frames and image_hwc.shape != next(iter(frames.values())).shape):
+            bad.append(number)
+        else:
+            frames[number] = cv2.cvtColor(image_hwc, cv2.COLOR_BGR2RGB)
+    if not frames:
+        raise VideoError(f"{path}: none of its {len(encoded)} pictures can be decoded; fetch it again.")
+    if notes is not None and bad:
+        notes.append(f"{len(bad)} of {len(encoded)} pictures damaged or of another size, the first is {bad[0]}")
+    return frames
 
 
 def count_frames(path: str | Path) -> int:
