@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,27 +83,30 @@ def _data_make(a: argparse.Namespace) -> int:
 
 
 def _data_check(a: argparse.Namespace) -> int:
-    from dfil.datasets import ADAPTERS, is_synthetic, load_records
+    from dfil.datasets.check import WRONG, check
 
-    filters = _filters(a)
-    records = load_records(a.dataset, a.root, **filters)
-    counts = Counter((r.split, r.label, r.manipulation, r.compression) for r in records)
-    # An adapter whose dataset says what must be there has a function `missing` beside `records`.
-    lacks = getattr(sys.modules[ADAPTERS[a.dataset].__module__], "missing", None)
-    missing = [str(path) for path in lacks(a.root, **filters)] if lacks else []
+    found = check(a.dataset, a.root, **_filters(a))
     if a.json:
-        names = ("split", "label", "manipulation", "compression", "videos")
-        rows = [dict(zip(names, (*key, count), strict=True)) for key, count in counts.items()]
-        found = {"dataset": a.dataset, "root": str(a.root), "synthetic": is_synthetic(a.root), "counts": rows, "missing": missing}
         print(json.dumps(found, indent=1))
-        return 1 if missing else 0
-    print(f"{a.dataset} in {a.root}: {len(records)} {'synthetic ' * is_synthetic(a.root)}videos")
+    else:
+        _print_check(found)
+    return 1 if any(found[name] for name in WRONG) else 0
+
+
+def _print_check(found: dict) -> None:
+    total = sum(row["videos"] for row in found["counts"])
+    print(f"{found['dataset']} in {found['root']}: {total} {'synthetic ' * found['synthetic']}videos")
     print(f"{'split':8}{'label':7}{'manipulation':16}{'compression':13}videos")
-    for (split, label, manipulation, compression), count in counts.items():
-        print(f"{split or '-':8}{('real', 'fake')[label]:7}{manipulation:16}{compression or '-':13}{count:6}")
-    print(f"Missing: {len(missing)}" if missing else "Nothing is missing.")
-    _list(missing)
-    return 1 if missing else 0
+    for row in found["counts"]:
+        label = ("real", "fake")[row["label"]]
+        print(f"{row['split'] or '-':8}{label:7}{row['manipulation']:16}{row['compression'] or '-':13}{row['videos']:6}")
+    print(f"Missing: {len(found['missing'])}" if found["missing"] else "Nothing is missing.")
+    _list(found["missing"])
+    titles = {"unreadable": "Unreadable", "leaks": "In training and in test", "differences": "Not the published numbers", "notes": "Notes"}
+    for name, title in titles.items():
+        if found[name]:
+            print(f"{title}: {len(found[name])}")
+            _list(found[name])
 
 
 def _score(a: argparse.Namespace) -> int:
@@ -221,9 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--jobs", type=int, metavar="N", help="people at a time (default: one per core)")
 
     example = "dfil data check ffpp --root /data/FaceForensics++ --compressions c23"
-    verb = _verb(parts, "check", _data_check, "count a tree's videos and name what is missing; exit status 1 if something is", example)
+    verb = _verb(parts, "check", _data_check, "count a tree's videos and name what is wrong; exit status 1 if something is", example)
     _add_tree(verb, ADAPTERS)
-    verb.add_argument("--json", action="store_true", help="print the counts and the missing files as JSON")
+    verb.add_argument("--json", action="store_true", help="print the counts and everything found as JSON")
 
     example = "dfil score suspicious.mp4 --weights outputs/paper/runs/RUN/weights.safetensors"
     verb = _verb(verbs, "score", _score, "probability of being forged of one's own videos, and of their snippets", example)
