@@ -139,7 +139,7 @@ def test_celebdf_a_fake_without_its_real_and_a_stray_file(tmp_path):
     found = by_id("celebdf", root)
     assert found["Celeb-synthesis/id2_id0_0000"].boxes_from == ""
     assert [i for i, r in found.items() if r.split == ""] == ["Celeb-real/copy of id2_0000"]
-    assert any("1 videos are in no split" in note for note in check("celebdf", root)["notes"])
+    assert "Videos in no split, which nothing uses: 1." in check("celebdf", root)["notes"]
 
 
 @pytest.mark.parametrize(
@@ -602,6 +602,19 @@ def test_check_on_the_command_line(dataset, tmp_path, capsys):
     cli.main(["data", "check", dataset, "--root", str(tree), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["synthetic"] and found["differences"] == []
+
+
+def test_celebdf_to_a_store_with_mtcnn_and_the_boxes_of_the_real(tmp_path, tiny_tree):
+    clips = {r.video_id: r.path for r in load_records("ffpp", tiny_tree)}
+    root = touch(tmp_path / "tree", "List_of_testing_videos.txt", content="1 Celeb-real/id9_0000.mp4")
+    for name, video_id in {"Celeb-real/id0_0007": "c23/real/000", "Celeb-synthesis/id0_id1_0007": "c23/Deepfakes/000_001"}.items():
+        (root / name).parent.mkdir()
+        (root / f"{name}.mp4").write_bytes(clips[video_id].read_bytes())
+    (root / "synthetic.json").write_bytes((tiny_tree / "synthetic.json").read_bytes())
+    store = P.preprocess(load_records("celebdf", root), tmp_path / "store", 32, data.DETECTORS["celebdf"], jobs=1, progress=False)
+    assert list(store.index.status) == ["ok"] * 2 and store.meta["detector"] == "mtcnn" and store.meta["synthetic"]
+    real, fake = store.open("Celeb-real/id0_0007"), store.open("Celeb-synthesis/id0_id1_0007")
+    assert fake.scale == real.scale and np.allclose(fake.boxes, real.boxes, atol=1e-3)
 
 
 def test_from_a_tree_of_archives_to_a_store(tmp_path, capsys):

@@ -44,7 +44,7 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
         (notes if getattr(adapter, "OWNERS_LIST", False) else differences).extend(_differences(adapter, root, videos))
     notes += [f"{path} is not used: no list gives it a label." for path in _said(adapter, "unlisted", root)]
     if outside := sum(not r.split for r in records):
-        notes.append(f"{outside} videos are in no split, because no list names them.")
+        notes.append(f"Videos in no split, which nothing uses: {outside}.")
     return {
         "dataset": dataset,
         "root": str(root),

@@ -195,8 +195,8 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     places = _places(np.array(list(frames)), notes)
     at = dict(zip(places.tolist(), frames.values(), strict=True))
     height, width = at[0].shape[:2]
-    half = np.array([width, height]) / (2 * MARGIN)
-    box = np.concatenate([np.array([width, height]) / 2 - half, np.array([width, height]) / 2 + half])
+    middle = np.array([width, height]) / 2
+    box = np.concatenate([middle - middle / MARGIN, middle + middle / MARGIN])
     valid_n = np.isin(np.arange(places[-1] + 1), places)
     boxes_n4 = np.tile(box, (len(valid_n), 1)).astype(np.float32)
     keep_n = valid_n & _kept_stretches(len(valid_n), settings.stretches)
