@@ -39,7 +39,7 @@ def fill(
 # The mechanism: what each row looks at, when a single frame carries no information about the label.
 TEMPORAL_ONLY = {
     "dil": RunSpec("dil", "ffpp", "c23", ("Deepfakes",)),
-    "dil, frames four apart": RunSpec("dil", "ffpp", "c23", ("Deepfakes",), stride=4),
+    "DIL, frames four apart": RunSpec("dil", "ffpp", "c23", ("Deepfakes",), stride=4),
     "resnet50": RunSpec("resnet50", "ffpp", "c23", ("Deepfakes",)),
 }
 

@@ -38,6 +38,14 @@ class Profile:
     seeds: tuple[int, ...] = (0,)
     trees: dict[str, dict] = field(default_factory=dict)  # arguments of write_ffpp by setting; empty: real data only
 
+    @property
+    def note(self) -> str:
+        """What stands beside every number if the backbone is not the paper's ResNet-50; empty if it is."""
+        if not self.backbone:
+            return ""
+        blocks = "-".join(map(str, self.backbone["depth"]))
+        return f"backbone of {blocks} bottleneck blocks, width {self.backbone['width']}, {self.size} px, from scratch"
+
     def settings(self, training: Training) -> dict:
         """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
         return {"size": self.size, "frames": self.frames, "backbone": self.backbone, "pretrained": self.pretrained, **asdict(training)}

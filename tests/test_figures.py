@@ -161,8 +161,8 @@ def test_every_manipulation_has_its_own_colour_and_the_style_is_shipped():
 
 def test_figures_of_runs_show_every_run_row_and_video():
     history = pd.DataFrame({"clips": [10, 20], "train_loss": [0.7, 0.5], "val_auc": [0.5, 0.9]})
-    fig = figures.histories({"dil-ffpp-c23-all-1234": history, "dil, frames four apart": history}, title="T", synthetic=True)
-    assert "synthetic" in words(fig) and {"dil-ffpp-c23-all", "dil, frames four apart"} <= {
+    fig = figures.histories({"dil-ffpp-c23-all-1234": history, "DIL, frames four apart": history}, title="T", synthetic=True)
+    assert "synthetic" in words(fig) and {"dil-ffpp-c23-all", "DIL, frames four apart"} <= {
         text.get_text() for text in fig.findobj(matplotlib.text.Text)
     }
     assert [len(ax.lines) for ax in fig.axes] == [2, 3]  # the second panel has the line of chance
