@@ -116,7 +116,8 @@ def _score(a: argparse.Namespace) -> int:
     for result in score_videos(a.videos, a.weights, a.snippets, a.detector):
         results.append(result)
         if result["score"] is None:
-            print(f"dfil: {result['video']}: {result['status']}: {result['reason']}", file=sys.stderr)
+            why = result["reason"].removeprefix(str(Path(result["video"]).absolute())).removeprefix(result["video"]).lstrip(": ")
+            print(f"dfil: {result['video']}: {result['status']}: {why}", file=sys.stderr)
         elif not a.json:
             _print_score(result)
     if a.json:

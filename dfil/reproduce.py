@@ -135,7 +135,7 @@ def reproduce(
     total = _duration(sum(outcome.seconds for outcome in outcomes))
     counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("ok", "skipped", "failed")}
     said = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-    print(f"{len(outcomes)} notebooks: {said}, in {total}. Report: {report.build(folder)}")
+    print(f"{said}, in {total}. Report: {report.build(folder)}")
     return 1 if failed else 0
 
 
