@@ -60,7 +60,7 @@ def test_a_failing_notebook_stops_nothing_and_is_named(folder, outputs, tmp_path
 
     assert code == 1
     printed = capsys.readouterr().out
-    assert "FAILED 10_first: fail in" in printed and "1 of 2 notebooks ran well" in printed
+    assert "FAILED 10_first: fail in" in printed and "1 ok, 1 failed, in" in printed
     assert printed.index("[1/2] 10_first") < printed.index("[2/2] 20_second")
     rows = status(outputs)
     assert list(rows) == ["05_kept", "10_first", "20_second"] and rows["05_kept"] == ["ok", "3.0", "77"]
