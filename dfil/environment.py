@@ -15,6 +15,11 @@ from dfil import paths, profiles
 from dfil.datasets import is_synthetic
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe(profile: str, root: str | Path = "", command: str = "") -> dict:
     """Names and values for environment.json.
 
@@ -34,7 +39,7 @@ def describe(profile: str, root: str | Path = "", command: str = "") -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory": _memory(),
         "gpu": _gpu(),
         "packages": versions(),

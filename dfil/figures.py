@@ -56,9 +56,9 @@ def save(fig: Figure, folder: str | Path, key: str, title: str, description: str
     title = _said(title, synthetic)
     png, pdf = (Path(folder) / f"{key}.{kind}" for kind in ("png", "pdf"))
     with atomic(png) as temporary:
-        fig.savefig(temporary, metadata={"Title": title, "Description": description})
+        fig.savefig(temporary, format="png", metadata={"Title": title, "Description": description})
     with atomic(pdf) as temporary:  # without its date the same figure gives the same bytes
-        fig.savefig(temporary, metadata={"Title": title, "Subject": description, "CreationDate": None})
+        fig.savefig(temporary, format="pdf", metadata={"Title": title, "Subject": description, "CreationDate": None})
     return png
 
 

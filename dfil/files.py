@@ -12,7 +12,7 @@ from pathlib import Path
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; moved onto it when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")  # no suffix that anything looks for
     try:
         yield temporary
         os.replace(temporary, path)

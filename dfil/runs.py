@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dfil
-from dfil import weights
+from dfil import environment, weights
 from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.files import atomic
@@ -96,7 +95,7 @@ class RunStore:
         Small networks gain little from a second thread, so two runs with one core each end sooner than one after the other with two.
         """
         todo = [s for s in dict.fromkeys(specs) if not (self.folder / self.key(s, store, training) / "run.json").is_file()]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = environment.cores()
         workers = 1 if torch.cuda.is_available() else max(1, min(len(todo), cores))
         if todo:
             print(f"{len(todo)} runs are to be trained, {workers} at a time.", flush=True)

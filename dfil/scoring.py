@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from dfil.environment import cores
 from dfil.models import Detector
 from dfil.snippets import SnippetDataset, normalise
 
@@ -30,7 +31,7 @@ def precision(device: torch.device) -> Iterator[None]:
 
 def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device) -> DataLoader:
     """Batches by index. Worker processes only feed a GPU: beside a training on the CPU they would take its cores."""
-    workers = min(8, (torch.multiprocessing.cpu_count() or 1) - 1) if device.type == "cuda" else 0
+    workers = min(8, cores() - 1) if device.type == "cuda" else 0
     return DataLoader(data, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda")
 
 

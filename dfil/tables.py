@@ -6,7 +6,6 @@ The paper's tables and tables beyond the paper (made by `grid`) take the same wa
 
 from __future__ import annotations
 
-import os
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pandas as pd
 
 from dfil import metrics, paper
 from dfil.errors import DataError, RunError
+from dfil.files import atomic
 
 COLUMNS = ["table", "row", "column", "metric", "paper", "ours", "ci_low", "ci_high", "n_videos", "seeds", "run", "note"]
 SYNTHETIC = "synthetic data"
@@ -282,12 +282,8 @@ def per_seed(line: Mapping) -> list[float]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _filled(cell: paper.Cell, result: CellResult, notes: list[str]) -> dict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from dfil.datasets import VideoRecord, synthetic_setting
 from dfil.datasets.sequences import is_sequence, on_disk
+from dfil.environment import cores
 from dfil.errors import DataError, RunError
 from dfil.faces import detect
 from dfil.faces.boxes import MAX_GAP, interpolate, largest_track, runs
@@ -96,7 +96,7 @@ def preprocess(
     then = [r for r in records if r.boxes_from]
     todo = len(records) - done_before
     if executor is None:
-        jobs = min(jobs or os.cpu_count() or 1, max(1, todo))
+        jobs = min(jobs or cores(), max(1, todo))
     if progress:
         where = "the given executor" if executor else f"{jobs} process{'es' if jobs > 1 else ''}"
         print(f"Preprocessing {todo} of {len(records)} videos ({done_before} done before) with {detector} in {where}.", flush=True)

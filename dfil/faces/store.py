@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ import pandas as pd
 from dfil.errors import DataError
 from dfil.faces.boxes import runs, square_union, window_squares
 from dfil.faces.video import read_frames
+from dfil.files import atomic
 
 MARGIN = 1.3  # the paper's crop: the square box times 1.3
 STORE_MARGIN = 1.5
@@ -281,13 +281,8 @@ def write_json(path: Path, value: Mapping) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator:
     """A binary file that takes its place only when all of it is written."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(path) as part, open(part, "wb") as file:
+        yield file
 
 
 def _windows(boxes_n4: np.ndarray, length: int, margin: float) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +14,7 @@ import cv2
 from tqdm import tqdm
 
 from dfil.datasets import MARK
+from dfil.environment import cores
 from dfil.errors import DataError, RunError
 from dfil.files import atomic
 from dfil.synthetic.codec import encode
@@ -103,7 +103,7 @@ def write_ffpp(
         _Job(root, int(target), int(source), *shared) for pairs in splits.values() for a, b in pairs for target, source in ((a, b), (b, a))
     ]
     todo = [job for job in todo if job.missing()]
-    jobs = max(1, min(jobs or _cores(), len(todo)))
+    jobs = max(1, min(jobs or cores(), len(todo)))
     if todo and progress:
         share = (len(qualities) + 1) * (len(manipulations) + 1) / 15
         minutes = len(todo) * frames * SECONDS_PER_FRAME * share / jobs / 60
@@ -153,10 +153,6 @@ def _mark(root: Path, parameters: dict) -> None:
 def _write(path: Path, content: bytes) -> None:
     with atomic(path) as temporary:
         temporary.write_bytes(content)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(todo: list[_Job], jobs: int):
