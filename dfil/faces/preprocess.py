@@ -408,7 +408,7 @@ class _Forecast:
     """Says once, after the first few videos, about how long the rest will take and how much disk it will fill."""
 
     def __init__(self, todo: int, progress: bool, jobs: int):
-        self.todo, self.done, self.bytes, self.after = todo, 0, 0, max(8, 4 * jobs) if progress else None
+        self.todo, self.done, self.bytes, self.after = todo, 0, 0, max(4, 3 * jobs) if progress else None
         self.first, self.start = jobs, 0.0  # the first video of each process also loads its libraries: time starts after them
 
     def add(self, row: dict) -> None:
