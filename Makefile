@@ -1,13 +1,14 @@
 # make reproduce [PROFILE=smoke|demo|paper] [ROOT=/path/to/FaceForensics++]   everything: install, data, notebooks, report
 # make test                                                                   lint and all tests
 # make lab                                                                    the notebooks in JupyterLab
+# make strip                                                                  take outputs out of the stored notebooks, before a commit
 PROFILE ?= demo
 ROOT ?=
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: reproduce test lint lab clean install
+.PHONY: reproduce test lint lab strip clean install
 .DELETE_ON_ERROR:
 
 reproduce: install
@@ -22,6 +23,9 @@ lint: install
 
 lab: install
 	$(BIN)/jupyter lab notebooks
+
+strip: install
+	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
 install: $(VENV)/installed
 
