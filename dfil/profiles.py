@@ -72,10 +72,10 @@ DEMO = Profile(
     size=64,
     backbone={"depth": (2, 2, 2, 2), "width": 8, "stem": "small"},
     training=Training(epochs=4, lr=3e-3, schedule="one-cycle", paired=True),
-    mechanism=Training(epochs=12, lr=3e-3, schedule="one-cycle", paired=True),
+    mechanism=Training(epochs=10, lr=3e-3, schedule="one-cycle", paired=True),
     trees={
-        "ff-like": {"train": 64, "val": 12, "test": 24, "frames": 40},
-        "temporal-only": {"train": 64, "val": 16, "test": 40, "frames": 40} | _ONE_KIND,
+        "ff-like": {"train": 48, "val": 8, "test": 24, "frames": 40},
+        "temporal-only": {"train": 64, "val": 16, "test": 32, "frames": 40} | _ONE_KIND,
     },
 )
 PAPER = Profile(
