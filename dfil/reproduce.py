@@ -48,12 +48,12 @@ SECONDS = {
         "90_report": 10,
     },
     "demo": {
-        "00_start_here": 20,
-        "10_snippets_and_inconsistency": 60,
-        "12_intra_and_inter_sim": 20,
-        "20_preprocess": 270,
-        "28_temporal_only": 300,
-        "30_train_faceforensics": 360,
+        "00_start_here": 16,
+        "10_snippets_and_inconsistency": 175,  # the first that needs the clips also makes them
+        "12_intra_and_inter_sim": 15,
+        "20_preprocess": 75,
+        "28_temporal_only": 175,
+        "30_train_faceforensics": 220,
         "90_report": 10,
     },
 }
