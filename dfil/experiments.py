@@ -8,7 +8,7 @@ import pandas as pd
 
 from dfil import metrics, models, paper, tables
 from dfil.faces.store import CropStore
-from dfil.profiles import Training
+from dfil.profiles import Profile, Training
 from dfil.runs import RunSpec, RunStore
 
 POOLED = "one model for all manipulations"
@@ -53,7 +53,7 @@ def temporal_only(runs: RunStore, store: CropStore) -> dict[tuple[str, str], tab
     }
 
 
-def specs(cell: paper.Cell, profile, store: CropStore) -> list[RunSpec]:
+def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]:
     """The runs behind a cell, one per seed of the profile."""
     videos = cell.train
     if profile.per_manipulation or not videos.manipulations:

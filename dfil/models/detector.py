@@ -9,8 +9,13 @@ from torch import nn
 class Detector(nn.Module):
     """Base of all methods. Input (B, U, T, 3, H, W), ImageNet-normalised; output logits (B,), positive = fake.
 
-    `paired_with` the protocol through two hooks only: `loss`, which training minimises, and `forward`, which scoring reads.
+    A method meets the protocol in three places: `loss` is what training minimises, `forward` what videos are scored by, and
+    `frame_logits` what snippets and frames are scored by.
     """
+
+    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the single frames: x (B, U, T, 3, H, W) -> (B, U, T)."""
+        raise NotImplementedError(f"{type(self).__name__} has no logits of single frames")
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Binary cross-entropy of the videos' logits. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a scalar."""
