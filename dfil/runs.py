@@ -66,8 +66,8 @@ class RunSpec:
 class RunStore:
     """Runs of one profile under `folder` (usually outputs/<profile>/runs)."""
 
-    def __init__(self, folder: Path, profile: Profile, backbone_weights: Path | None = None):
-        self.folder, self.profile, self.backbone_weights = Path(folder), profile, backbone_weights
+    def __init__(self, folder: Path, profile: Profile):
+        self.folder, self.profile = Path(folder), profile
 
     def describe(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> dict:
         """All that decides the outcome of a run, as JSON types."""
@@ -83,20 +83,25 @@ class RunStore:
 
     def get(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> Run:
         """The trained run, trained now if it is not there yet, and gone on with if it was interrupted."""
-        training = training or self.profile.training
-        run = Run(self.folder / self.key(spec, store, training), spec, self.profile, training)
+        run = self._run(spec, store, training)
         if not run.is_trained:
             self._train(run, store)
         return run
+
+    def _run(self, spec: RunSpec, store: CropStore, training: Training | None) -> Run:
+        """The run, trained or not."""
+        training = training or self.profile.training
+        return Run(self.folder / self.key(spec, store, training), spec, self.profile, training)
 
     def get_all(self, specs: Sequence[RunSpec], store: CropStore, training: Training | None = None) -> list[Run]:
         """`get` of every spec. On a CPU the untrained ones are trained side by side, the cores shared between them.
 
         Small networks gain little from a second thread, so two runs with one core each end sooner than one after the other with two.
+        Full-size ones gain from every thread and would fill the memory together, so they come one after the other.
         """
-        todo = [s for s in dict.fromkeys(specs) if not (self.folder / self.key(s, store, training) / "run.json").is_file()]
-        cores = environment.cores()
-        workers = 1 if torch.cuda.is_available() else max(1, min(len(todo), cores))
+        todo = [s for s in dict.fromkeys(specs) if not self._run(s, store, training).is_trained]
+        cores, alone = environment.cores(), torch.cuda.is_available() or self.profile.pretrained
+        workers = 1 if alone else max(1, min(len(todo), cores))
         if todo:
             print(f"{len(todo)} runs are to be trained, {workers} at a time.", flush=True)
         if workers > 1:
@@ -113,7 +118,7 @@ class RunStore:
         torch.manual_seed(spec.seed)
         model = run.build()
         if self.profile.pretrained:
-            weights.load_imagenet(model, self.backbone_weights)
+            weights.load_imagenet(model)
         data = {
             split: run.dataset(store, spec.select(store, split), training.snippets, train=split == "train") for split in ("train", "val")
         }

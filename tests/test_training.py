@@ -254,3 +254,12 @@ def test_ones_own_videos_are_scored_and_bad_ones_do_not_stop_the_others(tiny_tre
     assert "synthetic" in capsys.readouterr().out
     assert main(["score", str(video), "--weights", str(tmp_path / "none.safetensors")]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+def test_runs_trained_side_by_side_are_those_trained_alone(tiny_store, tmp_path, monkeypatch):
+    specs = [SPEC, dataclasses.replace(SPEC, seed=1), SPEC]
+    monkeypatch.setattr("dfil.environment.cores", lambda: 2)
+    together = RunStore(tmp_path / "a", PROFILE).get_all(specs, tiny_store)
+    assert [run.key for run in together] == [together[0].key, together[1].key, together[0].key]
+    alone = RunStore(tmp_path / "b", PROFILE).get(SPEC, tiny_store)
+    assert same(*(load_file(run.folder / "weights.safetensors") for run in (together[0], alone)))
