@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dfil
-from dfil import environment, weights
+from dfil import environment, models, weights
 from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.files import atomic
-from dfil.models import Detector, build
+from dfil.models import Detector, Sampling, build
 from dfil.profiles import Profile, Training
 from dfil.scoring import score
 from dfil.snippets import SnippetDataset
@@ -73,6 +73,8 @@ class RunStore:
         """All that decides the outcome of a run, as JSON types."""
         training = training or self.profile.training
         described = {**asdict(spec), "data": store.meta["digest"], "profile": self.profile.name, **self.profile.settings(training)}
+        if own := models.sampling(spec.method):
+            described |= {"sampling": asdict(own)}
         return json.loads(json.dumps(described, sort_keys=True))
 
     def key(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> str:
@@ -120,7 +122,7 @@ class RunStore:
         if self.profile.pretrained:
             weights.load_imagenet(model)
         data = {
-            split: run.dataset(store, spec.select(store, split), training.snippets, train=split == "train") for split in ("train", "val")
+            split: run.dataset(store, spec.select(store, split), run.sampling.train, train=split == "train") for split in ("train", "val")
         }
         history = train(model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name)
         with atomic(folder / "history.csv") as temporary:
@@ -157,14 +159,20 @@ class Run:
     def history(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "history.csv")
 
+    @property
+    def sampling(self) -> Sampling:
+        """What this run's model looks at: its method's own sampling, or the profile's snippets at the run's stride."""
+        own = models.sampling(self.spec.method)
+        return own or Sampling(self.training.snippets, self.profile.test_snippets, self.profile.frames, self.spec.stride)
+
     def config(self, store: CropStore) -> dict:
         """What is needed to use the weights: the model's arguments, how to find and sample faces, whether it learnt from synthetic data."""
-        switches = {**self.profile.backbone, "frames": self.profile.frames, **dict(self.spec.switches)}
+        switches = {**self.profile.backbone, "frames": self.sampling.frames, **dict(self.spec.switches)}
         sampling = {
             "size": self.profile.size,
-            "frames": self.profile.frames,
-            "stride": self.spec.stride,
-            "snippets": self.profile.test_snippets,
+            "frames": self.sampling.frames,
+            "stride": self.sampling.stride,
+            "snippets": self.sampling.test,
             "detector": store.meta["detector"],
         }
         synthetic = bool(store.meta["synthetic"])
@@ -172,7 +180,7 @@ class Run:
 
     def build(self) -> Detector:
         """The untrained model."""
-        return build(self.spec.method, **self.profile.backbone | {"frames": self.profile.frames} | dict(self.spec.switches))
+        return build(self.spec.method, **self.profile.backbone | {"frames": self.sampling.frames} | dict(self.spec.switches))
 
     def model(self) -> Detector:
         """The trained model, in evaluation mode on the CPU."""
@@ -180,7 +188,7 @@ class Run:
 
     def dataset(self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False) -> SnippetDataset:
         return SnippetDataset(
-            store, rows, snippets=snippets, frames=self.profile.frames, size=self.profile.size, stride=self.spec.stride,
+            store, rows, snippets=snippets, frames=self.sampling.frames, size=self.profile.size, stride=self.sampling.stride,
             train=train, seed=self.spec.seed, paired=self.training.paired,
         )  # fmt: skip
 
@@ -191,7 +199,7 @@ class Run:
         if not path.is_file():
             rows = store.index[(store.index["split"] == split) & (store.index["status"] == "ok")]
             rows = rows[rows["compression"] == compression] if compression else rows
-            scored = score(self.model(), self.dataset(store, rows, self.profile.test_snippets), batch=self.training.batch)
+            scored = score(self.model(), self.dataset(store, rows, self.sampling.test), batch=self.training.batch)
             with atomic(path) as temporary:
                 scored.to_parquet(temporary, index=False)
         return pd.read_parquet(path)

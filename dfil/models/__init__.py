@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dfil.models.detector import Detector
+from dfil.models.detector import Detector, Sampling
 from dfil.models.dil import DIL
 from dfil.models.frame_resnet import FrameResNet
 
@@ -17,14 +17,24 @@ def available() -> list[str]:
     return list(_METHODS)
 
 
+def sampling(name: str) -> Sampling | None:
+    """What the method called `name` looks at; None for the profile's snippets. Raises ValueError for an unknown name."""
+    return _method(name).sampling
+
+
 def build(name: str, **switches) -> Detector:
     """The detector called `name`: (B, U, T, 3, H, W) float, ImageNet-normalised -> logits (B,), positive = fake.
 
     switches are the constructor's keyword arguments; the defaults are the paper's. Raises ValueError for an unknown name or switch.
     """
-    if name not in _METHODS:
-        raise ValueError(f"no method is called {name!r}; there are {', '.join(available())}")
+    method = _method(name)
     try:
-        return _METHODS[name](**switches)
+        return method(**switches)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _method(name: str) -> type[Detector]:
+    if name not in _METHODS:
+        raise ValueError(f"no method is called {name!r}; there are {', '.join(available())}")
+    return _METHODS[name]

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video a method looks at: U snippets of T frames, `stride` apart, one snippet in each of U equal segments.
+
+    train, test: U in training and in testing. frames: T. With T = 1 the frames are sparse, with U = 1 the clip is dense.
+    """
+
+    train: int
+    test: int
+    frames: int
+    stride: int = 1
+
+    def __str__(self) -> str:
+        what = "sparse frames" if self.frames == 1 else f"dense clips of {self.frames}" if self.frames > 4 else f"snippets of {self.frames}"
+        return f"{self.train} {what} (test {self.test})" + (f", stride {self.stride}" if self.stride > 1 else "")
 
 
 class Detector(nn.Module):
     """Base of all methods. Input (B, U, T, 3, H, W), ImageNet-normalised; output logits (B,), positive = fake.
 
     A method meets the protocol in three places: `loss` is what training minimises, `forward` what videos are scored by, and
-    `frame_logits` what snippets and frames are scored by.
+    `frame_logits` what snippets and frames are scored by. `sampling` is what it looks at; None is the profile's own, the paper's snippets.
     """
+
+    sampling: Sampling | None = None
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of the single frames: x (B, U, T, 3, H, W) -> (B, U, T)."""
