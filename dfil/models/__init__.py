@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dfil.models.detector import Detector, Sampling
+from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
 from dfil.models.frame_resnet import FrameResNet
 
@@ -20,6 +20,11 @@ def available() -> list[str]:
 def sampling(name: str) -> Sampling | None:
     """What the method called `name` looks at; None for the profile's snippets. Raises ValueError for an unknown name."""
     return _method(name).sampling
+
+
+def about(name: str) -> About:
+    """Where the method called `name` comes from. Raises ValueError for an unknown name."""
+    return _method(name).about
 
 
 def build(name: str, **switches) -> Detector:

@@ -25,6 +25,24 @@ class Sampling:
         return f"{self.train} {what} (test {self.test})" + (f", stride {self.stride}" if self.stride > 1 else "")
 
 
+@dataclass(frozen=True)
+class About:
+    """Where a method comes from, for `dfil models` and the tables.
+
+    title: as the paper prints it. year, citation: of its own publication. kind: "frames", "clips" (action recognition) or "forgery".
+    start: what the full-size model's weights start from, "ImageNet", "Kinetics" or "scratch". parameters: published count in millions
+    with its source in `source`; None where none is published.
+    """
+
+    title: str
+    year: int
+    kind: str
+    citation: str
+    start: str = "ImageNet"
+    parameters: float | None = None
+    source: str = ""
+
+
 class Detector(nn.Module):
     """Base of all methods. Input (B, U, T, 3, H, W), ImageNet-normalised; output logits (B,), positive = fake.
 
@@ -33,6 +51,7 @@ class Detector(nn.Module):
     """
 
     sampling: Sampling | None = None
+    about: About
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of the single frames: x (B, U, T, 3, H, W) -> (B, U, T)."""

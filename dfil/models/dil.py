@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dfil.models.detector import Detector, check_input
+from dfil.models.detector import About, Detector, check_input
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
 from dfil.models.resnet import ResNet
@@ -26,6 +26,8 @@ class DIL(Detector):
         conv_u: see InterSIM.
         depth, width, stem: see ResNet.
     """
+
+    about = About("DIL", 2022, "forgery", "Gu et al., Delving into the Local: Dynamic Inconsistency Learning, AAAI 2022")
 
     def __init__(
         self,

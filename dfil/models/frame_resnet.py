@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.detector import Detector, check_input
+from dfil.models.detector import About, Detector, check_input
 from dfil.models.resnet import ResNet
 
 
@@ -15,6 +15,11 @@ class FrameResNet(Detector):
     Trained on every frame by itself with its video's label. Arguments are ResNet's; `frames` is accepted and ignored, because a frame
     model has no T.
     """
+
+    about = About(
+        "ResNet-50", 2016, "frames", "He et al., Deep Residual Learning for Image Recognition, CVPR 2016", "ImageNet", 23.51,
+        "torchvision's 25.56 million less the 1000-class head, plus one logit",
+    )  # fmt: skip
 
     def __init__(self, *, frames: int = 4, **backbone):
         super().__init__()

@@ -12,8 +12,11 @@ from dfil.errors import RunError
 class SnippetBottleneck(Bottleneck):
     """torchvision's bottleneck with an optional Intra-SIM or Inter-SIM between conv1 and conv2, "right before the spatial convolution".
 
-    With `intra` set it is the paper's Intra-SI block, with `inter` its Inter-SI block, with neither the plain residual block.
+    With `intra` set it is the paper's Intra-SI block, with `inter` its Inter-SI block, with neither the plain residual block. A method
+    with other modules derives its own block from this one and names them in `added`.
     """
+
+    added: tuple[str, ...] = ("intra", "inter")  # submodules that ImageNet weights know nothing of
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -41,10 +44,19 @@ class ResNet(nn.Module):
         width: planes of stage 1; 64 is ResNet-50.
         stem: `imagenet` (7x7, stride 2, then max pooling: stage 1 at a quarter of the input) or `small` (3x3, stride 2, no pooling:
             stage 1 at half the input, for crops so small that a quarter of them would hide the motion).
+        block: the residual block, SnippetBottleneck or a class derived from it.
     """
 
-    def __init__(self, *, depth: tuple[int, ...] = (3, 4, 6, 3), width: int = 64, stem: str = "imagenet"):
+    def __init__(
+        self,
+        *,
+        depth: tuple[int, ...] = (3, 4, 6, 3),
+        width: int = 64,
+        stem: str = "imagenet",
+        block: type[SnippetBottleneck] = SnippetBottleneck,
+    ):
         super().__init__()
+        self.block = block
         if stem not in ("imagenet", "small"):
             raise ValueError(f"ResNet: stem is 'imagenet' or 'small', not {stem!r}")
         kernel = 7 if stem == "imagenet" else 3
@@ -62,12 +74,11 @@ class ResNet(nn.Module):
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
-    @staticmethod
-    def _stage(channels: int, planes: int, blocks: int, stride: int) -> nn.ModuleList:
+    def _stage(self, channels: int, planes: int, blocks: int, stride: int) -> nn.ModuleList:
         wide = planes * Bottleneck.expansion
         project = nn.Sequential(nn.Conv2d(channels, wide, 1, stride, bias=False), nn.BatchNorm2d(wide))
-        first = SnippetBottleneck(channels, planes, stride, project)
-        return nn.ModuleList([first, *(SnippetBottleneck(wide, planes) for _ in range(blocks - 1))])
+        first = self.block(channels, planes, stride, project)
+        return nn.ModuleList([first, *(self.block(wide, planes) for _ in range(blocks - 1))])
 
     def stages(self) -> list[nn.ModuleList]:
         return [self.layer1, self.layer2, self.layer3, self.layer4]
@@ -95,7 +106,7 @@ def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) ->
     head have no pretrained weights and keep their initialisation.
     """
     own = model.state_dict()
-    backbone = {k for k in own if not k.startswith("fc.") and ".intra." not in k and ".inter." not in k}
+    backbone = {k for k in own if not k.startswith("fc.") and not any(f".{name}." in k for name in model.block.added)}
     given = {k for k in state if not k.startswith("fc.")}
     wrong = sorted(backbone ^ given) + sorted(k for k in backbone & given if own[k].shape != state[k].shape)
     if wrong:
