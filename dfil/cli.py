@@ -38,6 +38,8 @@ def _reproduce(a: argparse.Namespace) -> int:
             raise RunError(f"{a.backbone_weights}: no such file; give torchvision's resnet50 weights, .pth or .safetensors")
         os.environ["DFIL_BACKBONE_WEIGHTS"] = str(a.backbone_weights.absolute())  # the kernels inherit it
     parameters = {name: parse_value(text) for name, text in a.parameters}
+    if a.methods:
+        parameters["methods"] = a.methods
     return reproduce(a.profile, a.only, a.root, parameters, command=a.command_line)
 
 
@@ -182,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--profile", choices=PROFILES, default="demo", help="scale of everything (default: %(default)s)")
     verb.add_argument("--only", nargs="+", metavar="NN", help="numbers or names of the notebooks to run (default: all)")
     verb.add_argument("--root", default="", metavar="TREE", help="a real FaceForensics++ tree instead of the profile's data")
+    verb.add_argument("--methods", nargs="+", metavar="NAME", help="rows of Tables 1-3 to run, all for every one (default: the profile's)")
     verb.add_argument("--backbone-weights", type=Path, metavar="FILE", help="ImageNet weights of ResNet-50 for the paper profile, offline")
     verb.add_argument(
         "-p",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from dfil import metrics, models, paper, tables
+from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile, Training
 from dfil.runs import RunSpec, RunStore
@@ -31,9 +32,18 @@ def fill(
         store = stores[cell.train.dataset]
         trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
         scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
-        note = "" if runs.profile.per_manipulation else POOLED
-        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], note)
+        pooled = trained[0].spec.manipulations != cell.train.manipulations
+        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], POOLED if pooled else "")
     return results, {place: reason for place, reason in reasons.items() if reason}
+
+
+def methods(profile: Profile, asked: Sequence[str] = ()) -> list[str]:
+    """The registry names to run: those asked for, all for "all", else the profile's. Raises RunError for a name that is not registered."""
+    asked = [asked] if isinstance(asked, str) and asked else list(asked)
+    names = models.available() if "all" in asked else asked or list(profile.methods) or models.available()
+    if unknown := [name for name in names if name not in models.available()]:
+        raise RunError(f"no method is called {unknown[0]!r}; choose all or some of {', '.join(models.available())}")
+    return names
 
 
 # The mechanism: what each row looks at, when a single frame carries no information about the label.

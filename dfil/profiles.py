@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from dfil import paper
 from dfil.errors import RunError
@@ -32,11 +32,15 @@ class Profile:
     pretrained: bool = False  # ImageNet weights
     frames: int = 4  # T
     test_snippets: int = 8  # U in testing
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=Training)  # Tables 1, 4, 5 and 6
+    within: Training = field(default_factory=Training)  # Table 2
+    across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
+    methods: tuple[str, ...] = ()  # registry names of the rows that are run unless asked otherwise; empty: all
+    validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model per manipulation, as in the paper, or one for all four
     seeds: tuple[int, ...] = (0,)
-    trees: dict[str, dict] = field(default_factory=dict)  # arguments of write_ffpp by setting; empty: real data only
+    trees: dict[str, dict] = field(default_factory=dict)  # sizes of the synthetic trees by setting; empty: real data only
 
     @property
     def note(self) -> str:
@@ -45,6 +49,11 @@ class Profile:
             return ""
         blocks = "-".join(map(str, self.backbone["depth"]))
         return f"backbone of {blocks} bottleneck blocks, width {self.backbone['width']}, {self.size} px, from scratch"
+
+    @property
+    def across(self) -> Training:
+        """How Table 3's models are trained."""
+        return replace(self.training, epochs=self.across_epochs) if self.across_epochs else self.training
 
     def settings(self, training: Training) -> dict:
         """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
@@ -59,10 +68,15 @@ SMOKE = Profile(
     size=32,
     backbone={"depth": (2, 1, 1, 1), "width": 8, "stem": "small"},
     training=Training(epochs=1, lr=1e-3, paired=True),
+    within=Training(epochs=1, lr=1e-3, paired=True),
     mechanism=Training(epochs=1, lr=1e-3, paired=True),
+    validation=0.5,
     trees={
         "ff-like": {"train": 4, "val": 2, "test": 4, "frames": 24},
         "temporal-only": {"train": 4, "val": 2, "test": 4, "frames": 24} | _ONE_KIND,
+        "celebdf-like": {"train": 4, "test": 4, "frames": 24},
+        "dfdc-like": {"train": 4, "test": 4, "frames": 24},
+        "wild-like": {"train": 4, "test": 4, "frames": 24},
     },
 )
 # Width and number of clips are what two cores train in a quarter of an hour; see notebook 28 for what they suffice for.
@@ -72,10 +86,16 @@ DEMO = Profile(
     size=64,
     backbone={"depth": (2, 2, 2, 2), "width": 8, "stem": "small"},
     training=Training(epochs=4, lr=3e-3, schedule="one-cycle", paired=True),
+    within=Training(epochs=12, lr=3e-3, schedule="one-cycle", paired=True),
     mechanism=Training(epochs=10, lr=3e-3, schedule="one-cycle", paired=True),
+    methods=("resnet50", "dil"),
+    validation=0.25,
     trees={
         "ff-like": {"train": 48, "val": 8, "test": 24, "frames": 40},
         "temporal-only": {"train": 64, "val": 16, "test": 32, "frames": 40} | _ONE_KIND,
+        "celebdf-like": {"train": 48, "test": 24, "frames": 40},
+        "dfdc-like": {"train": 48, "test": 24, "frames": 40},
+        "wild-like": {"train": 48, "test": 24, "frames": 40},
     },
 )
 PAPER = Profile(
@@ -91,6 +111,7 @@ PAPER = Profile(
         batch=paper.SETTINGS.batch_size,
         snippets=paper.SETTINGS.train_snippets,
     ),
+    across_epochs=paper.SETTINGS.cross_dataset_epochs,
     per_manipulation=True,
 )
 PROFILES = {p.name: p for p in (SMOKE, DEMO, PAPER)}

@@ -293,7 +293,7 @@ class PathShortener:
 def _lacks(path: Path, profile: profiles.Profile, root: str | Path) -> str:
     """Why a notebook cannot run here: its metadata {"dfil": {"needs": "ffpp"}} ask for a tree that is not there. Empty if it can."""
     needs = nbformat.read(path, 4).metadata.get("dfil", {}).get("needs")
-    return data.absent(profile, root) if needs == "ffpp" else ""
+    return data.absent(profile, root if needs == "ffpp" else "", needs) if needs else ""
 
 
 def _all(folder: Path) -> list[Path]:

@@ -189,7 +189,7 @@ class Run:
     def dataset(self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False) -> SnippetDataset:
         return SnippetDataset(
             store, rows, snippets=snippets, frames=self.sampling.frames, size=self.profile.size, stride=self.sampling.stride,
-            train=train, seed=self.spec.seed, paired=self.training.paired,
+            train=train, seed=self.spec.seed, paired=self.training.paired, all_tracks=not train and store.meta.get("tracks") == "all",
         )  # fmt: skip
 
     def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:

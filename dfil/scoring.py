@@ -37,7 +37,10 @@ def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device)
 
 @torch.no_grad()
 def score(model: Detector, data: SnippetDataset, *, batch: int = 10, device: torch.device | None = None) -> pd.DataFrame:
-    """One row per video of `data`, in its order, with SCORE_COLUMNS; score = sigmoid(logit) = probability of being fake."""
+    """One row per video of `data`, in its order, with SCORE_COLUMNS; score = sigmoid(logit) = probability of being fake.
+
+    A video of which `data` has several tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
+    """
     device = device or pick_device()
     model.to(device).eval()
     order = [list(range(i, min(i + batch, len(data)))) for i in range(0, len(data), batch)]
@@ -46,5 +49,7 @@ def score(model: Detector, data: SnippetDataset, *, batch: int = 10, device: tor
         with precision(device):
             logits.append(model(normalise(x.to(device, non_blocking=True))).float().cpu())
     rows = data.rows[SCORE_COLUMNS[:5]]
-    logits_n = torch.cat(logits).double() if logits else torch.empty(0, dtype=torch.double)
+    logits_n = torch.full((len(rows),), -torch.inf, dtype=torch.double)
+    if logits:
+        logits_n = logits_n.scatter_reduce(0, torch.tensor(data.videos), torch.cat(logits).double(), "amax")
     return rows.assign(logit=logits_n.numpy(), score=torch.sigmoid(logits_n).numpy())

@@ -70,6 +70,8 @@ class SnippetDataset(Dataset):
             number of workers and a resumed run sees what an uninterrupted one would have.
         paired: a real clip and its fakes share their draws: the same frames, flipped or not alike.
         margin, box: see Crops.snippet.
+        all_tracks: one item per person followed through the video, where the store keeps several (its index's column `tracks`),
+            instead of one item per video with the largest face. `videos` says which row of `rows` each item belongs to.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class SnippetDataset(Dataset):
         paired: bool = False,
         margin: float = 1.3,
         box: str = "snippet",
+        all_tracks: bool = False,
     ):
         self.store, self.rows = store, rows.reset_index(drop=True)
         self.snippets, self.frames, self.size, self.stride = snippets, frames, size, stride
@@ -93,22 +96,26 @@ class SnippetDataset(Dataset):
         self.epoch = 0
         self._ids = self.rows["video_id"].tolist()
         self._labels = self.rows["label"].astype(np.float32).tolist()
+        tracks = self.rows["tracks"] if all_tracks else [1] * len(self.rows)
+        self._items = [(row, track) for row, count in enumerate(tracks) for track in range(count)]
+        self.videos = [row for row, _ in self._items]
         self._draws = [_number(t if paired and t else i) for i, t in zip(self._ids, self.rows["target"], strict=True)]
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._items)
 
     def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
         """(U, T, 3, size, size) uint8, label, item."""
-        rng = np.random.default_rng([self.seed, self.epoch, self._draws[item]]) if self.train else None
+        row, track = self._items[item]
+        rng = np.random.default_rng([self.seed, self.epoch, self._draws[row]]) if self.train else None
         flip = rng is not None and rng.random() < 0.5
-        crops = self.store.open(self._ids[item])
+        crops = self.store.open(self._ids[row], *([track] if track else []))  # SHIM
         starts = snippet_starts(crops.runs, self.snippets, self.frames, self.stride, rng)
         clip_uthwc = np.stack(
             [crops.snippet(int(s), self.frames, self.size, margin=self.margin, box=self.box, stride=self.stride) for s in starts]
         )
         x = torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)  # U, T, 3, H, W
-        return (x.flip(-1) if flip else x), self._labels[item], item
+        return (x.flip(-1) if flip else x), self._labels[row], item
 
 
 def _number(text: str) -> int:

@@ -102,11 +102,16 @@ def build(
     return _typed(pd.DataFrame(lines, columns=COLUMNS))
 
 
-def save(df: pd.DataFrame, folder: Path, name: str, title: str) -> Path:
-    """Write `<folder>/<name>.csv` and `<folder>/<name>.md`, each atomically, and return the CSV's path."""
+def save(df: pd.DataFrame, folder: Path, name: str, title: str, columns: Sequence[str] = ()) -> Path:
+    """Write `<folder>/<name>.csv` and `<folder>/<name>.md`, each atomically, and return the CSV's path.
+
+    columns: where several notebooks fill one table, the columns that this one is for; the others are kept as the file has them.
+    """
     if list(df.columns) != COLUMNS:
         raise DataError(f"table {name} cannot be saved: its columns are {list(df.columns)}, not {COLUMNS}")
     folder = Path(folder)
+    if columns and (folder / f"{name}.csv").is_file():
+        df = _kept(df, load_file(folder / f"{name}.csv"), columns)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / f"{name}.csv", df.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     write_text(folder / f"{name}.md", markdown(df, title))
@@ -325,6 +330,15 @@ def _aligned(where: str, scores: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np
             what = f"video {differing[0]} is missing from one" if len(differing) else "their labels differ"
             raise RunError(f"{where}: the seeds did not score the same videos ({what}): score them again on one test set")
     return by_video[0]["label"].to_numpy(), np.stack([df["score"].to_numpy(dtype=np.float64) for df in by_video])
+
+
+def _kept(df: pd.DataFrame, before: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """df with the lines of `before` in all columns but the named ones; df itself where the two have not the same cells."""
+    ours, theirs = (frame.set_index(["row", "column"], drop=False) for frame in (df, before))
+    if set(ours.index) != set(theirs.index):
+        return df
+    kept = theirs[~theirs["column"].isin(columns)]
+    return pd.concat([ours[ours["column"].isin(columns)], kept]).loc[ours.index].reset_index(drop=True)
 
 
 def _typed(df: pd.DataFrame) -> pd.DataFrame:
