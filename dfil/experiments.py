@@ -115,3 +115,20 @@ def paired(results: Mapping[tuple[str, str], tables.CellResult], first: str, sec
             lines.append({"column": column, "n": test.n, "difference": test.difference, f"only {first} right": test.only_first,
                           f"only {second} right": test.only_second, "p": test.p_value})  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def against(results: Mapping[tuple[str, str], tables.CellResult], full: str) -> pd.DataFrame:
+    """`paired` of every other row with the row `full`, one line per row and column, positive differences where `full` is better.
+
+    `p (Holm)` allows for the number of lines. Below 0.05 this many videos carry the difference; above, they do not, which is no proof
+    that there is none.
+    """
+    names = {f"only {full} right": "only full right"}
+    lines = [
+        paired(results, full, row).rename(columns=names | {f"only {row} right": "only row right"}).assign(row=row)
+        for row in dict.fromkeys(row for row, _ in results if row != full)
+    ]
+    if not lines:
+        return pd.DataFrame()
+    found = pd.concat(lines, ignore_index=True)
+    return found[["row", *(name for name in found if name != "row")]].assign(**{"p (Holm)": metrics.holm(found["p"])})

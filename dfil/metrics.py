@@ -10,7 +10,7 @@ seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,42 @@ def mcnemar(labels, first, second, threshold: float = 0.5) -> Comparison:
     discordant = only_first + only_second
     p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     return Comparison((only_first - only_second) / labels_n.size, only_first, only_second, p_value, labels_n.size)
+
+
+def holm(p_values) -> np.ndarray:
+    """p-values (k,) of k tests, adjusted so that the chance of even one false alarm stays at the level (Holm 1979, SJS 6:65)."""
+    p_k = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_k)
+    adjusted = np.maximum.accumulate(p_k[order] * np.arange(p_k.size, 0, -1)).clip(max=1)
+    return adjusted[np.argsort(order)]
+
+
+def auc_over_videos(
+    labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], within: bool = False, resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """AUC of the parts (frames, snippets) of videos, with a percentile interval that draws whole videos: parts of one are no strangers.
+
+    labels, scores: per video an array of 0/1 and one of scores. within: the mean over the videos of each one's own AUC, which no offset
+    between videos can change, instead of the AUC of all parts together. n counts videos, n_positive those with a positive part.
+    Raises DataError if a class is missing overall, or, with `within`, in a video.
+    """
+    videos = [_check(l, s) for l, s in zip(labels, scores, strict=True)]
+    pooled = [(l, s[0]) for l, s in videos]
+    if within:
+        for l, _ in pooled:
+            _both_classes(l)
+        own = np.array([roc_auc_score(l, s) for l, s in pooled])
+    _both_classes(np.concatenate([l for l, _ in pooled]))
+
+    def value(drawn: np.ndarray) -> float:
+        if within:
+            return float(own[drawn].mean())
+        l, s = (np.concatenate([pooled[i][part] for i in drawn]) for part in (0, 1))
+        return float(roc_auc_score(l, s)) if 0 < l.sum() < l.size else math.nan  # a draw of one class has no AUC
+
+    rng, n = np.random.default_rng(seed), len(pooled)
+    low, high = np.nanquantile([value(rng.integers(n, size=n)) for _ in range(resamples)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value(np.arange(n)), float(low), float(high), n, sum(bool(l.any()) for l, _ in pooled))
 
 
 def wilson(proportion: float, n: int) -> tuple[float, float]:

@@ -45,6 +45,16 @@ class CellResult:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A cell whose value is no metric of per-video scores: what was measured, with its interval over n videos, and the runs' keys."""
+
+    estimate: metrics.Estimate
+    runs: Sequence[str] = ()
+    note: str = ""
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
 class Footnote:
     """A note on a part of a table: on whole rows, on whole columns, and on single cells (row, column)."""
 
@@ -65,7 +75,7 @@ def grid(key: str, title: str, metric: str, rows: Sequence[str], columns: Sequen
 
 def build(
     table: paper.Table,
-    results: Mapping[tuple[str, str], CellResult],
+    results: Mapping[tuple[str, str], CellResult | Measured],
     missing: str | Callable[[paper.Cell], str] = "this profile does not run it",
     *,
     synthetic: bool,
@@ -291,7 +301,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _filled(cell: paper.Cell, result: CellResult, notes: list[str]) -> dict:
+def _filled(cell: paper.Cell, result: CellResult | Measured, notes: list[str]) -> dict:
+    if isinstance(result, Measured):
+        return _line(result.estimate, result.seeds, result.runs, notes)
     where = f"{cell.table}, row {cell.row}, column {cell.column}"
     if cell.metric not in _METRICS:
         raise RunError(f"{where}: there is no metric {cell.metric!r}, only {', '.join(_METRICS)}")
@@ -303,13 +315,17 @@ def _filled(cell: paper.Cell, result: CellResult, notes: list[str]) -> dict:
         raise DataError(f"{where}: {error}") from error
     if len(single) > 1:
         notes = [*notes, _PER_SEED + " ".join(f"{value:.4f}" for value in single)]
+    return _line(estimate, len(single), result.runs, notes)
+
+
+def _line(estimate: metrics.Estimate, seeds: int, runs: Sequence[str], notes: Sequence[str]) -> dict:
     return {
         "ours": estimate.value,
         "ci_low": estimate.low,
         "ci_high": estimate.high,
         "n_videos": estimate.n,
-        "seeds": len(single),
-        "run": " ".join(result.runs),
+        "seeds": seeds,
+        "run": " ".join(runs),
         "note": "; ".join(note for note in notes if note),
     }
 
