@@ -69,7 +69,7 @@ class DSANet(Detector):
         - Places: blocks 2, 4 of stage 2 and 2, 4, 6 of stage 3; a stage of one block, which only small networks have, gets it there.
         - β = 1/8, α = 2, k = 3, batch normalisation in the kernel's generator.
         - More snippets in testing than in training: consecutive groups of U, whose logits are averaged.
-        - Dropout before the classifier is left out, as in every method here.
+        - Dropout before the classifier is left out; DIL has none.
 
     Sampling: U = 4 snippets in training and 8 in testing, as in the source. Its snippets are 8 frames, 8 apart; here they are DIL's
     (T = 4, neighbouring frames), because the comparison of the two is about what happens between the same snippets, and so that the

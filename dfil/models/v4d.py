@@ -59,7 +59,7 @@ class V4D(Detector):
         - Kernel: 3 x 3 x 1 x 1, of the several the source compares.
         - No normalisation or nonlinearity inside the 4-D block, whose weights start as PyTorch starts a convolution's.
         - The source's "V4D inference" pairs many more snippets in testing than in training, against memory. U = 8 snippets need none of it.
-        - Dropout before the classifier is left out, as in every method here.
+        - Dropout before the classifier is left out; DIL has none.
 
     Sampling: U = 4 snippets in training and 8 in testing, T = 4. The frames of the source's snippets are many frames apart; here they are
     neighbours as in DIL's snippets, because the comparison of the two is about what happens between the same snippets, and so that the
