@@ -137,11 +137,21 @@ def _print_score(result: dict) -> None:
 
 
 def _models(a: argparse.Namespace) -> int:
-    from dfil import models
+    import torch
 
+    from dfil import costs, models
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    print(f"{'name':11}{'year':6}{'kind':9}{'starts from':13}{'million':>8}{'GFLOPs':>9}{'ms':>8}  a test video is")
     for name in models.available():
-        count = sum(parameter.numel() for parameter in models.build(name).parameters())
-        print(f"{name:16}{count / 1e6:8.2f} million parameters")
+        about, model = models.about(name), models.build(name)
+        took = "-" if a.quick else f"{costs.milliseconds(name):.0f}"
+        shown = costs.sampling(name)
+        looks = f"{shown.test} x {shown.frames} frames" + (f", {shown.stride} apart" if shown.stride > 1 else "")
+        print(
+            f"{name:11}{about.year:<6}{about.kind:9}{about.start:13}{costs.parameters(model):8.2f}{costs.gflops(name):9.1f}{took:>8}  {looks}"
+        )
+    print(f"At 224 px, full size. million: parameters. GFLOPs: multiply-adds per test video. ms: per test video on {device}.")
     return 0
 
 
@@ -239,7 +249,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--detector", choices=("dlib", "mtcnn"), help="face detector (default: the training data's)")
     verb.add_argument("--json", action="store_true", help="print everything as JSON")
 
-    _verb(verbs, "models", _models, "list the methods with their numbers of parameters, as in the paper", "dfil models")
+    verb = _verb(
+        verbs, "models", _models, "list the methods: parameters, arithmetic and time per video at their own sampling", "dfil models"
+    )
+    verb.add_argument("--quick", action="store_true", help="leave out the time, which has to be measured")
 
     verb = _verb(verbs, "report", _report, "build the report page, and the README's results for demo, from the tables", "dfil report")
     verb.add_argument("--profile", choices=PROFILES, default="demo", help="whose results (default: %(default)s)")
