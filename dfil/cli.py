@@ -148,10 +148,18 @@ def _models(a: argparse.Namespace) -> int:
         took = "-" if a.quick else f"{costs.milliseconds(name):.0f}"
         shown = costs.sampling(name)
         looks = f"{shown.test} x {shown.frames} frames" + (f", {shown.stride} apart" if shown.stride > 1 else "")
-        print(
-            f"{name:11}{about.year:<6}{about.kind:9}{about.start:13}{costs.parameters(model):8.2f}{costs.gflops(name):9.1f}{took:>8}  {looks}"
-        )
+        numbers = f"{costs.parameters(model):8.2f}{costs.gflops(name):9.1f}{took:>8}"
+        print(f"{name:11}{about.year:<6}{about.kind:9}{about.start:13}{numbers}  {looks}")
     print(f"At 224 px, full size. million: parameters. GFLOPs: multiply-adds per test video. ms: per test video on {device}.")
+    return 0
+
+
+def _bench(a: argparse.Namespace) -> int:
+    from importlib import import_module
+
+    bench = import_module(f"dfil.bench.{a.what}")
+    result = bench.measure()
+    print(json.dumps(result, indent=1) if a.json else bench.table(result))
     return 0
 
 
@@ -253,6 +261,18 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "models", _models, "list the methods: parameters, arithmetic and time per video at their own sampling", "dfil models"
     )
     verb.add_argument("--quick", action="store_true", help="leave out the time, which has to be measured")
+
+    what = "measure ratios on this machine: ours against a plain ResNet-50, decode-only, PNG files, ..."
+    verb = _verb(verbs, "bench", _bench, what, "dfil bench model --json")
+    kinds = {
+        "model": "forward and training step",
+        "train": "frames per second, waiting, memory",
+        "data": "crops to batches",
+        "preprocess": "videos to crops",
+        "reproduce": "smoke, notebook by notebook",
+    }
+    verb.add_argument("what", choices=kinds, metavar="WHAT", help="; ".join(f"{kind}: {text}" for kind, text in kinds.items()))
+    verb.add_argument("--json", action="store_true", help="print everything as JSON")
 
     verb = _verb(verbs, "report", _report, "build the report page, and the README's results for demo, from the tables", "dfil report")
     verb.add_argument("--profile", choices=PROFILES, default="demo", help="whose results (default: %(default)s)")
