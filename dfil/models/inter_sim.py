@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.ops import difference_to_next, difference_to_previous, shift_multiply_add
+from dfil.models.ops import as_rows, difference_to_next, difference_to_previous, from_rows, per_row, shift_multiply_add
 
 
 class InterSIM(nn.Module):
@@ -59,15 +59,16 @@ class InterSIM(nn.Module):
         product = f1 * f2
         if keep is not None:
             keep.update(f1=f1, f2=f2, ut_map=product.mean(1))
-        weight = (1 + product).permute(0, 2, 3, 1)[..., None, None]  # B, U, T, C, 1, 1: F1 ⊙ F2 ⊙ F + F = (1 + F1 ⊙ F2) ⊙ F
-        f = x.unflatten(0, (-1, snippets, self.frames))  # B, U, T, C, H, W
+        weight = (1 + product).permute(0, 2, 3, 1)  # B, U, T, C: F1 ⊙ F2 ⊙ F + F = (1 + F1 ⊙ F2) ⊙ F
         if self.conv_u == "full":
-            return self._full(weight * f).flatten(0, 2)
+            return self._full(weight[..., None, None] * x.unflatten(0, (-1, snippets, self.frames))).flatten(0, 2)
         # Conv_U acts on weight · F: folding the weight into the taps leaves one pass over the activations instead of two.
-        centre = self.taps_u.t()[:, None, None, None, :, None, None] * weight  # 3, B, U, T, C, 1, 1, at the position it is read from
+        centre = self.taps_u.t()[:, None, None, None] * weight  # 3, B, U, T, C, at the position it is read from
         before = torch.cat([torch.zeros_like(centre[0, :, :1]), centre[0, :, :-1]], 1)  # moved to the position it is written to
         after = torch.cat([centre[2, :, 1:], torch.zeros_like(centre[2, :, :1])], 1)
-        return shift_multiply_add(f, torch.stack([before, centre[1], after])).flatten(0, 2)
+        rows = as_rows(x)
+        taps = per_row(torch.stack([before, centre[1], after])[..., None, :], rows)  # 3, B, U, T, 1, r·C
+        return from_rows(shift_multiply_add(rows.unflatten(0, (-1, snippets, self.frames)), taps), x)
 
     def _full(self, weighed: torch.Tensor) -> torch.Tensor:
         """Conv_U as a full C x C x 3 convolution along U: (B, U, T, C, H, W) -> the same shape."""

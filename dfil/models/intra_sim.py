@@ -5,14 +5,24 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.ops import difference_to_next, difference_to_previous, shift_multiply_add
+from dfil.models.ops import (
+    PointwiseNorm,
+    as_rows,
+    batch_norm,
+    difference_to_next,
+    difference_to_previous,
+    from_rows,
+    mean_difference,
+    per_row,
+    shift_multiply_add,
+)
 
 
 class PlaneConv(nn.Module):
     """The full 3x3 convolution of Eq. 2-3 over H x T planes (`along` = 2) or T x W planes (`along` = 3), then batch normalisation.
 
-    An H x T plane with W folded into the batch is a convolution in 3-D whose kernel is 1 along W. Written as a 2-D convolution of three
-    frames stacked on the channels it needs no permute, stays channels_last and runs on the same fast path as the backbone.
+    An H x T plane with W folded into the batch is a convolution in 3-D whose kernel is 1 along W. Written so it needs no permute: folded
+    channels_last frames are a snippet in channels_last_3d, without a copy.
     """
 
     def __init__(self, channels: int, along: int):
@@ -22,19 +32,11 @@ class PlaneConv(nn.Module):
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         self.bn = nn.BatchNorm2d(channels)
 
-    def forward(self, three_frames: torch.Tensor) -> torch.Tensor:
-        """(N, 3·C, H, W), the previous, the same and the next frame's channels -> (N, C, H, W)."""
-        weight = self.weight.transpose(1, 2).flatten(1, 2)  # out, T·in, H or W
-        weight, padding = (weight[..., None], (1, 0)) if self.along == 2 else (weight[..., None, :], (0, 1))
-        return self.bn(nn.functional.conv2d(three_frames, weight, padding=padding))
-
-
-def with_neighbours(d: torch.Tensor) -> torch.Tensor:
-    """(G, T, C, H, W) -> (G·T, 3·C, H, W): every frame between its previous and its next one, zeros beyond the snippet's ends."""
-    previous, following = torch.zeros_like(d), torch.zeros_like(d)
-    previous[:, 1:] = d[:, :-1]
-    following[:, :-1] = d[:, 1:]
-    return torch.cat([previous.flatten(0, 1), d.flatten(0, 1), following.flatten(0, 1)], 1)
+    def forward(self, d: torch.Tensor) -> torch.Tensor:
+        """(G, T, C, H, W) -> (G·T, C, H, W)."""
+        weight, padding = (self.weight[..., None], (1, 1, 0)) if self.along == 2 else (self.weight[:, :, :, None], (1, 0, 1))
+        out = nn.functional.conv3d(d.transpose(1, 2), weight, padding=padding)  # G, C, T, H, W
+        return batch_norm(self.bn, out.transpose(1, 2).flatten(0, 1))
 
 
 class IntraSIM(nn.Module):
@@ -84,10 +86,10 @@ class IntraSIM(nn.Module):
         if ca:
             self.view_h = PlaneConv(squeezed, along=2)
             self.view_w = PlaneConv(squeezed, along=3)
-            self.recover_h = self._recover(squeezed, half)
-            self.recover_w = self._recover(squeezed, half)
+            self.recover_h = PointwiseNorm(squeezed, half)
+            self.recover_w = PointwiseNorm(squeezed, half)
         else:
-            self.recover = self._recover(squeezed, half)
+            self.recover = PointwiseNorm(squeezed, half)
         if lk:
             hidden = gamma * frames
             norm = [nn.BatchNorm1d(hidden)] if kernel_bn else []
@@ -98,15 +100,14 @@ class IntraSIM(nn.Module):
             identity[:, kernel_size // 2] = 1.0
             self.static_kernel = nn.Parameter(identity)  # (C/2, k)
 
-    @staticmethod
-    def _recover(squeezed: int, half: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(squeezed, half, 1, bias=False), nn.BatchNorm2d(half))
+    def _squeezed(self, i2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """F and Conv3x3(F) of Eq. 1, both (B·U, T, Cr, H, W)."""
+        f = batch_norm(self.squeeze[1], self.squeeze[0](i2))
+        return f.unflatten(0, (-1, self.frames)), self.neighbour(f).unflatten(0, (-1, self.frames))
 
     def differences(self, i2: torch.Tensor) -> list[torch.Tensor]:
-        """Eq. 1. i2 (B·U·T, C/2, H, W) -> [forward, backward], or [forward] without the bi-directional path; each (B·U, T, Cr, H, W)."""
-        squeezed = self.squeeze(i2)
-        f = squeezed.unflatten(0, (-1, self.frames))  # B·U, T, Cr, H, W
-        g = self.neighbour(squeezed).unflatten(0, (-1, self.frames))
+        """Eq. 1: i2 (B·U·T, C/2, H, W) -> the forward and, with `bp`, the backward differences, each (B·U, T, C/2r, H, W)."""
+        f, g = self._squeezed(i2)
         forward = difference_to_next(f, g, dim=1)
         return [forward, difference_to_previous(f, g, dim=1)] if self.bp else [forward]
 
@@ -116,13 +117,12 @@ class IntraSIM(nn.Module):
         The paper takes each direction through the views and the recovery and averages then. All of that is linear, so averaging first
         gives the same and costs half. The batch normalisations, which the paper does not show, therefore see the averaged difference.
         """
-        d = self.differences(i2)
-        d = (d[0] + d[1]) * 0.5 if self.bp else d[0]
+        f, g = self._squeezed(i2)
+        d = mean_difference(f, g) if self.bp else difference_to_next(f, g, dim=1)
+        folded = d.flatten(0, 1)
         if not self.ca:
-            return [torch.sigmoid(self.recover(d.flatten(0, 1)))]
-        three_frames, d = with_neighbours(d), d.flatten(0, 1)
-        maps = self.recover_h(d + self.view_h(three_frames)), self.recover_w(d + self.view_w(three_frames))
-        return [torch.sigmoid(m) for m in maps]
+            return [torch.sigmoid(self.recover(folded))]
+        return [torch.sigmoid(self.recover_h(folded + self.view_h(d))), torch.sigmoid(self.recover_w(folded + self.view_w(d)))]
 
     def kernels(self, i2: torch.Tensor) -> torch.Tensor:
         """Eq. 4: the temporal kernels (B·U, C/2, k), softmax over k; the static ones (1, C/2, k) without learnable kernels."""
@@ -134,13 +134,14 @@ class IntraSIM(nn.Module):
 
     def forward(self, x: torch.Tensor, keep: dict | None = None) -> torch.Tensor:
         """x (B·U·T, C, H, W) -> the same shape (Eq. 6). `keep` receives attention_h, attention_w (or attention) and kernel."""
-        i1, i2 = x[:, : self.half], x[:, self.half :]
+        i1, i2 = x.split(self.half, 1)
+        i2 = i2.contiguous(memory_format=torch.channels_last)
         maps, kernel = self.attention(i2), self.kernels(i2)
         if keep is not None:
             keep.update(zip(("attention_h", "attention_w") if self.ca else ("attention",), maps, strict=True))
             keep["kernel"] = kernel
-        weight = maps[0] * maps[1] if self.ca else maps[0]
-        weighed = torch.addcmul(i2, weight, i2).unflatten(0, (-1, self.frames))  # Atten_h ⊙ Atten_w ⊙ I2 + I2, as B·U, T, C/2, H, W
-        taps = kernel.permute(2, 0, 1)[:, :, None, :, None, None]  # k, B·U, 1, C/2, 1, 1
-        o2 = shift_multiply_add(weighed, taps).flatten(0, 1)  # Eq. 5
+        rows, weight = as_rows(i2), as_rows(maps[0] * maps[1] if self.ca else maps[0])
+        weighed = torch.addcmul(rows, weight, rows).unflatten(0, (-1, self.frames))  # Atten_h ⊙ Atten_w ⊙ I2 + I2, as B·U, T, ...
+        taps = per_row(kernel.permute(2, 0, 1)[:, :, None, None], rows)  # k, B·U, 1, 1, r·C/2
+        o2 = from_rows(shift_multiply_add(weighed, taps), i2)  # Eq. 5
         return torch.cat([i1, o2], 1)
