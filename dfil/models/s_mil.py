@@ -15,11 +15,11 @@ class SMIL(Detector):
 
     h_j is the embedding of frame j, P the video's probability; see `dfil.models.mil`. The order of the frames plays no part.
 
-    No code is public (the paper's repository is empty), and its equations are not numbered here because only the pooling itself could be
-    established. What is left open and how it is read:
-    - Embedding: the globally pooled features of the backbone, without a further layer. The published numbers come from a backbone
-      trained by the paper's authors; here it is the ResNet-50 that DIL and STIL stand on, with the same ImageNet weights.
-    - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, so that rows of the tables see alike much.
+    No code is public (the paper's repository is empty), and its full text was not at hand: the abstract and the pipeline's figure were,
+    and the bag's probability is the form by which the method is known. So no equation is cited by number. What is open and how it is read:
+    - Embedding: the globally pooled features of the backbone, without a further layer. The paper's own backbone
+      is not established; here it is the ResNet-50 that DIL stands on, with the same ImageNet weights.
+    - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, as many as DIL sees of a video.
     - P is the literal product, so a logit grows with the number of frames. Its sign, and with it accuracy at 0.5, does not; nor does
       the order of videos tested with one number of frames.
     - θ starts near zero (deviation 0.001), because a bag multiplies a random start by its number of instances.

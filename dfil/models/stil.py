@@ -160,8 +160,8 @@ class STILBlock(SnippetBottleneck):
 class STIL(Detector):
     """Spatiotemporal Inconsistency Learning, Gu et al., ACM MM 2021: every bottleneck of a ResNet-50 becomes a STIL block.
 
-    Read from the authors' published code (Tencent/TFace, Face-Forgery-Detection/STIL); the paper's equations are not numbered here,
-    because where text and code could differ the code is followed. What was read out of it:
+    Read from the authors' published code (Tencent/TFace, Face-Forgery-Detection/STIL), not from the paper's text, so no equation is cited
+    by number. What the code settles:
     - the backbone is SCNet-50-v1d: stem of three 3x3, average pooling in place of strides, two streams of half the planes;
     - C / 16 channels in the TIM, differences forward only and zero-padded at the end, pooled branch up-sampled to the nearest;
     - the mean of the frames' logits is the video's. Two classes there, one logit (fake) here, which is the same family of functions.
