@@ -91,7 +91,7 @@ def test_parameters_published():
         stil, s_mil, s_mil_t = STIL(), SMIL(), SMILT()
     count = [sum(p.numel() for p in m.parameters()) / 1e6 for m in (stil, s_mil, s_mil_t)]
     assert count[0] == pytest.approx(STIL.about.parameters, rel=0.05)
-    assert count[0] + 2049 / 1e6 == pytest.approx(22.69, abs=0.005)  # two classes, as in the authors' code
+    assert count[0] + 2049 / 1e6 == pytest.approx(22.69, abs=0.005)  # with two classes, as the authors have
     assert SMIL.about.parameters is None and SMILT.about.parameters is None  # none published: ResNet-50's, and the encoders
     assert count[1] == pytest.approx(23.51, abs=0.01)
     assert count[2] - count[1] == pytest.approx(9 * 2048 * 512 / 1e6, rel=1e-3)

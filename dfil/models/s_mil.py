@@ -15,8 +15,9 @@ class SMIL(Detector):
 
     h_j is the embedding of frame j, P the video's probability; see `dfil.models.mil`. The order of the frames plays no part.
 
-    No code is public (the paper's repository is empty), and its full text was not at hand: the abstract and the pipeline's figure were,
-    and the bag's probability is the form by which the method is known. So no equation is cited by number. What is open and how it is read:
+    No code is public (the paper's repository is empty), and its full text was not at hand, only the abstract and the caption of its
+    pipeline. The formula above is the one the method is generally known by and has not been checked against the paper, and no equation
+    is cited by number. What is open and how it is read:
     - Embedding: the globally pooled features of the backbone, without a further layer. The paper's own backbone
       is not established; here it is the ResNet-50 that DIL stands on, with the same ImageNet weights.
     - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, as many as DIL sees of a video.

@@ -176,7 +176,7 @@ class STIL(Detector):
     sampling = Sampling(train=8, test=16, frames=1)
     about = About(
         "STIL", 2021, "forgery", "Gu et al., Spatiotemporal Inconsistency Learning for DeepFake Video Detection, ACM MM 2021", "ImageNet",
-        22.68, "the STIL paper, comparison of parameters; the authors' code has 22.69 with two classes",
+        22.68, "the figure quoted for the STIL paper; the network here, with two classes as in the authors' code, has 22.69",
     )  # fmt: skip
 
     def __init__(self, *, frames: int = 1, depth: tuple[int, ...] = (3, 4, 6, 3), width: int = 64, stem: str = "imagenet"):
