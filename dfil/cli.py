@@ -66,21 +66,12 @@ def _preprocess(a: argparse.Namespace) -> int:
 
 
 def _data_make(a: argparse.Namespace) -> int:
+    from dfil import synthetic
     from dfil.datasets import load_records
-    from dfil.synthetic import write_ffpp
 
-    write_ffpp(
-        a.root,
-        a.setting,
-        train=a.train,
-        val=a.val,
-        test=a.test,
-        frames=a.frames,
-        qualities=a.qualities,
-        seed=a.seed,
-        jobs=a.jobs,
-    )
-    print(f"{len(load_records('ffpp', a.root))} synthetic videos in {a.root}.")
+    sizes = {name: getattr(a, name) for name in ("train", "val", "test", "frames", "qualities", "seed", "jobs")}
+    synthetic.write(a.setting, a.root, **{name: value for name, value in sizes.items() if value is not None})
+    print(f"{len(load_records(synthetic.DATASET_OF[a.setting], a.root))} synthetic videos in {a.root}.")
     return 0
 
 
@@ -233,16 +224,18 @@ def _parser() -> argparse.ArgumentParser:
     data.epilog = "Example:\n  dfil data check ffpp --root /data/FaceForensics++"
     parts = data.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    example = "dfil data make ff-like --root data/tiny --train 4 --val 2 --test 2"
-    verb = _verb(parts, "make", _data_make, "write synthetic clips as a FaceForensics++ tree", example)
-    verb.add_argument("setting", metavar="SETTING", help="ff-like, or temporal-only: no traces in single frames")
+    example = "dfil data make celebdf-like --root data/tiny --train 4 --test 2"
+    verb = _verb(parts, "make", _data_make, "write synthetic clips as a tree of a dataset's layout", example)
+    settings = "ff-like or temporal-only (FaceForensics++; the latter has no traces in single frames), celebdf-like, dfdc-like, wild-like"
+    verb.add_argument("setting", metavar="SETTING", help=settings)
     verb.add_argument("--root", type=Path, required=True, metavar="DIR", help="where the tree goes")
-    for split, people in (("train", 60), ("val", 10), ("test", 20)):
-        verb.add_argument(f"--{split}", type=int, default=people, metavar="N", help=f"people in the {split} split (default: %(default)s)")
+    verb.add_argument("--train", type=int, metavar="N", help="people (FaceForensics++) or real clips in training (default: 60 or 40)")
+    verb.add_argument("--val", type=int, metavar="N", help="people in validation, FaceForensics++ only; others have none (default: 10)")
+    verb.add_argument("--test", type=int, metavar="N", help="the same in test (default: 20 or 16)")
     verb.add_argument("--frames", type=int, metavar="F", help="frames per clip (default: the setting's)")
-    verb.add_argument("--qualities", nargs="+", default=["c23", "c40"], metavar="Q", help="compressions (default: c23 c40)")
-    verb.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is drawn at random (default: %(default)s)")
-    verb.add_argument("--jobs", type=int, metavar="N", help="people at a time (default: one per core)")
+    verb.add_argument("--qualities", nargs="+", metavar="Q", help="compressions, FaceForensics++ only (default: c23 c40)")
+    verb.add_argument("--seed", type=int, metavar="S", help="of all that is drawn at random (default: 0)")
+    verb.add_argument("--jobs", type=int, metavar="N", help="people, clips or archives at a time (default: one per core)")
 
     example = "dfil data check ffpp --root /data/FaceForensics++ --compressions c23"
     verb = _verb(parts, "check", _data_check, "count a tree's videos and name what is wrong; exit status 1 if something is", example)

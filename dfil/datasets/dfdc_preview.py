@@ -6,6 +6,7 @@
 
 There is no official validation split: ours takes whole target actors T out of training, reals and fakes. Many test videos were
 degraded (frame rate, size, bitrate), and no file says which original a fake was made from, so every video is detected on its own.
+The owners give no masks either; a synthetic tree has them under <root>/masks, by the same names.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def records(
     """
     root = Path(root)
     listed = read_list(root)
-    found = [_record(path, name, listed.get(f"{name}.mp4", "")) for path, name in _videos(root)]
+    found = [_record(root, path, name, listed.get(f"{name}.mp4", "")) for path, name in _videos(root)]
     found = select(carve(found, group, share, seed), "The DFDC preview", MANIPULATIONS, compressions, manipulations, splits)
     if not found:
         raise DataError(
@@ -114,7 +115,8 @@ def _pair(record: VideoRecord) -> tuple[str, str]:
     return group(record), PurePosixPath(record.video_id).name.split("_")[0]
 
 
-def _record(path: Path, name: str, split: str) -> VideoRecord:
+def _record(root: Path, path: Path, name: str, split: str) -> VideoRecord:
+    masks = root / "masks" / f"{name}.mp4"
     top, actor = name.split("/")[:2]
     swapped, _, rest = path.stem.partition("_")
     return VideoRecord(
@@ -126,6 +128,7 @@ def _record(path: Path, name: str, split: str) -> VideoRecord:
         split=split,
         path=path,
         target=rest if top != ORIGINALS and rest.startswith(actor) else path.stem,
+        masks=masks if masks.is_file() else None,
     )
 
 

@@ -68,22 +68,28 @@ def render_target(
     yield from render_takes(target, takes(target, source, setting, methods=methods, frames=frames, seed=seed, span=span), seed=seed)
 
 
-def takes(target: int, source: int, setting: Setting, *, methods=METHODS, frames=None, seed=0, span=None) -> list[Take]:
-    """The real take of `target` and one take per method; arguments as in `render_target`."""
+def takes(
+    target: int, source: int, setting: Setting, *, methods=METHODS, frames=None, seed=0, span=None, people: tuple[int, int] | None = None
+) -> list[Take]:
+    """The real take of `target` and one take per method; arguments as in `render_target`.
+
+    people: whose inner faces target and source have, where one person has several clips; default the two numbers themselves.
+    """
+    person, other = people or (target, source)
     frames = frames or setting.frames
     own = expression(seed, target, frames)
     driving = expression(seed, source, frames, purpose="driving expression")  # another clip of the source than its real video
     forged = np.zeros(frames, bool)
     forged[slice(*(span or (0, frames)))] = True
     still = nuisances(seed, target, frames, setting.strength)
-    face = inner_identity(seed, target)
+    face = inner_identity(seed, person)
     real = Take("real", face, own, still, np.zeros(frames, bool))
     found = [real]
     for method in methods:
         moving = nuisances(seed, target, frames, setting.strength, moving=method, tau=setting.tau)
         take = replace(real, method=method, nuisances=moving, forged_t=forged, artefact=setting.artefact)
         if method in SWAPS:
-            take = replace(take, inner=inner_identity(seed, source))
+            take = replace(take, inner=inner_identity(seed, other))
         elif method == "Face2Face":
             take = replace(take, expression=driving)
         else:
@@ -92,11 +98,17 @@ def takes(target: int, source: int, setting: Setting, *, methods=METHODS, frames
     return found
 
 
-def render_takes(target: int, takes: Sequence[Take], *, seed: int = 0) -> list[Clip]:
-    """Draw several takes of one target. The first must be real: frames that a take does not forge are copied from it."""
+def render_takes(
+    target: int, takes: Sequence[Take], *, seed: int = 0, outer: Outer | None = None, wall_hwc: np.ndarray | None = None
+) -> list[Clip]:
+    """Draw several takes of one target. Frames that a take does not forge are copied from the first, which then must be real.
+
+    outer: whose head it is, where one person has several clips; default the one of the number `target`, which always decides motion
+    and sensor noise. wall_hwc: another background than that person's wall, RGB between 0 and 1, (SIZE, SIZE, 3) float32.
+    """
     frames = len(takes[0].forged_t)
-    outer, moves = outer_identity(seed, target), motion(seed, target, frames)
-    room = _Room(outer, moves, generator(seed, target, "sensor"))
+    outer, moves = outer or outer_identity(seed, target), motion(seed, target, frames)
+    room = _Room(outer, moves, generator(seed, target, "sensor"), wall(outer) if wall_hwc is None else wall_hwc.copy())
     looks = _Looks(generator(seed, target, "look of the forgery"))
     heads = {}  # one head per inner face
     for take in takes:
@@ -124,11 +136,11 @@ def render_takes(target: int, takes: Sequence[Take], *, seed: int = 0) -> list[C
 class _Room:
     """Static layers of a target and its camera."""
 
-    def __init__(self, outer: Outer, moves: Motion, rng: np.random.Generator):
+    def __init__(self, outer: Outer, moves: Motion, rng: np.random.Generator, wall_hwc: np.ndarray):
         colour, alpha = torso(outer)
         dx, dy = float(moves.shift_x.mean()), float(moves.shift_y.mean())
         self.torso_alpha_hw = place(alpha, dx, dy)
-        self.scene_hwc = wall(outer)
+        self.scene_hwc = wall_hwc
         over(self.scene_hwc, place(colour, dx, dy), self.torso_alpha_hw)
         self.back_hair, self.hair_hwc = back_hair(outer), hair_texture(outer)
         grain = rng.standard_normal((SIZE + POOL, SIZE + POOL, 3), dtype=np.float32) * np.float32(rng.uniform(2.5, 4.5))

@@ -1,4 +1,4 @@
-"""What can be set in the built-in benchmark, and the two settings the project uses."""
+"""What can be set in the built-in benchmark, and the settings the project uses: two for FaceForensics++, one for each further dataset."""
 
 from __future__ import annotations
 
@@ -47,7 +47,18 @@ class Setting:
 
 STRENGTH = {"Deepfakes": 1.4, "Face2Face": 1.3, "FaceSwap": 1.7, "NeuralTextures": 1.3}
 
+
+def _scaled(factor: float) -> dict[str, float]:
+    return {method: round(factor * strength, 4) for method, strength in STRENGTH.items()}
+
+
+# Trees of the further datasets have one compression each, which has no name; WildDeepfake's draws its crf for each source video.
 SETTINGS = {
     "temporal-only": Setting("temporal-only", tau=0.8, artefact=0.0),
     "ff-like": Setting("ff-like", tau=0.8, artefact=0.3),
+    "celebdf-like": Setting("celebdf-like", tau=0.8, artefact=0.1, strength=_scaled(0.6), frames=40, crf={"": 23}),
+    "dfdc-like": Setting("dfdc-like", tau=0.8, artefact=0.3, frames=40, crf={"": 25}),
+    "wild-like": Setting("wild-like", tau=0.8, artefact=0.3, frames=40, crf={}),
 }
+# Added to the seed: the same number is somebody else in every dataset.
+PEOPLE = {"temporal-only": 0, "ff-like": 0, "celebdf-like": 1_000_000, "dfdc-like": 2_000_000, "wild-like": 3_000_000}

@@ -1,0 +1,41 @@
+"""Other cameras than the renderer's own, put behind it: light, colour, focus and sensor noise of a whole clip.
+
+A camera knows a target's number and nothing about labels: a real clip and its fakes get the same treatment, down to the grain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+POOL = 96  # the grain of a frame is a random window of one larger image of noise
+
+
+@dataclass(frozen=True)
+class Camera:
+    """gain: exposure, in linear terms of the pixel values. gamma: above 1 darkens the middle tones. tint: factors of R, G and B.
+    blur: standard deviation in pixels of a lens that is out of focus. noise: standard deviation of the sensor's noise, of 255."""
+
+    gain: float = 1.0
+    gamma: float = 1.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    blur: float = 0.0
+    noise: float = 0.0
+
+    def shoot(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What the camera makes of uint8 RGB frames (T, H, W, 3): uint8 of the same shape. rng draws the grain."""
+        frames, height, width, _ = frames_thwc.shape
+        level = 255 * self.gain * (np.arange(256) / 255) ** self.gamma
+        table = np.clip(level[:, None] * np.array(self.tint), 0, 255).astype(np.float32)[None]
+        grain = rng.standard_normal((height + POOL, width + POOL, 3), dtype=np.float32)
+        grain = cv2.GaussianBlur(grain, (0, 0), 0.5) * np.float32(self.noise * 1.25)  # the blur takes a fifth of the deviation
+        shot = np.empty_like(frames_thwc)
+        for t in range(frames):
+            image = cv2.GaussianBlur(frames_thwc[t], (0, 0), self.blur) if self.blur else frames_thwc[t]
+            image = cv2.LUT(image, table)
+            dy, dx = rng.integers(0, POOL, 2)
+            image += grain[dy : dy + height, dx : dx + width] + np.float32(0.5)  # the half makes truncation to uint8 round
+            shot[t] = np.clip(image, 0, 255, out=image)
+        return shot
