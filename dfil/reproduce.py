@@ -104,6 +104,9 @@ def reproduce(
     chosen = select(Path(notebooks) if notebooks else paths.project() / "notebooks", only)
     folder = paths.outputs(profile)
     values = _values(chosen, profile, root, parameters or {})
+    for path in chosen if only is not None else ():
+        if wanted := nbformat.read(path, 4).metadata.get("dfil", {}).get("on_request"):  # too long for every reproduction
+            values[path][wanted] = True
     shorten = PathShortener(profile, root)
     before = read_status(folder / "status.csv")
     print(_forecast(chosen, profile, before), flush=True)
