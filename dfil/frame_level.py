@@ -39,7 +39,7 @@ def snippet_scores(run: Run, store: CropStore, truth: Mapping[str, np.ndarray]) 
         clip_uthwc = np.stack([crops.snippet(first, frames, run.profile.size) for first in starts])
         with precision(device):
             x = normalise(torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)[None].to(device))
-            logits_u = model.frame_logits(x)[0].float().mean(1).cpu()
+            logits_u = model.snippet_logits(x)[0].float().cpu()
         for first, logit in zip(starts, logits_u.tolist(), strict=True):
             share = float(np.mean(forged_t[first : first + frames]))
             lines.append({"video_id": video_id, "first_frame": first, "last_frame": first + frames - 1, "forged": share, "logit": logit})

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from dfil.models.addnet_3d import ADDNet3D
+from dfil.models.c3d import C3D
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
+from dfil.models.dsanet import DSANet
 from dfil.models.frame_resnet import FrameResNet
+from dfil.models.i3d import I3D
+from dfil.models.lstm import FrameLSTM
+from dfil.models.s_mil import SMIL
+from dfil.models.s_mil_t import SMILT
+from dfil.models.stil import STIL
+from dfil.models.tei import TEINet
+from dfil.models.v4d import V4D
+from dfil.models.xception import Xception
 
 _METHODS: dict[str, type[Detector]] = {
-    "dil": DIL,
     "resnet50": FrameResNet,
+    "xception": Xception,
+    "lstm": FrameLSTM,
+    "c3d": C3D,
+    "i3d": I3D,
+    "tei": TEINet,
+    "dsanet": DSANet,
+    "v4d": V4D,
+    "addnet-3d": ADDNet3D,
+    "s-mil": SMIL,
+    "s-mil-t": SMILT,
+    "stil": STIL,
+    "dil": DIL,
 }
 
 

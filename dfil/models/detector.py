@@ -57,6 +57,10 @@ class Detector(nn.Module):
         """Logits of the single frames: x (B, U, T, 3, H, W) -> (B, U, T)."""
         raise NotImplementedError(f"{type(self).__name__} has no logits of single frames")
 
+    def snippet_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the single snippets: x (B, U, T, 3, H, W) -> (B, U); here the mean of their frames'."""
+        return self.frame_logits(x).float().mean(2)
+
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Binary cross-entropy of the videos' logits. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a scalar."""
         return nn.functional.binary_cross_entropy_with_logits(self(x).float(), y.float())
