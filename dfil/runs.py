@@ -20,9 +20,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from torch import distributed
 
 import dfil
-from dfil import environment, models, weights
+from dfil import cluster, environment, models, weights
 from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.files import atomic
@@ -30,7 +31,7 @@ from dfil.models import Detector, Sampling, build
 from dfil.profiles import Profile, Training
 from dfil.scoring import score
 from dfil.snippets import SnippetDataset
-from dfil.training import train
+from dfil.training import rank_and_world, train
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class RunSpec:
     """What is trained on what.
 
     switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1: neighbours). manipulations are those of
-    the fakes trained on.
+    the fakes trained on, none named meaning all. box: one crop box per "snippet", or per "frame" (Crops.snippet).
     """
 
     method: str
@@ -47,18 +48,19 @@ class RunSpec:
     manipulations: tuple[str, ...]
     switches: tuple[tuple[str, object], ...] = ()
     stride: int = 1
+    box: str = "snippet"
     seed: int = 0
 
     def select(self, store: CropStore, split: str) -> pd.DataFrame:
-        """The rows of the store's index that this run uses of one split: all reals, and the fakes of its manipulations."""
+        """The rows of the store's index that this run uses of one split: all reals, and the fakes of its manipulations, or all."""
         rows = store.index
-        wanted = rows["manipulation"].isin(self.manipulations) | (rows["label"] == 0)
+        wanted = rows["manipulation"].isin(self.manipulations or rows["manipulation"]) | (rows["label"] == 0)
         rows = rows[wanted & (rows["split"] == split) & (rows["status"] == "ok")]
         rows = rows[rows["compression"] == self.compression] if self.compression else rows
         if rows["label"].nunique() < 2:
             raise RunError(
                 f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.dataset} {self.compression} "
-                f"{'+'.join(self.manipulations)}, not both classes; look at the status and reason columns of its index"
+                f"{'+'.join(self.manipulations) or 'all fakes'}, not both classes; look at the status and reason columns of its index"
             )
         return rows
 
@@ -67,7 +69,7 @@ class RunStore:
     """Runs of one profile under `folder` (usually outputs/<profile>/runs)."""
 
     def __init__(self, folder: Path, profile: Profile):
-        self.folder, self.profile = Path(folder), profile
+        self.folder, self.profile = Path(folder).absolute(), profile  # absolute: workers elsewhere stand in another folder
 
     def describe(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> dict:
         """All that decides the outcome of a run, as JSON types."""
@@ -90,18 +92,26 @@ class RunStore:
             self._train(run, store)
         return run
 
+    def is_trained(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> bool:
+        """Whether `get` would find the run and not train it."""
+        return self._run(spec, store, training).is_trained
+
     def _run(self, spec: RunSpec, store: CropStore, training: Training | None) -> Run:
         """The run, trained or not."""
         training = training or self.profile.training
         return Run(self.folder / self.key(spec, store, training), spec, self.profile, training)
 
     def get_all(self, specs: Sequence[RunSpec], store: CropStore, training: Training | None = None) -> list[Run]:
-        """`get` of every spec. On a CPU the untrained ones are trained side by side, the cores shared between them.
+        """`get` of every spec. The untrained ones go to the cluster if one is named (dfil.cluster.address), and are scored there on
+        their own test videos. Otherwise, on a CPU, they are trained side by side, the cores shared between them.
 
         Small networks gain little from a second thread, so two runs with one core each end sooner than one after the other with two.
         Full-size ones gain from every thread and would fill the memory together, so they come one after the other.
         """
         todo = [s for s in dict.fromkeys(specs) if not self._run(s, store, training).is_trained]
+        if todo and cluster.address():
+            self._on_cluster(todo, store, training)
+            todo = []
         cores, alone = environment.cores(), torch.cuda.is_available() or self.profile.pretrained
         workers = 1 if alone else max(1, min(len(todo), cores))
         if todo:
@@ -114,6 +124,13 @@ class RunStore:
                     print(f"{future.result().key} is trained, {done} of {len(todo)}, after {time.perf_counter() - start:.0f} s", flush=True)
         return [self.get(spec, store, training) for spec in specs]
 
+    def _on_cluster(self, specs: Sequence[RunSpec], store: CropStore, training: Training | None) -> None:
+        print(f"{len(specs)} runs are handed to the cluster at {cluster.address()}.", flush=True)
+        start, folder = time.perf_counter(), store.folder.absolute()
+        tasks = {str(self._run(spec, store, training).folder): (_get_and_score, (self, spec, folder, training)) for spec in specs}
+        for done, (name, _) in enumerate(cluster.each(tasks), 1):
+            print(f"{Path(name).name} is trained, {done} of {len(specs)}, after {time.perf_counter() - start:.0f} s", flush=True)
+
     def _train(self, run: Run, store: CropStore) -> None:
         spec, training, folder = run.spec, run.training, run.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +142,14 @@ class RunStore:
             split: run.dataset(store, spec.select(store, split), run.sampling.train, train=split == "train") for split in ("train", "val")
         }
         history = train(model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name)
+        if rank_and_world()[0] == 0:
+            self._keep(run, store, model, data, history)
+        if distributed.is_initialized():
+            distributed.barrier()  # whoever asks for the run now finds it
+
+    def _keep(self, run: Run, store: CropStore, model: Detector, data: dict[str, SnippetDataset], history: list[dict]) -> None:
+        """Write what a training left, `run.json` last."""
+        spec, training, folder = run.spec, run.training, run.folder
         with atomic(folder / "history.csv") as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         save_weights(model, folder / "weights.safetensors", config=run.config(store))
@@ -136,6 +161,12 @@ class RunStore:
         with atomic(folder / "run.json") as temporary:
             temporary.write_text(json.dumps(described, indent=1) + "\n")
         (folder / "checkpoint.pt").unlink()
+
+
+def _get_and_score(runs: RunStore, spec: RunSpec, folder: Path, training: Training | None) -> None:
+    """What a worker of a cluster does for one run; the store is opened there, so that no index travels."""
+    store = CropStore(folder)
+    runs.get(spec, store, training).scores(store, spec.compression)
 
 
 @dataclass(frozen=True)
@@ -189,7 +220,8 @@ class Run:
     def dataset(self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False) -> SnippetDataset:
         return SnippetDataset(
             store, rows, snippets=snippets, frames=self.sampling.frames, size=self.profile.size, stride=self.sampling.stride,
-            train=train, seed=self.spec.seed, paired=self.training.paired, all_tracks=not train and store.meta.get("tracks") == "all",
+            train=train, seed=self.spec.seed, paired=self.training.paired, box=self.spec.box,
+            all_tracks=not train and store.meta.get("tracks") == "all",
         )  # fmt: skip
 
     def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:

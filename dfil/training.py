@@ -1,16 +1,27 @@
-"""The training loop that all methods share: Adam, binary cross-entropy, selection on the validation split only."""
+"""The training loop that all methods share: Adam, binary cross-entropy, selection on the validation split only.
+
+Under `torchrun` one training is shared by several processes (`processes`): each takes its part of every batch, and the gradients are
+averaged to those of the whole batch. So the result is that of one process, to rounding, but for two things. Batch normalisation sees
+the whole batch on GPUs (SyncBatchNorm); on CPUs torch has no such layer, and each process normalises by its own part of the batch. And
+dropout draws other masks. A loss that is not a mean over videos is averaged over the parts, weighted by their numbers of videos.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from dfil.errors import RunError
@@ -19,6 +30,29 @@ from dfil.models import Detector
 from dfil.profiles import Training
 from dfil.scoring import loader, pick_device, precision, score
 from dfil.snippets import SnippetDataset, batches, normalise
+
+SLOWEST = timedelta(hours=24)  # one process may cut the crops of a whole dataset while the others wait
+
+
+@contextmanager
+def processes() -> Iterator[int]:
+    """Join the processes that torchrun started, on NCCL with one GPU each or on gloo; yields this one's rank, 0 without torchrun."""
+    if "LOCAL_RANK" not in os.environ:
+        yield 0
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if gpu else "gloo", timeout=SLOWEST)
+    try:
+        yield distributed.get_rank()
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Which of how many processes of one training this is: (0, 1) outside `processes`."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 def train(
@@ -36,13 +70,19 @@ def train(
 
     The validation score is the AUC of the validation videos; equal AUCs are decided by the smaller validation loss. `checkpoint`,
     written after each epoch, holds model, best weights, optimiser, schedule and random states; a second call with the same file goes on
-    where it ended and arrives where an uninterrupted training would have.
+    where it ended and arrives where an uninterrupted training would have. Inside `processes`, all of them call this with the same
+    arguments and end with the same weights; the first one validates and writes.
 
     Returns one dict per epoch: epoch, lr, train_loss, val_loss, val_auc, seconds, clips (seen so far), best (so far).
     Raises RunError if the loss stops being a number or the validation split lacks a class.
     """
-    device = device or pick_device()
+    device, (rank, world) = device or pick_device(), rank_and_world()
+    if world > 1 and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(device, memory_format=torch.channels_last)
+    criterion = _Loss(model)
+    if world > 1:
+        criterion = DistributedDataParallel(criterion)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
     plan = [batches(train_data.rows, settings.batch, settings.paired, np.random.default_rng([seed, e])) for e in range(settings.epochs)]
     schedule = _schedule(optimiser, settings, steps=sum(map(len, plan)))
@@ -56,24 +96,27 @@ def train(
     for epoch in range(len(history), settings.epochs):
         start, losses = time.perf_counter(), []
         train_data.epoch = epoch
-        model.train()
-        bar = tqdm(loader(train_data, plan[epoch], device), desc=f"{label}, epoch {epoch + 1}/{settings.epochs}", disable=None, leave=False)
-        for x, y, _ in bar:
+        criterion.train()
+        if world > 1:
+            torch.manual_seed((seed * settings.epochs + epoch) * world + rank)  # every process its own dropout, also after resuming
+        shares, weights = zip(*(_share(batch, rank, world) for batch in plan[epoch]), strict=True)
+        feed, title = loader(train_data, list(shares), device), f"{label}, epoch {epoch + 1}/{settings.epochs}"
+        for (x, y, _), weight in zip(tqdm(feed, desc=title, disable=rank > 0 or None, leave=False), weights, strict=True):
             with precision(device):
-                loss = model.loss(normalise(x.to(device, non_blocking=True)), y.to(device))
+                loss = weight * criterion(normalise(x.to(device, non_blocking=True)), y.to(device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             if settings.schedule == "one-cycle":
                 schedule.step()
-            losses.append((loss.detach(), len(y)))
-            if epoch == 0 and len(losses) == 5:
+            losses.append(loss.detach())
+            if rank == epoch == 0 and len(losses) == 5:
                 minutes = (time.perf_counter() - start) / 5 * sum(map(len, plan)) / 60
                 print(f"{label}: {settings.epochs} epochs, about {max(minutes, 0.1):.1f} min and the validation", flush=True)
-        train_loss = sum(float(l) * n for l, n in losses) / sum(n for _, n in losses)
+        train_loss = float(np.average(_mean_over_processes(losses), weights=[len(batch) for batch in plan[epoch]]))
         if not math.isfinite(train_loss):
             raise RunError(f"{label}: the training loss is {train_loss} in epoch {epoch + 1}; lower the learning rate ({settings.lr:g})")
-        auc, val_loss = _validate(model, val_data, settings.batch, device)
+        auc, val_loss = _validate_once(model, val_data, settings.batch, device)
         if settings.schedule == "plateau":
             schedule.step(auc)
         is_best = not history or (auc, -val_loss) > max((h["val_auc"], -h["val_loss"]) for h in history)
@@ -91,10 +134,35 @@ def train(
                 "best": is_best,
             }
         )
-        if checkpoint is not None:
+        if checkpoint is not None and rank == 0:
             _save(checkpoint, model, best, optimiser, schedule, history)
     model.load_state_dict(best)
     return history
+
+
+class _Loss(nn.Module):
+    """`model.loss` as a forward pass, which is what DistributedDataParallel watches."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.model.loss(x, y)
+
+
+def _share(batch: list[int], rank: int, world: int) -> tuple[list[int], float]:
+    """The videos of a batch that one process takes, and the weight w of its loss L with which the mean of w L over the processes is
+    the mean over the whole batch. A process that is left without one goes along with the first video, at weight 0."""
+    mine = batch[len(batch) * rank // world : len(batch) * (rank + 1) // world]
+    return mine or batch[:1], len(mine) * world / len(batch)
+
+
+def _mean_over_processes(losses: list[torch.Tensor]) -> list[float]:
+    steps_n, (_, world) = torch.stack(losses), rank_and_world()
+    if world > 1:
+        distributed.all_reduce(steps_n)
+    return (steps_n / world).tolist()
 
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
@@ -103,6 +171,16 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
     if settings.schedule == "one-cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=settings.lr, total_steps=steps, pct_start=0.25)
     raise RunError(f"no schedule is called {settings.schedule!r}; choose 'plateau' or 'one-cycle'")
+
+
+def _validate_once(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> tuple[float, float]:
+    """`_validate` in the first process, its result in all of them."""
+    rank, world = rank_and_world()
+    found = torch.tensor(_validate(model, data, batch, device) if rank == 0 else (0.0, 0.0), dtype=torch.double, device=device)
+    if world > 1:
+        distributed.broadcast(found, src=0)
+    auc, loss = found.tolist()
+    return auc, loss
 
 
 def _validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> tuple[float, float]:
