@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 
+import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -57,3 +59,22 @@ def milliseconds(name: str, size: int = paper.SETTINGS.image_size, repeats: int 
 def _video(name: str, size: int) -> torch.Tensor:
     how = sampling(name)
     return torch.zeros(1, how.test, how.frames, 3, size, size)  # B, U, T, 3, H, W
+
+
+def frame(names: Sequence[str]) -> pd.DataFrame:
+    """A row per method, full size at the paper's resolution: year, kind, start, parameters, arithmetic and what a test video is to it."""
+    rows = {}
+    for name in names:
+        about, how = models.about(name), sampling(name)
+        with torch.device("meta"):
+            million = parameters(models.build(name))
+        rows[name] = {
+            "year": about.year,
+            "kind": about.kind,
+            "starts from": about.start,
+            "million": round(million, 2),
+            "GFLOPs": round(gflops(name), 1),
+            "training video": f"{how.train} x {how.frames} frames",
+            "test video": f"{how.test} x {how.frames} frames",
+        }
+    return pd.DataFrame(rows).T
