@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 
-def as_rows(x_nchw: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) -> (N, H·W/r, r·C), r neighbouring pixels to a row; of a channels_last tensor a view.
+def as_rows(x_nchw: torch.Tensor, length: int = 64) -> torch.Tensor:
+    """(N, C, H, W) -> (N, H·W/r, r·C), r neighbouring pixels to a row of about `length` numbers; of a channels_last tensor a view.
 
-    An operation along a handful of channels spends its time on starting over for every pixel. In rows of up to 64 numbers, with what is
-    given per channel repeated r times (`per_row`), the same operation is several times faster on a CPU.
+    An operation along a handful of channels spends its time on starting over for every pixel. In long rows, with what is given per
+    channel repeated r times (`per_row`), the same operation is several times faster on a CPU.
     """
     n, c, h, w = x_nchw.shape
     r = 1
-    while r * c < 64 and h * w % (2 * r) == 0:
+    while r * c < length and h * w % (2 * r) == 0:
         r *= 2
     return x_nchw.permute(0, 2, 3, 1).reshape(n, h * w // r, r * c)
 
@@ -28,6 +28,11 @@ def from_rows(rows: torch.Tensor, like_nchw: torch.Tensor) -> torch.Tensor:
 def per_row(per_channel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """(..., C) -> (..., r·C), to go with the last dimension of `rows`."""
     return per_channel.repeat(*[1] * (per_channel.ndim - 1), rows.shape[-1] // per_channel.shape[-1])
+
+
+def _narrow(channels: int, x: torch.Tensor) -> bool:
+    """Whether torch's own kernels would crawl along so few channels; compiled code and GPUs do not."""
+    return channels <= 16 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _fold(sums: torch.Tensor, channels: int) -> torch.Tensor:
@@ -61,11 +66,13 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def batch_norm(bn: nn.BatchNorm2d, x_nchw: torch.Tensor) -> torch.Tensor:
-    """What `bn(x_nchw)` returns, and its running statistics: in training on a CPU over few channels several times faster."""
-    few = x_nchw.shape[1] <= 16 and x_nchw.shape[1] < x_nchw.shape[2] * x_nchw.shape[3]
-    if not (bn.training and few and x_nchw.device.type == "cpu" and x_nchw.dtype == bn.weight.dtype) or torch.compiler.is_compiling():
+    """What `bn(x_nchw)` returns, and what it does to its running statistics: on a CPU over few channels several times faster."""
+    if not _narrow(bn.num_features, x_nchw) or x_nchw.dtype != bn.weight.dtype:
         return bn(x_nchw)
     rows = as_rows(x_nchw)
+    if not bn.training:
+        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+        return from_rows(torch.addcmul(per_row(bn.bias - bn.running_mean * scale, rows), rows, per_row(scale, rows)), x_nchw)
     out, mean, variance = _BatchNorm.apply(rows.flatten(0, 1), bn.weight, bn.bias, bn.eps)
     update_statistics(bn, mean, variance, x_nchw.numel() // x_nchw.shape[1])
     return from_rows(out, x_nchw)
@@ -105,7 +112,7 @@ class _Moments(torch.autograd.Function):
 
 def moments(x_nchw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (C,) and biased covariance (C, C) of the channels over batch and positions, in at least float32."""
-    rows = as_rows(x_nchw if x_nchw.dtype == torch.float64 else x_nchw.float())
+    rows = as_rows(x_nchw if x_nchw.dtype == torch.float64 else x_nchw.float(), 16)  # the products of a row grow with its square
     return _Moments.apply(rows.flatten(0, 1), x_nchw.shape[1])
 
 
@@ -131,35 +138,40 @@ class PointwiseNorm(nn.Sequential):
         else:
             mean, variance = bn.running_mean, bn.running_var
         scale = bn.weight * torch.rsqrt(variance + bn.eps)
-        return nn.functional.conv2d(x_nchw, (weight * scale[:, None])[..., None, None], bn.bias - mean * scale)
+        kernel, bias = (weight * scale[:, None])[..., None, None], bn.bias - mean * scale
+        if not _narrow(bn.num_features, x_nchw):
+            return nn.functional.conv2d(x_nchw, kernel, bias)
+        out = nn.functional.conv2d(x_nchw, kernel)  # its own bias' gradient would be summed pixel by pixel
+        rows = as_rows(out)
+        return from_rows(rows + per_row(bias.to(out.dtype), rows), out)
 
 
 class _MeanDifference(torch.autograd.Function):
-    """The operator is symmetric in time, so its backward is itself."""
+    """Linear in both, and what takes a frame to its neighbours is its own transpose, so the backward is the same sums."""
 
     @staticmethod
     def forward(ctx, current, neighbour):
-        return _MeanDifference._ends_halved(current) - _MeanDifference._neighbours_halved(neighbour)
+        return _sub_half_neighbours(_halve_ends(current.clone()), neighbour)
 
     @staticmethod
     def backward(ctx, grad):
-        return _MeanDifference._ends_halved(grad), -_MeanDifference._neighbours_halved(grad)
+        return _halve_ends(grad.clone()), _sub_half_neighbours(torch.zeros_like(grad), grad)
 
-    @staticmethod
-    def _ends_halved(x):
-        """Every frame for each direction that has a neighbour there."""
-        n = x.shape[1]
-        out = x.clone()
-        out[:, :1] *= 0.5 if n > 1 else 0.0
-        out[:, n - 1 :] *= 0.5
-        return out
 
-    @staticmethod
-    def _neighbours_halved(x):
-        out = torch.zeros_like(x)
-        out[:, :-1].add_(x[:, 1:], alpha=0.5)
-        out[:, 1:].add_(x[:, :-1], alpha=0.5)
-        return out
+def _halve_ends(x: torch.Tensor) -> torch.Tensor:
+    """Once for each direction that has no neighbour there; a single frame has none at all."""
+    first, last = x[:, :1], x[:, x.shape[1] - 1 :]
+    if x.shape[1] == 1:
+        return x.zero_()
+    first *= 0.5
+    last *= 0.5
+    return x
+
+
+def _sub_half_neighbours(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    out[:, :-1].sub_(x[:, 1:], alpha=0.5)
+    out[:, 1:].sub_(x[:, :-1], alpha=0.5)
+    return out
 
 
 def mean_difference(current: torch.Tensor, neighbour: torch.Tensor) -> torch.Tensor:
