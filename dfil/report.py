@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from dfil import paper, tables
+from dfil import claims, paper, tables
 from dfil.errors import DataError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -63,6 +63,7 @@ def build(folder: Path) -> Path:
         missing_figures={key: title for key, title in paper.FIGURES.items() if key not in {figure.key for figure in figures}},
         status=status,
         total=_total(status),
+        verdicts=claims.verdicts(frames),
         differences=paper.DIFFERENCES,
         synthetic=synthetic or any(map(tables.is_synthetic, filled)),
         problems=problems,
