@@ -31,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(a: argparse.Namespace) -> int:
+    from dfil import cluster
     from dfil.reproduce import parse_value, reproduce
 
+    cluster.use(a.scheduler)
     if a.backbone_weights:
         if not a.backbone_weights.is_file():
             raise RunError(f"{a.backbone_weights}: no such file; give torchvision's resnet50 weights, .pth or .safetensors")
@@ -44,14 +46,16 @@ def _reproduce(a: argparse.Namespace) -> int:
 
 
 def _preprocess(a: argparse.Namespace) -> int:
-    from dfil import data
+    from dfil import cluster, data
     from dfil.datasets import load_records
     from dfil.faces.preprocess import preprocess
 
-    records = load_records(a.dataset, a.root, **_filters(a))
-    folder = a.store or data.store_folder(a.dataset, a.root, a.size)
+    root = a.root.expanduser().absolute()  # as the notebooks name it, and workers on other machines
+    records = load_records(a.dataset, root, **_filters(a))
+    folder = (a.store or data.store_folder(a.dataset, root, a.size)).absolute()
     settings = {"stretches": tuple(a.stretches)} if a.stretches else {}
-    store = preprocess(records, folder, a.size, a.detector or data.DETECTORS[a.dataset], a.every, a.jobs, **settings)
+    with cluster.executor(a.scheduler) as executor:
+        store = preprocess(records, folder, a.size, a.detector or data.DETECTORS[a.dataset], a.every, a.jobs, executor=executor, **settings)
     asked = {record.video_id for record in records}
     rows = store.index[store.index["video_id"].isin(asked)]
     counts = ", ".join(f"{count} {status}" for status, count in rows["status"].value_counts().items())
@@ -154,6 +158,41 @@ def _bench(a: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(a: argparse.Namespace) -> int:
+    from dfil import plan, profiles
+
+    made = plan.make(profiles.get(a.profile), a.methods)
+    print(json.dumps(made, indent=1) if a.json else plan.text(made, each_run=a.list))
+    return 0
+
+
+def _train(a: argparse.Namespace) -> int:
+    from dfil import cluster, data, experiments, paper, paths, profiles
+    from dfil.runs import RunSpec, RunStore
+    from dfil.training import in_first, processes
+
+    profile, ffpp = profiles.get(a.profile), a.dataset == "ffpp"
+    if not ffpp and (a.compression or a.manipulations or a.across):
+        raise RunError(f"--compression, --manipulations and --across belong to ffpp, not to {a.dataset}, of which all videos are taken")
+    if a.scheduler and "LOCAL_RANK" in os.environ:
+        raise RunError("torchrun shares one run among its processes and --scheduler hands it to one worker; take one of the two")
+    cluster.use(a.scheduler)
+    chosen = a.manipulations or (paper.ALL_MANIPULATIONS if ffpp else ())
+    manipulations = tuple(m for m in paper.ALL_MANIPULATIONS if m in chosen)  # in one order, as it is part of the run's name
+    (method,) = experiments.methods(profile, [a.method])
+    spec = RunSpec(method, a.dataset, a.compression or ("c23" if ffpp else ""), manipulations, seed=a.seed)
+    training = profile.across if a.across else profile.training if ffpp else profile.within
+    root = a.root.absolute() if a.root else ""
+    with processes() as rank:
+        store = in_first(lambda: data.crops(profile, data.tree(profile, root, a.dataset), a.dataset))
+        (run,) = RunStore(paths.outputs(profile.name) / "runs", profile).get_all([spec], store, training)
+    if rank == 0:
+        best = run.history.query("best").iloc[-1]
+        print(f"Epoch {best['epoch']:.0f} of {len(run.history)}: AUC {best['val_auc']:.3f} on the validation videos.")
+        print(f"Weights: {run.folder / 'weights.safetensors'}")
+    return 0
+
+
 def _report(a: argparse.Namespace) -> int:
     from dfil import paths, profiles, report
 
@@ -179,6 +218,7 @@ def _filters(a: argparse.Namespace) -> dict[str, list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     from dfil.datasets import ADAPTERS
+    from dfil.paper import ALL_MANIPULATIONS
     from dfil.profiles import PROFILES
 
     parser = argparse.ArgumentParser(
@@ -205,6 +245,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a further parameter of the notebooks; may be given several times",
     )
 
+    _add_scheduler(verb)
+
     example = "dfil preprocess ffpp --root /data/FaceForensics++ --compressions c23 --jobs 8"
     verb = _verb(
         verbs, "preprocess", _preprocess, "cut the faces of a dataset's videos into a crop store; goes on where it stopped", example
@@ -218,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--stretches", type=int, nargs=2, metavar=("N", "FRAMES"), help="keep only N evenly spaced stretches of FRAMES frames per video"
     )
+
+    _add_scheduler(verb)
 
     data = verbs.add_parser("data", help="write or check a dataset's tree", description="Write or check a dataset's tree.")
     data.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -241,6 +285,26 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(parts, "check", _data_check, "count a tree's videos and name what is wrong; exit status 1 if something is", example)
     _add_tree(verb, ADAPTERS)
     verb.add_argument("--json", action="store_true", help="print the counts and everything found as JSON")
+
+    example = "dfil train dil --dataset ffpp --compression c40 --manipulations Deepfakes --profile paper"
+    more = f"{example}\n  torchrun --nproc-per-node 2 -m {example}      # one run on two GPUs"
+    verb = _verb(verbs, "train", _train, "train one run of the tables, where they find it, or go on with it", more)
+    verb.add_argument("method", metavar="METHOD", help="a name that `dfil models` lists")
+    verb.add_argument("--profile", choices=PROFILES, default="demo", help="scale of everything (default: %(default)s)")
+    verb.add_argument("--dataset", choices=[d for d in ADAPTERS if d != "dfdc"], default="ffpp", help="(default: %(default)s)")
+    verb.add_argument("--root", type=Path, metavar="TREE", help="the dataset's real tree instead of the profile's data")
+    verb.add_argument("--compression", metavar="C", help="ffpp only (default: c23)")
+    verb.add_argument("--manipulations", nargs="+", choices=ALL_MANIPULATIONS, metavar="M", help="ffpp only (default: all)")
+    verb.add_argument("--across", action="store_true", help="as long as Table 3 asks for")
+    verb.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    _add_scheduler(verb)
+
+    example = "dfil plan --profile paper --methods dil resnet50"
+    verb = _verb(verbs, "plan", _plan, "what the six tables take: runs, hours by a short measurement on this machine, disk", example)
+    verb.add_argument("--profile", choices=PROFILES, default="paper", help="scale of everything (default: %(default)s)")
+    verb.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help="registry names (default: all)")
+    verb.add_argument("--list", action="store_true", help="a line for each run")
+    verb.add_argument("--json", action="store_true", help="print everything as JSON")
 
     example = "dfil score suspicious.mp4 --weights outputs/paper/runs/RUN/weights.safetensors"
     verb = _verb(verbs, "score", _score, "probability of being forged of one's own videos, and of their snippets", example)
@@ -277,6 +341,10 @@ def _verb(verbs, name: str, run, what: str, example: str) -> argparse.ArgumentPa
     verb.formatter_class = argparse.RawDescriptionHelpFormatter  # an example that is wrapped cannot be copied
     verb.set_defaults(run=run)
     return verb
+
+
+def _add_scheduler(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a running dask cluster that does the work; see dfil.cluster")
 
 
 def _add_tree(verb: argparse.ArgumentParser, datasets) -> None:

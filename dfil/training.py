@@ -12,7 +12,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from dfil.errors import RunError
 from dfil.files import atomic
 from dfil.models import Detector
 from dfil.profiles import Training
-from dfil.scoring import loader, pick_device, precision, score
+from dfil.scoring import loader, pick_device, place, precision, score
 from dfil.snippets import SnippetDataset, batches, normalise
 
 SLOWEST = timedelta(hours=24)  # one process may cut the crops of a whole dataset while the others wait
@@ -55,6 +55,15 @@ def rank_and_world() -> tuple[int, int]:
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
+def in_first(function: Callable, *arguments) -> object:
+    """function(*arguments), called in the first process only, and its result in all of them."""
+    rank, world = rank_and_world()
+    result = [function(*arguments) if rank == 0 else None]
+    if world > 1:
+        distributed.broadcast_object_list(result, src=0)
+    return result[0]
+
+
 def train(
     model: Detector,
     train_data: SnippetDataset,
@@ -79,7 +88,7 @@ def train(
     device, (rank, world) = device or pick_device(), rank_and_world()
     if world > 1 and device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(device, memory_format=torch.channels_last)
+    place(model, device)
     criterion = _Loss(model)
     if world > 1:
         criterion = DistributedDataParallel(criterion)
@@ -116,7 +125,7 @@ def train(
         train_loss = float(np.average(_mean_over_processes(losses), weights=[len(batch) for batch in plan[epoch]]))
         if not math.isfinite(train_loss):
             raise RunError(f"{label}: the training loss is {train_loss} in epoch {epoch + 1}; lower the learning rate ({settings.lr:g})")
-        auc, val_loss = _validate_once(model, val_data, settings.batch, device)
+        auc, val_loss = in_first(_validate, model, val_data, settings.batch, device)
         if settings.schedule == "plateau":
             schedule.step(auc)
         is_best = not history or (auc, -val_loss) > max((h["val_auc"], -h["val_loss"]) for h in history)
@@ -171,16 +180,6 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
     if settings.schedule == "one-cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=settings.lr, total_steps=steps, pct_start=0.25)
     raise RunError(f"no schedule is called {settings.schedule!r}; choose 'plateau' or 'one-cycle'")
-
-
-def _validate_once(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> tuple[float, float]:
-    """`_validate` in the first process, its result in all of them."""
-    rank, world = rank_and_world()
-    found = torch.tensor(_validate(model, data, batch, device) if rank == 0 else (0.0, 0.0), dtype=torch.double, device=device)
-    if world > 1:
-        distributed.broadcast(found, src=0)
-    auc, loss = found.tolist()
-    return auc, loss
 
 
 def _validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> tuple[float, float]:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 from dfil import experiments, models, paper, tables, training
 from dfil.cli import main
 from dfil.errors import RunError
+from dfil.faces.store import CropStore
 from dfil.own_video import score_videos
 from dfil.profiles import SMOKE, Training
 from dfil.runs import RunSpec, RunStore, load_weights, save_weights
@@ -201,13 +205,15 @@ def test_weights_come_back_strictly(tmp_path):
         load_weights(tmp_path / "weights.safetensors")
 
 
-def test_a_table_is_filled_from_runs_and_says_what_it_cannot_fill(tiny_store, runs):
+def test_a_table_is_filled_from_runs_and_says_what_it_cannot_fill(tiny_store, runs, monkeypatch):
+    monkeypatch.setattr("dfil.models.available", lambda: ["dil", "resnet50", "c3d"])
     table = paper.TABLES["table1"]
     results, reasons = experiments.fill(table, runs, {"ffpp": tiny_store}, ["dil", "resnet50"])
     assert set(results) == {("dil", "HQ DF"), ("resnet50", "HQ DF")}
     assert reasons["dil", "HQ NT"] == "the tree has no c23 NeuralTextures videos"
     assert reasons["dil", "LQ DF"] == "the tree has no c40 Deepfakes videos"
     assert reasons["xception", "HQ DF"] == "this method is not part of the package yet"
+    assert reasons["c3d", "HQ DF"] == "left out of this run"
     df = tables.build(table, results, lambda cell: reasons[cell.row, cell.column], synthetic=True)
     filled = df[df["ours"].notna()]
     assert len(df) == 16 * 8 and filled["n_videos"].eq(4).all() and filled["note"].str.contains("synthetic").all()
@@ -263,3 +269,63 @@ def test_runs_trained_side_by_side_are_those_trained_alone(tiny_store, tmp_path,
     assert [run.key for run in together] == [together[0].key, together[1].key, together[0].key]
     alone = RunStore(tmp_path / "b", PROFILE).get(SPEC, tiny_store)
     assert same(*(load_file(run.folder / "weights.safetensors") for run in (together[0], alone)))
+
+
+def test_no_manipulation_named_means_all_fakes(tiny_store):
+    spec = dataclasses.replace(SPEC, manipulations=())
+    pd.testing.assert_frame_equal(spec.select(tiny_store, "train"), SPEC.select(tiny_store, "train"))
+
+
+class FrozenNorm(models.DIL):
+    """Batch normalisation keeps its statistics, so that a video's loss does not depend on which others share its batch."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def shared_training(store):
+    """Histories and weights of two trainings whose batches, of 5 and 3 videos and of one, do not divide by two."""
+    found = {}
+    for batch in (5, 1):
+        torch.manual_seed(0)
+        model = FrozenNorm(**TINY)
+        settings = Training(epochs=3, lr=1e-3, batch=batch, schedule="one-cycle")
+        data = [dataset(store, split, paired=False, size=16, snippets=1, train=split == "train") for split in ("train", "val")]
+        history = training.train(model, *data, settings)
+        found[batch] = [[h["train_loss"], h["val_loss"], h["val_auc"]] for h in history], model.state_dict()
+    return found
+
+
+def test_two_processes_train_as_one_does(tiny_store, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, __file__, tiny_store.folder, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    alone = shared_training(tiny_store)
+    for rank in (0, 1):
+        together = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for batch in alone:
+            (losses, weights), (expected_losses, expected_weights) = together[batch], alone[batch]
+            np.testing.assert_allclose(losses, expected_losses, atol=1e-4, rtol=0)
+            for name, expected in expected_weights.items():
+                torch.testing.assert_close(weights[name], expected, atol=1e-4, rtol=1e-3, msg=name)
+    untrained = fresh().state_dict()
+    assert max(float((w - untrained[name]).abs().max()) for name, w in alone[5][1].items()) > 1e-3  # ten times what may differ
+
+
+def test_shares_of_a_batch_make_up_the_whole():
+    for size in (1, 2, 5, 10):
+        batch, losses = list(range(size)), np.random.default_rng(size).random(size)
+        for world in (1, 2, 3, 4):
+            shares = [training._share(batch, rank, world) for rank in range(world)]
+            assert [i for mine, weight in shares if weight for i in mine] == batch and all(mine for mine, _ in shares)
+            assert np.mean([weight * losses[mine].mean() for mine, weight in shares]) == pytest.approx(losses.mean())
+
+
+if __name__ == "__main__":  # one of the processes of test_two_processes_train_as_one_does
+    torch.set_num_threads(1)
+    with training.processes() as rank:
+        torch.save(shared_training(CropStore(Path(sys.argv[1]))), Path(sys.argv[2]) / f"{rank}.pt")
