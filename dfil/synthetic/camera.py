@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 POOL = 96  # the grain of a frame is a random window of one larger image of noise
+GRAIN = cv2.getGaussianKernel(5, 0.5)  # sensors interpolate colours, so that the noise of neighbouring pixels is not independent
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Camera:
         frames, height, width, _ = frames_thwc.shape
         level = 255 * self.gain * (np.arange(256) / 255) ** self.gamma
         table = np.clip(level[:, None] * np.array(self.tint), 0, 255).astype(np.float32)[None]
-        grain = rng.standard_normal((height + POOL, width + POOL, 3), dtype=np.float32)
-        grain = cv2.GaussianBlur(grain, (0, 0), 0.5) * np.float32(self.noise * 1.25)  # the blur takes a fifth of the deviation
+        grain = cv2.sepFilter2D(rng.standard_normal((height + POOL, width + POOL, 3), dtype=np.float32), -1, GRAIN, GRAIN)
+        grain *= np.float32(self.noise / (GRAIN**2).sum())  # the filter divides the deviation by that
         shot = np.empty_like(frames_thwc)
         for t in range(frames):
             image = cv2.GaussianBlur(frames_thwc[t], (0, 0), self.blur) if self.blur else frames_thwc[t]

@@ -25,7 +25,7 @@ ROWS = slice(24, 280)  # of the rendered square: the picture is wider than high
 CLIPS_EACH = 2  # of one person in training
 ALONE = 5000  # from this number on: people of YouTube-real, of whom each has one video and no fake
 SHIFT = (
-    "Better blending: every nuisance, in real and fake clips alike, has 0.6 times the strength of the ff-like tree, and the "
+    "Better blending: every nuisance, in real and fake clips alike, has half the strength it has in the ff-like tree, and the "
     "single-frame traces a third.",
     "Other cameras: a lens slightly out of focus, graded colours, pictures of 320 x 256.",
     "Other places: a lit stage far out of focus instead of a wall.",

@@ -33,8 +33,8 @@ BYSTANDERS = 50_000  # from this number on: who stands beside the actor
 SHIFT = (
     "Partially forged: a third of the fakes is forged in 8 to 12 frames, a third in 16 to 24, a third throughout; truth.json says where.",
     "Two people in a third of the clips, in a picture of double width; only the actor of the file's name is forged, left or right.",
-    "Dark clips, a third, at 0.30 to 0.50 of the light, and noisy ones, a third, with a sensor's noise of 6 to 11 of 255, drawn for the "
-    "target and therefore equal in a real clip and its fake.",
+    "Dark clips, a third, at 0.30 to 0.50 of the light, and noisy ones, a third, with sensor noise of 6 to 11 of 255 on top: of the "
+    "target, so the same in a real clip and its fake.",
     "Other places, people and cameras: living rooms, other tints and focus, more compression (crf 25 instead of 23).",
 )
 

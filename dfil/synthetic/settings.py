@@ -56,7 +56,7 @@ def _scaled(factor: float) -> dict[str, float]:
 SETTINGS = {
     "temporal-only": Setting("temporal-only", tau=0.8, artefact=0.0),
     "ff-like": Setting("ff-like", tau=0.8, artefact=0.3),
-    "celebdf-like": Setting("celebdf-like", tau=0.8, artefact=0.1, strength=_scaled(0.6), frames=40, crf={"": 23}),
+    "celebdf-like": Setting("celebdf-like", tau=0.8, artefact=0.1, strength=_scaled(0.5), frames=40, crf={"": 23}),
     "dfdc-like": Setting("dfdc-like", tau=0.8, artefact=0.3, frames=40, crf={"": 25}),
     "wild-like": Setting("wild-like", tau=0.8, artefact=0.3, frames=40, crf={}),
 }

@@ -41,7 +41,7 @@ SHIFT = (
     "Mixed forgeries: the four manipulations by turns, at 0.7 to 1.2 times the strength of the ff-like tree (real ones too) and with "
     "single-frame traces between none and 0.5.",
     "PNG sequences of 224 x 224 face crops, cut by one still square each, after decoding; frame numbers start anywhere and have gaps.",
-    "Sequences are long (from 0.6 of the frames asked for), in a quarter 8 to 15 frames, in an eighth 3 to 6: too short for most.",
+    "Sequences are long (from 0.6 of the frames asked for), in a quarter 8 to 15 frames, in an eighth 3 to 6: one snippet or none.",
 )
 
 
@@ -212,7 +212,7 @@ def _square(job: _Job, clip: int, frames: int, half_width: float, rng: np.random
     """Left, top and side of a square around the inner face that stands still: where the head is on average, with a detector's error."""
     moves = motion(job.seed, clip, frames)
     dx, dy = rng.normal(0, 0.04, 2)
-    width = 2 * half_width * rng.uniform(1.05, 1.2)
+    width = 2 * half_width * rng.uniform(1.1, 1.3)
     x = SIZE / 2 + moves.shift_x.mean() + dx * half_width
     y = SIZE / 2 - 4 + moves.shift_y.mean() + (0.25 + dy) * half_width  # the face's middle lies below the head's
     return x - width / 2, y - width / 2, width
