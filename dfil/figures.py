@@ -12,13 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
+from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from dfil.errors import RunError
 from dfil.files import atomic
+from dfil.models import Sampling
+from dfil.snippets import snippet_starts
 
 STYLE = Path(__file__).with_suffix(".mplstyle")
 COLOURS = {  # one colour per kind of video in all figures (Okabe and Ito 2008)
@@ -50,7 +54,7 @@ def save(fig: Figure, folder: str | Path, key: str, title: str, description: str
     caption and the picture itself must say so: the title gets the words if it lacks them.
     Raises RunError if `synthetic` is set and no text in the figure says "synthetic".
     """
-    visible = " ".join(text.get_text() for text in fig.findobj(lambda artist: hasattr(artist, "get_text")))
+    visible = " ".join(text.get_text() for text in fig.findobj(Text))
     if synthetic and "synthetic" not in visible.lower():
         raise RunError(f"figure {key} shows synthetic data and does not say so: draw it with synthetic=True or put the word into its title")
     title = _said(title, synthetic)
@@ -307,6 +311,22 @@ def scores(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
     return fig
 
 
+@_styled
+def looks(samplings: Mapping[str, Sampling], frames: int = 120) -> Figure:
+    """Which of a video's frames a method looks at in testing: a line per method, neighbours of one snippet joined."""
+    fig = Figure(figsize=(7.2, 0.45 * len(samplings) + 0.5))
+    ax = fig.subplots()
+    for y, how in enumerate(samplings.values()):
+        ax.plot(range(frames), [y] * frames, ".", color="0.85", markersize=2)
+        for first in snippet_starts([(0, frames)], how.test, how.frames, how.stride):
+            seen = first + how.stride * np.arange(how.frames)
+            ax.plot(seen, [y] * len(seen), marker="o", markersize=3, linewidth=1.5, color=COLOURS["Deepfakes"], alpha=0.7)
+    ax.set_yticks(range(len(samplings)), samplings)
+    ax.set(xlabel="frame of the video", ylim=(len(samplings) - 0.5, -0.5))
+    ax.grid(False)
+    return fig
+
+
 def _limits(arrays: Sequence[np.ndarray], signed: bool) -> tuple[float, float]:
     low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
     if signed:
@@ -331,3 +351,95 @@ def _said(title: str, synthetic: bool) -> str:
 def _span(counts: pd.Series) -> str:
     low, high = int(counts.min()), int(counts.max())
     return str(low) if low == high else f"{low} to {high}"
+
+
+@_styled
+def activations(
+    groups: Mapping[str, tuple[np.ndarray, np.ndarray | None, Mapping[str, np.ndarray]]], *, title: str, synthetic: bool
+) -> Figure:
+    """The paper's Figures 3 and 4: for each kind of forgery one snippet, and maps of where the detector looks laid over its frames.
+
+    groups: heading -> (frames uint8 RGB (T, H, W, 3), forged masks bool (T, H, W) or None, maps by name, each (T, H, W) >= 0). The groups
+    stand two by two. The outline on the frames is the forged region's. A map's row has one scale, from zero to what one pixel in 200 of
+    this snippet exceeds, so that frames can be compared with each other and rows cannot.
+    """
+    count = max(len(frames) for frames, _, _ in groups.values())
+    names = ["frames", *next(iter(groups.values()))[2]]
+    lines = -(-len(groups) // 2)
+    panel = 7.2 / (2 * count + 0.7)
+    fig = Figure(figsize=(7.2, lines * (len(names) * panel + 0.26) + 0.66))
+    fig.get_layout_engine().set(w_pad=0.012, h_pad=0.012, wspace=0, hspace=0)
+    below = fig.subfigures(2, 1, height_ratios=[1, 0.3 / (fig.get_figheight() - 0.3)], hspace=0)
+    parts = below[0].subfigures(lines, 2, squeeze=False, wspace=0.02)
+    for i, (part, (head, (frames_thwc, masks_thw, maps))) in enumerate(zip(parts.flat, groups.items(), strict=False)):
+        axes = part.subplots(len(names), count, squeeze=False)
+        for t, frame_hwc in enumerate(frames_thwc):
+            axes[0, t].imshow(frame_hwc, interpolation="antialiased")
+            if masks_thw is not None and masks_thw[t].any():
+                for colour, width in (("black", 1.8), ("white", 0.8)):
+                    axes[0, t].contour(masks_thw[t], [0.5], colors=colour, linewidths=width)
+            for line, map_thw in zip(axes[1:, t], maps.values(), strict=True):
+                highest = np.quantile(map_thw, 0.995) or map_thw.max() or 1.0
+                line.imshow(_overlay(frame_hwc, np.clip(map_thw[t] / highest, 0, 1)), interpolation="antialiased")
+        for ax in axes.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        for line, name in zip(axes, names, strict=True):  # an empty label on the right keeps both sides equally wide
+            line[0].set_ylabel(name if i % 2 == 0 else " ", fontsize=6.5)
+        part.suptitle(head, fontsize=7.5, color=COLOURS.get(head.split(",")[0], OTHER))
+    ax = below[1].subplots()
+    ramp_hw, grey_hwc = np.linspace(0, 1, 256)[None], np.full((1, 256, 3), 128, np.uint8)
+    ax.imshow(_overlay(grey_hwc, ramp_hw), aspect="auto", extent=(0, 1, 0, 1))
+    ax.set(yticks=[], xticks=[0, 0.5, 1], xticklabels=["0", "half", "high"])
+    ax.set_position([0.36, 0.62, 0.28, 0.28])
+    ax.tick_params(labelsize=6.5, length=2)
+    fig.suptitle(_said(title, synthetic))
+    return fig
+
+
+_HEAT = colormaps["inferno"]
+
+
+def _overlay(frame_hwc: np.ndarray, heat_hw: np.ndarray) -> np.ndarray:
+    """A map (H, W) in 0..1 over the grey frame (H, W, 3): the stronger, the less of the frame. RGB in 0..1."""
+    grey = np.repeat(frame_hwc.mean(-1, keepdims=True) / 255, 3, -1)
+    weight = 0.1 + 0.65 * heat_hw[..., None]
+    return (1 - weight) * grey + weight * _HEAT(heat_hw)[..., :3]
+
+
+@_styled
+def ut_map(clips: Mapping[str, Mapping[str, np.ndarray]], *, title: str, synthetic: bool) -> Figure:
+    """The paper's Figure 5: per clip its snippets by frames, forged ones framed in red, and beside them the U-T map of Inter-SIM.
+
+    clips: heading -> {"frames": uint8 RGB (U, T, H, W, 3), "forged": bool (U, T) or None where nobody knows, "map": (U, T), "fake":
+    probability of fake per frame (U, T), written into the map}. Every map has its own scale, from its lowest to its highest value.
+    """
+    u, t = next(iter(clips.values()))["map"].shape
+    panel = 7.2 / (len(clips) * (2 * t + 0.9))
+    fig = Figure(figsize=(7.2, u * panel + 0.95))
+    for part, (head, clip) in zip(fig.subfigures(1, len(clips), squeeze=False, wspace=0.02)[0], clips.items(), strict=True):
+        ax, bar_ax = part.subplots(1, 2)
+        size_h, size_w = clip["frames"].shape[2:4]
+        ax.imshow(clip["frames"].transpose(0, 2, 1, 3, 4).reshape(u * size_h, t * size_w, 3), extent=(-0.5, t - 0.5, u - 0.5, -0.5))
+        shown = bar_ax.imshow(clip["map"], cmap="viridis")
+        middle = (clip["map"].min() + clip["map"].max()) / 2
+        for i, j in np.ndindex(u, t):
+            colour = "black" if clip["map"][i, j] > middle else "white"
+            bar_ax.text(j, i, f"{clip['fake'][i, j]:.2f}", ha="center", va="center", fontsize=5.5, color=colour)
+            if clip["forged"] is not None and clip["forged"][i, j]:
+                for where in (ax, bar_ax):
+                    where.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="#E60000", linewidth=1.3))
+        for where, name in ((ax, "frames"), (bar_ax, "U–T map")):
+            where.set_aspect("equal")
+            where.set_title(name, fontsize=7)
+            where.set_xticks(range(t), [str(n + 1) for n in range(t)])
+            where.set_xlabel("frame of the snippet", fontsize=6.5)
+            where.tick_params(length=0, labelsize=6)
+            where.spines[:].set_visible(False)
+        ax.set_yticks(range(u), [str(n + 1) for n in range(u)])
+        ax.set_ylabel("snippet", fontsize=6.5)
+        bar_ax.set_yticks([])
+        _bar(part, shown, [bar_ax], 25)
+        part.suptitle(head, fontsize=7.5)
+    fig.suptitle(_said(title, synthetic))
+    return fig
