@@ -1,13 +1,14 @@
 """Whether a map points at the forgery: in space against the forged mask (Figures 3 and 4), in time against the forged frames (Figure 5).
 
 Space. Two measures per video, over its U·T frames that show anything forged:
-- pointing game (Zhang et al., IJCV 2018): the share of frames in which the map's highest pixel lies inside the mask; a map that is zero
+- pointing game (Zhang et al., IJCV 2018): the share of frames in which the map's highest pixel lies inside the mask. Where several are
+  equally high (a coarse map enlarged has plateaus at its borders) the frame counts with the share of them inside. A map that is zero
   everywhere points nowhere and misses.
 - energy inside the mask (the energy-based pointing game of Wang et al., CVPR Workshops 2020): the sum of the map inside the masks
   divided by its sum, over all those frames together, so that frames with stronger activation weigh more; 0 for a map that is zero
   everywhere.
 Both favour large masks and centred faces, whatever the model does. So they are read beside maps that know nothing: one that is the same
-everywhere (its energy is the mask's share of the crop), one that is high in the middle, and differences of pixels.
+everywhere (both measures are then the mask's share of the crop), one that is high in the middle, and differences of pixels.
 
 Time. Per video the AUC of the frames' values, forged frames against the others of the same video, averaged over videos.
 """
@@ -93,14 +94,15 @@ def fakes(store: CropStore, compression: str, manipulation: str, most: int = 0) 
 
 
 def pointing_game(maps: np.ndarray, masks: np.ndarray) -> float:
-    """Share of frames whose highest map value lies inside the mask. maps, masks: (..., H, W); frames with an empty mask do not count.
+    """Share of frames whose highest map value lies inside the mask, ties counting in part. maps, masks: (..., H, W); frames with an empty mask do not count.
 
     Raises DataError if every mask is empty.
     """
     maps_nhw, masks_nhw = _forged_frames(maps, masks)
-    flat_n = maps_nhw.reshape(len(maps_nhw), -1)
-    hits = masks_nhw.reshape(len(masks_nhw), -1)[np.arange(len(flat_n)), flat_n.argmax(1)]
-    return float(np.mean(hits & (flat_n.max(1) > 0)))
+    highest_n = maps_nhw.max((1, 2), keepdims=True)
+    peaks_nhw = (maps_nhw == highest_n) & (highest_n > 0)
+    hits_n = (peaks_nhw & masks_nhw).sum((1, 2)) / np.maximum(peaks_nhw.sum((1, 2)), 1)
+    return float(hits_n.mean())
 
 
 def energy_inside(maps: np.ndarray, masks: np.ndarray) -> float:
@@ -127,14 +129,13 @@ def _forged_frames(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def priors(x: torch.Tensor) -> dict[str, np.ndarray]:
-    """Maps that know nothing of the video: "whole crop", the same everywhere, and "centre prior", a Gaussian in the middle whose
-    standard deviation is a quarter of the crop. The highest pixel of a constant map is drawn, so that its pointing game is by chance.
+    """Maps that know nothing of the video: "whole crop", the same everywhere, whose two measures are the mask's share of the crop, and
+    "centre prior", a Gaussian in the middle whose standard deviation is a quarter of the crop.
     """
     u, t, _, h, w = x.shape
     y, z = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
     centre_hw = np.exp(-(y[:, None] ** 2 + z[None] ** 2) / (2 * 0.25**2))
-    even = 1 + 1e-9 * np.random.default_rng(0).random((u, t, h, w))
-    return {"whole crop": even, "centre prior": np.broadcast_to(centre_hw, (u, t, h, w))}
+    return {"whole crop": np.ones((u, t, h, w)), "centre prior": np.broadcast_to(centre_hw, (u, t, h, w))}
 
 
 def second_difference(x: torch.Tensor) -> dict[str, np.ndarray]:
