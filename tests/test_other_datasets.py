@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import fifth_dataset
 import numpy as np
 import pytest
 
@@ -575,19 +576,26 @@ def test_stretches_of_a_sequence(tmp_path):
 # ---- a further dataset, and the command line
 
 
-def test_a_fifth_dataset_is_one_function_and_one_line(tmp_path, monkeypatch, capsys):
-    def records(root, compressions=None, manipulations=None, splits=None):
-        return [VideoRecord("made-up", path.stem, 1, "M", "", "test", path) for path in sorted(Path(root).glob("*.mp4"))]
-
-    monkeypatch.setitem(ADAPTERS, "made-up", records)
-    tree = touch(tmp_path / "tree", "a.mp4", "b.mp4")
-    assert cli.main(["data", "check", "made-up", "--root", str(tree)]) == 0
-    assert "made-up in" in (said := capsys.readouterr().out) and "test    fake   M               -                 2" in said
-    (tree / "b.mp4").write_bytes(b"")
-    assert cli.main(["data", "check", "made-up", "--root", str(tree), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["unreadable"] == [f"{tree / 'b.mp4'} is empty"]
-    store = P.preprocess(load_records("made-up", tree), tmp_path / "store", 32, data.DETECTORS["made-up"], jobs=1, progress=False)
-    assert list(store.index.status) == ["unreadable"] * 2
+def test_a_fifth_dataset_is_one_file_and_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ADAPTERS, "fifth", fifth_dataset.records)  # the one line; the one file is tests/fifth_dataset.py
+    clips = [f"people/{person}/{kind}/0.mp4" for person in "abcd" for kind in ("real", "fake")]
+    tree = touch(touch(tmp_path / "tree", *clips), "test.txt", content="d")
+    found = by_id("fifth", tree, share=0.4)
+    assert len(splits.validation(found.values(), fifth_dataset.group)) == 1 and found["d/fake/0"].split == "test"
+    assert cli.main(["data", "check", "fifth", "--root", str(tree)]) == 0
+    said = capsys.readouterr().out
+    assert "fifth in" in said and "test    fake   FifthSwap       -                 1" in said and "4 people." in said
+    touch(tree, "test.txt", content="d e")
+    (tree / "people/a/real/0.mp4").write_bytes(b"")
+    (tree / "people/d/fake/0.mp4").write_text("people/b/fake/0.mp4")
+    assert cli.main(["data", "check", "fifth", "--root", str(tree), "--json"]) == 1
+    wrong = json.loads(capsys.readouterr().out)
+    assert wrong["missing"] == ["people/e"] and wrong["unreadable"] == [f"{tree / 'people/a/real/0.mp4'} is empty"]
+    assert wrong["leaks"] == [f"{tree / 'people/d/fake/0.mp4'} (test) is the same file as {tree / 'people/b/fake/0.mp4'}"]
+    store = P.preprocess(load_records("fifth", tree), tmp_path / "store", 32, data.DETECTORS["fifth"], jobs=1, progress=False)
+    assert list(store.index.status) == ["unreadable"] * 8  # files of a few letters; each is a row all the same
+    (tree / "test.txt").unlink()
+    assert cli.main(["data", "check", "fifth", "--root", str(tree)]) == 1 and "test.txt is not there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dataset", ["celebdf", "dfdc-preview", "dfdc", "wilddeepfake"])
