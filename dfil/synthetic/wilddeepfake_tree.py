@@ -81,8 +81,8 @@ def write_wilddeepfake(
     """Write a synthetic WildDeepfake tree under `root` and return it; archives that are already there are kept.
 
     train, test: how many real sequences, and as many fake ones, in archives of one to three; nobody is in two archives. There is no
-    validation split; the adapter carves one by archive. frames: length of the longest sequence, default the setting's. jobs: default one per
-    core; the files do not depend on it. The tree carries `synthetic.json` with all parameters.
+    validation split; the adapter carves one by archive. frames: length of the longest sequence, default the setting's. jobs:
+    processes, default one per core; the files do not depend on it. The tree carries `synthetic.json` with all parameters.
 
     Raises DataError if root holds something else than a synthetic tree of the same parameters.
     """
