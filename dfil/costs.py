@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfil import models, paper
 from dfil.models import Detector, Sampling
-from dfil.scoring import pick_device, precision
+from dfil.scoring import pick_device, place, precision
 
 PAPER_SAMPLING = Sampling(paper.SETTINGS.train_snippets, paper.SETTINGS.test_snippets, paper.SETTINGS.frames_per_snippet)
 
@@ -46,7 +46,8 @@ def gflops(name: str, size: int = paper.SETTINGS.image_size, **switches) -> floa
 def milliseconds(name: str, size: int = paper.SETTINGS.image_size, repeats: int = 3, **switches) -> float:
     """Median wall time of scoring one test video on the GPU if there is one, else on the CPU with the threads that torch has."""
     device = pick_device()
-    model = models.build(name, frames=sampling(name).frames, **switches).eval().to(device, memory_format=torch.channels_last)
+    model = models.build(name, frames=sampling(name).frames, **switches).eval()
+    place(model, device)
     x, times = _video(name, size).to(device), []
     for _ in range(repeats + 1):  # the first is a warm-up
         start = time.perf_counter()

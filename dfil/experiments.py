@@ -54,12 +54,18 @@ TEMPORAL_ONLY = {
 }
 
 
-def temporal_only(runs: RunStore, store: CropStore) -> dict[tuple[str, str], tables.CellResult]:
-    """The rows of TEMPORAL_ONLY, trained with the profile's `mechanism` settings, as results of the one column "Deepfakes c23"."""
-    trained = runs.get_all(list(TEMPORAL_ONLY.values()), store, runs.profile.mechanism)
+def temporal_only_specs(methods: Sequence[str] = ()) -> dict[str, RunSpec]:
+    """TEMPORAL_ONLY and, by their names, whatever further methods are asked for."""
+    return TEMPORAL_ONLY | {m: RunSpec(m, "ffpp", "c23", ("Deepfakes",)) for m in methods if m not in TEMPORAL_ONLY}
+
+
+def temporal_only(runs: RunStore, store: CropStore, methods: Sequence[str] = ()) -> dict[tuple[str, str], tables.CellResult]:
+    """The rows of `temporal_only_specs`, trained with the profile's `mechanism` settings, as results of the one column "Deepfakes c23"."""
+    rows = temporal_only_specs(methods)
+    trained = runs.get_all(list(rows.values()), store, runs.profile.mechanism)
     return {
         (row, "Deepfakes c23"): tables.CellResult([run.scores(store, "c23")], [run.key], f"seed {run.spec.seed}")
-        for row, run in zip(TEMPORAL_ONLY, trained, strict=True)
+        for row, run in zip(rows, trained, strict=True)
     }
 
 

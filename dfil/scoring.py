@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,6 +21,13 @@ SCORE_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "l
 def pick_device() -> torch.device:
     """The first GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a model to a device, with the weights of its convolutions in the memory order that channels-last activations want."""
+    model.to(device)
+    nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
+    nn.utils.convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
 
 
 @contextmanager

@@ -16,13 +16,16 @@ from dfil.models.resnet import load_backbone
 
 
 def load_imagenet(model: Detector, file: Path | None = None) -> str:
-    """Load ImageNet weights into `model.backbone` and return where they came from; a method with weights of its own loads those.
+    """Load ImageNet weights into `model.backbone` and return where they came from; a method with weights of its own loads those, and
+    one without any starts from scratch.
 
     `file` (or $DFIL_BACKBONE_WEIGHTS) is a .safetensors or .pth state dict of torchvision's resnet50; without one torchvision fetches
     its own into torch's cache. Raises RunError with what to do where neither can be had.
     """
     if hasattr(model, "pretrained"):
         return model.pretrained(file)
+    if model.about.start == "scratch":
+        return "scratch"
     named = file or os.environ.get("DFIL_BACKBONE_WEIGHTS")
     if named:
         path = Path(named).expanduser()
