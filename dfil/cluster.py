@@ -108,7 +108,7 @@ def each(tasks: Mapping[str, tuple[Callable, tuple]], scheduler: str = "") -> It
             client.submit(_call, environment, function, arguments, key=f"dfil {name}", pure=False, **wanted): name
             for name, (function, arguments) in tasks.items()
         }
-        for future in as_completed(list(futures)):
+        for future in as_completed(list(futures), loop=client.loop):
             try:
                 yield futures[future], future.result()
             except KilledWorker as error:
