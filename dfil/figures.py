@@ -368,7 +368,7 @@ def activations(
     lines = -(-len(groups) // 2)
     panel = 7.2 / (2 * count + 0.7)
     fig = Figure(figsize=(7.2, lines * (len(names) * panel + 0.26) + 0.66))
-    fig.get_layout_engine().set(w_pad=0.012, h_pad=0.012, wspace=0, hspace=0)
+    fig.get_layout_engine().set(w_pad=0.012, h_pad=0.02, wspace=0, hspace=0)
     below = fig.subfigures(2, 1, height_ratios=[1, 0.3 / (fig.get_figheight() - 0.3)], hspace=0)
     parts = below[0].subfigures(lines, 2, squeeze=False, wspace=0.02)
     for i, (part, (head, (frames_thwc, masks_thw, maps))) in enumerate(zip(parts.flat, groups.items(), strict=False)):
@@ -415,9 +415,10 @@ def ut_map(clips: Mapping[str, Mapping[str, np.ndarray]], *, title: str, synthet
     probability of fake per frame (U, T), written into the map}. Every map has its own scale, from its lowest to its highest value.
     """
     u, t = next(iter(clips.values()))["map"].shape
-    panel = 7.2 / (len(clips) * (2 * t + 0.9))
-    fig = Figure(figsize=(7.2, u * panel + 0.95))
-    for part, (head, clip) in zip(fig.subfigures(1, len(clips), squeeze=False, wspace=0.02)[0], clips.items(), strict=True):
+    panel = (7.2 / len(clips) - 0.75) / (2 * t)
+    fig = Figure(figsize=(7.2, u * panel + 0.9))
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0)
+    for part, (head, clip) in zip(fig.subfigures(1, len(clips), squeeze=False)[0], clips.items(), strict=True):
         ax, bar_ax = part.subplots(1, 2)
         size_h, size_w = clip["frames"].shape[2:4]
         ax.imshow(clip["frames"].transpose(0, 2, 1, 3, 4).reshape(u * size_h, t * size_w, 3), extent=(-0.5, t - 0.5, u - 0.5, -0.5))
@@ -439,7 +440,11 @@ def ut_map(clips: Mapping[str, Mapping[str, np.ndarray]], *, title: str, synthet
         ax.set_yticks(range(u), [str(n + 1) for n in range(u)])
         ax.set_ylabel("snippet", fontsize=6.5)
         bar_ax.set_yticks([])
-        _bar(part, shown, [bar_ax], 25)
+        bar = part.colorbar(shown, ax=[ax, bar_ax], shrink=0.75, aspect=35, pad=0.01)
+        bar.ax.tick_params(labelsize=5.5, length=2, pad=1)
+        bar.locator = MaxNLocator(3)
+        bar.update_ticks()
+        bar.outline.set_linewidth(0.4)
         part.suptitle(head, fontsize=7.5)
     fig.suptitle(_said(title, synthetic))
     return fig

@@ -94,7 +94,9 @@ def fakes(store: CropStore, compression: str, manipulation: str, most: int = 0) 
 
 
 def pointing_game(maps: np.ndarray, masks: np.ndarray) -> float:
-    """Share of frames whose highest map value lies inside the mask, ties counting in part. maps, masks: (..., H, W); frames with an empty mask do not count.
+    """Share of frames whose highest map value lies inside the mask, ties counting in part; frames with an empty mask do not count.
+
+    maps, masks: (..., H, W).
 
     Raises DataError if every mask is empty.
     """

@@ -338,6 +338,7 @@ TABLES = {
 # The paper's figures that show measurements (Figure 2 is the drawing of the architecture), by the file name of our counterpart.
 FIGURES = {
     "fig1": "Figure 1: local inconsistency between the frames of a snippet",
+    "fig2": "Figure 2: the architecture, drawn from the built model",
     "fig3": "Figure 3: class activation maps of the output, for the four manipulations",
     "fig4": "Figure 4: activation maps of the intra-snippet motion attention, for the four manipulations",
     "fig5": "Figure 5: U–T map of Inter-SIM on partially forged videos",

@@ -177,3 +177,41 @@ def test_figures_of_runs_show_every_run_row_and_video():
     fig = figures.scores(videos, title="T", synthetic=True)
     shown = np.concatenate([c.get_offsets()[:, 0] for c in fig.axes[0].collections])
     assert shown.tolist() == videos["score"].tolist() and "synthetic" in words(fig)
+
+
+def test_activations_lay_maps_over_the_frames_and_outline_the_forged_region(clips):
+    masks = np.zeros((4, 20, 20), bool)
+    masks[:, 5:15, 5:15] = True
+    strong = np.zeros((4, 20, 20))
+    strong[1] = 2.0
+    maps = {"Grad-CAM": strong, "attention": np.zeros((4, 20, 20))}
+    groups = {f"{name}, p 0.90": (clips[name][:4], None if name == "FaceSwap" else masks, maps) for name in paper.ALL_MANIPULATIONS}
+    fig = figures.activations(groups, title="t", synthetic=True)
+    assert "synthetic" in words(fig) and "FaceSwap, p 0.90" in words(fig)
+    pictures = [ax for ax in fig.findobj(matplotlib.axes.Axes) if ax.images]
+    first = pictures[:12]  # one group: three rows of four
+    assert np.array_equal(first[2].images[0].get_array(), clips["Deepfakes"][2])
+    assert len(first[0].collections) == 2 and not first[4].collections  # the outline, on the frames only
+    faint, hot = first[4].images[0].get_array(), first[5].images[0].get_array()
+    grey = clips["Deepfakes"][1].mean(-1, keepdims=True) / 255
+    expected = 0.25 * grey + 0.75 * np.array(matplotlib.colormaps["inferno"](1.0)[:3])
+    assert np.allclose(hot, expected, atol=1e-6) and not np.allclose(faint, hot)
+    assert not any(ax.collections for ax in pictures[24:36])  # no mask, no outline
+    assert drawn(fig)
+
+
+def test_ut_map_frames_the_forged_and_writes_the_probabilities():
+    rng = np.random.default_rng(0)
+    forged = np.zeros((3, 4), bool)
+    forged[1, 2:] = True
+    clip = {"frames": rng.integers(0, 256, (3, 4, 8, 8, 3), dtype=np.uint8), "forged": forged}
+    clip |= {"map": rng.random((3, 4)), "fake": np.arange(12).reshape(3, 4) / 12}
+    fig = figures.ut_map({"short": clip, "unknown": clip | {"forged": None}}, title="t", synthetic=False)
+    shown = [ax for ax in fig.findobj(matplotlib.axes.Axes) if ax.images]
+    red = [[patch for patch in ax.patches if patch.get_edgecolor()[:3] == matplotlib.colors.to_rgb("#E60000")] for ax in shown]
+    assert [len(patches) for patches in red] == [2, 2, 0, 0]
+    assert {patch.get_center()[0] for patch in red[1]} == {2, 3} and {patch.get_center()[1] for patch in red[1]} == {1}
+    picture = shown[0].images[0].get_array()
+    assert np.array_equal(picture[8:16, 16:24], clip["frames"][1, 2]) and np.array_equal(shown[1].images[0].get_array(), clip["map"])
+    assert [text.get_text() for text in shown[1].texts] == [f"{p:.2f}" for p in clip["fake"].ravel()]
+    assert drawn(fig)
