@@ -302,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     example = "dfil plan --profile paper --methods dil resnet50"
     verb = _verb(verbs, "plan", _plan, "what the six tables take: runs, hours by a short measurement on this machine, disk", example)
     verb.add_argument("--profile", choices=PROFILES, default="paper", help="scale of everything (default: %(default)s)")
-    verb.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help="registry names (default: all)")
+    verb.add_argument("--methods", nargs="+", default=[], metavar="NAME", help="registry names, all for every one (default: the profile's)")
     verb.add_argument("--list", action="store_true", help="a line for each run")
     verb.add_argument("--json", action="store_true", help="print everything as JSON")
 
