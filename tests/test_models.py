@@ -220,3 +220,32 @@ def test_bfloat16_autocast_agrees_with_float32(name):
     if not any(isinstance(m, nn.Conv3d) for m in model.modules()):  # torch's bfloat16 gradient of Conv3d on a CPU is not reliable
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert all(dtype == torch.bfloat16 for dtype in seen) and (seen or name != "dil")
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_checkpointing_changes_memory_only(name):
+    """The same loss, gradients and running statistics, bit for bit, and fewer bytes kept for the backward pass."""
+    x, y, results, kept = looked_at(name), torch.tensor([0.0, 1.0]), [], []
+    if not isinstance(getattr(small(name), "backbone", None), ResNet):
+        pytest.skip("no ResNet of the project's")
+    for switch in (False, True):
+        model, saved = small(name).train(), {}
+        model.backbone.checkpoint = switch
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.setdefault((t.data_ptr(), t.shape), t), lambda t: t):
+            loss = model.loss(x, y)
+        kept.append(sum(t.nbytes for t in saved.values()))
+        loss.backward()
+        results.append({"loss": loss.detach(), **{k: p.grad for k, p in model.named_parameters()}, **dict(model.named_buffers())})
+    assert results[0].keys() == results[1].keys()
+    for key, value in results[0].items():
+        assert torch.equal(value, results[1][key]), key
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.parametrize("snippets", [4, 8])
+def test_compiles_into_one_graph(snippets):
+    """torch.compile finds no place where it would have to fall back to Python, at the U of training and at that of testing."""
+    torch.compiler.reset()
+    model, x = small(depth=(1, 1, 1, 1), alternate="network").double(), clips(1, snippets, size=16).double()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), model(x))

@@ -10,7 +10,18 @@ from torch import nn
 
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
-from dfil.models.ops import shift_multiply_add
+from dfil.models.ops import (
+    PointwiseNorm,
+    as_rows,
+    batch_norm,
+    difference_to_next,
+    difference_to_previous,
+    from_rows,
+    mean_difference,
+    moments,
+    per_row,
+    shift_multiply_add,
+)
 
 B, U, T, C, H, W = 2, 3, 4, 8, 5, 4
 
@@ -213,6 +224,83 @@ def test_shift_multiply_add(taps, length, per_position):
                 expected += kernel[j, g, i if per_position else 0, c, 0] * x[g, i + j - taps // 2, c, p]
         assert abs(float((out[g, i, c, p] - expected).detach())) < 1e-12
     assert torch.autograd.gradcheck(shift_multiply_add, (x, kernel))
+
+
+@pytest.mark.parametrize("make,call", [(intra, lambda m, x: m(x)), (inter, lambda m, x: m(x, U))])
+def test_compiled_training_is_the_same_training(make, call):
+    """One graph forwards and backwards, the same numbers, gradients and running statistics."""
+    torch.compiler.reset()
+    results = []
+    for compiled in (False, True):
+        m, x = make().train(), features().requires_grad_()
+        out = (torch.compile(call, backend="aot_eager", fullgraph=True) if compiled else call)(m, x)
+        (out * features(3)).sum().backward()
+        results.append({"out": out, "x": x.grad, **{k: p.grad for k, p in m.named_parameters()}, **dict(m.named_buffers())})
+    for key, value in results[0].items():
+        torch.testing.assert_close(value, results[1][key], msg=key)
+
+
+@pytest.mark.parametrize("channels,size", [(4, 8), (3, 5), (8, 1), (16, 6), (32, 4)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_batch_norm_is_torchs(channels, size, layout):
+    """The narrow path and the usual one: outputs, gradients and running statistics, over two steps and in evaluation."""
+    x = (torch.randn(6, channels, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) * 2 + 5).contiguous(
+        memory_format=layout
+    )
+    results = []
+    for function in (lambda bn, x: bn(x), batch_norm):
+        bn, own = randomise(nn.BatchNorm2d(channels)).train(), x.clone().requires_grad_()
+        outs = [function(bn, own), function(bn, own * 2)]
+        outs.append(function(bn.eval(), own))
+        sum((out**3).sum() for out in outs).backward()
+        results.append([*outs, own.grad, bn.weight.grad, bn.bias.grad, *bn.buffers()])
+    for theirs, ours in zip(*results, strict=True):
+        torch.testing.assert_close(theirs, ours)
+
+
+@pytest.mark.parametrize("channels_in,channels_out", [(4, 4), (2, 8), (3, 24)])
+def test_pointwise_norm_is_convolution_then_batch_norm(channels_in, channels_out):
+    x = torch.randn(5, channels_in, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) + 3
+    mix = torch.linspace(-1, 2, channels_in**2, dtype=torch.float64).reshape(channels_in, channels_in)
+    x = torch.einsum("nchw,dc->ndhw", x, mix)  # channels that depend on each other
+    results = []
+    for function in (lambda m, x: nn.Sequential.forward(m, x), lambda m, x: m(x)):
+        m, own = randomise(PointwiseNorm(channels_in, channels_out)).train(), x.clone().requires_grad_()
+        outs = [function(m, own), function(m, own * 2)]
+        outs.append(function(m.eval(), own))
+        sum((out**3).sum() for out in outs).backward()
+        results.append([*outs, own.grad, *(p.grad for p in m.parameters()), *m.buffers()])
+    for theirs, ours in zip(*results, strict=True):
+        torch.testing.assert_close(theirs, ours)
+
+
+def test_moments():
+    x = features().requires_grad_()
+    mean, covariance = moments(x)
+    values = array(x).transpose(1, 0, 2, 3).reshape(C, -1)
+    np.testing.assert_allclose(array(mean), values.mean(1), atol=1e-12)
+    np.testing.assert_allclose(array(covariance), np.cov(values, bias=True), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: moments(x), x[:3, :3].detach().requires_grad_())
+    assert moments(x.bfloat16())[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 5])
+def test_mean_difference_is_the_mean_of_the_two_directions(frames):
+    generator = torch.Generator().manual_seed(6)
+    f, g = (torch.randn(2, frames, 3, 2, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
+    expected = (difference_to_next(f, g, 1) + difference_to_previous(f, g, 1)) / 2
+    torch.testing.assert_close(mean_difference(f, g), expected)
+    assert torch.autograd.gradcheck(mean_difference, (f, g))
+
+
+@pytest.mark.parametrize("channels,h,w", [(4, 8, 8), (8, 7, 7), (3, 6, 2), (64, 4, 4)])
+def test_rows_hold_what_the_channels_hold(channels, h, w):
+    x = torch.randn(2, channels, h, w).contiguous(memory_format=torch.channels_last)
+    rows = as_rows(x)
+    assert rows.data_ptr() == x.data_ptr() and rows.shape[-1] <= max(128, channels)
+    assert torch.equal(from_rows(rows, x), x)
+    scale = torch.arange(channels) + 1.0
+    assert torch.equal(from_rows(rows * per_row(scale, rows), x), x * scale[:, None, None])
 
 
 def test_bad_arguments_are_named():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import Bottleneck
 
 from dfil.errors import RunError
+from dfil.models.ops import batch_norm
 
 
 class SnippetBottleneck(Bottleneck):
@@ -25,12 +30,12 @@ class SnippetBottleneck(Bottleneck):
 
     def forward(self, x: torch.Tensor, snippets: int, keep: dict | None = None) -> torch.Tensor:
         """x (B·U·T, C, H, W) -> (B·U·T, 4·planes, H', W'); snippets = U."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(batch_norm(self.bn1, self.conv1(x)))
         if self.intra is not None:
             out = self.intra(out, keep)
         if self.inter is not None:
             out = self.inter(out, snippets, keep)
-        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.relu(batch_norm(self.bn2, self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)
@@ -38,6 +43,9 @@ class SnippetBottleneck(Bottleneck):
 
 class ResNet(nn.Module):
     """Bottleneck ResNet on folded frames. Parameter names and shapes are torchvision's, so its ImageNet weights load by name.
+
+    `checkpoint`, False unless set on the model, trades time for memory in training: only the blocks' inputs are kept and each block is
+    computed again when its gradient is due. Gradients and running statistics are the same.
 
     Args:
         depth: blocks per stage; (3, 4, 6, 3) is ResNet-50.
@@ -56,7 +64,7 @@ class ResNet(nn.Module):
         block: type[SnippetBottleneck] = SnippetBottleneck,
     ):
         super().__init__()
-        self.block = block
+        self.block, self.checkpoint = block, False
         if stem not in ("imagenet", "small"):
             raise ValueError(f"ResNet: stem is 'imagenet' or 'small', not {stem!r}")
         kernel = 7 if stem == "imagenet" else 3
@@ -90,13 +98,33 @@ class ResNet(nn.Module):
     def forward(self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None) -> torch.Tensor:
         """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives "layer3.5/attention_h" and the like."""
         x = frames_nchw.contiguous(memory_format=torch.channels_last)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(self.relu(batch_norm(self.bn1, self.conv1(x))))
+        again = self.checkpoint and self.training and keep is None and torch.is_grad_enabled()
         for name, block in self.blocks():
             kept = None if keep is None else {}
-            x = block(x, snippets, kept)
+            x = _checkpointed(block, x, snippets) if again else block(x, snippets, kept)
             if kept:
                 keep.update({f"{name}/{key}": value for key, value in kept.items()})
         return self.fc(x.mean((2, 3))).squeeze(1)
+
+
+def _checkpointed(block: nn.Module, x: torch.Tensor, snippets: int) -> torch.Tensor:
+    return checkpoint(block, x, snippets, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(block)))
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Within it the block's running statistics stay, because the first computation has already taken the batch into them."""
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta, counts = [m.momentum for m in norms], [m.num_batches_tracked.clone() for m in norms]
+    for m in norms:
+        m.momentum = 0.0  # and not without statistics: the same tensors must be saved as the first time
+    try:
+        yield
+    finally:
+        for m, momentum, count in zip(norms, momenta, counts, strict=True):
+            m.momentum = momentum
+            m.num_batches_tracked.copy_(count)
 
 
 def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) -> None:
