@@ -15,20 +15,25 @@ Time. Per video the AUC of the frames' values, forged frames against the others 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dfil import metrics, paper, tables
+from dfil import data, metrics, paper, paths, tables
+from dfil.datasets import is_synthetic
+from dfil.datasets.truth import forged_frames
 from dfil.errors import DataError
 from dfil.experiments import specs
 from dfil.faces.store import CropStore
+from dfil.models import Detector
 from dfil.runs import Run, RunStore
-from dfil.snippets import snippet_starts
+from dfil.snippets import normalise, snippet_starts
+from dfil.synthetic.partial import SPANS, write_partial
 
 Explainer = Callable[[torch.Tensor], Mapping[str, np.ndarray]]  # x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
 NO_MASK = "no mask"
@@ -82,6 +87,12 @@ def load(run: Run, store: CropStore, video_id: str, masks: bool = True) -> Video
     if masks and row["masks"]:
         found = np.stack([store.mask_snippet(video_id, int(s), shape.frames, size, stride=shape.stride) for s in starts])
     return Video(video_id, row["manipulation"], x, numbers, found)
+
+
+def videos(run: Run, store: CropStore, manipulation: str, compression: str = "c23", most: int = 0) -> Iterator[Video]:
+    """The test fakes of one manipulation and quality at the snippets that `run` tests on, one after the other; see `fakes`, `load`."""
+    for video_id in fakes(store, compression, manipulation, most):
+        yield load(run, store, video_id)
 
 
 def fakes(store: CropStore, compression: str, manipulation: str, most: int = 0) -> list[str]:
@@ -147,10 +158,10 @@ def second_difference(x: torch.Tensor) -> dict[str, np.ndarray]:
     return {"second difference": np.concatenate([inner[:, :1], inner, inner[:, -1:]], 1)}
 
 
-def measure(videos: Iterator[Video] | Sequence[Video], explainers: Sequence[Explainer], total: int | None = None) -> pd.DataFrame:
+def measure(videos: Iterable[Video], explainers: Sequence[Explainer]) -> pd.DataFrame:
     """A line per video and map: video_id, manipulation, row (the map's name), pointing, energy; both empty where there is no mask."""
     lines = []
-    for video in tqdm(videos, desc="locating", unit="video", total=total, disable=None, leave=False):
+    for video in tqdm(videos, desc="locating", unit="video", disable=None, leave=False):
         seen = video.masks is not None and video.masks.any()
         for explain in explainers:
             for name, maps in explain(video.x).items():
@@ -163,7 +174,7 @@ def located(measured: pd.DataFrame, keys: Mapping[str, str]) -> dict[tuple[str, 
     """`measure`'s lines as cells for `tables.build`: per map a row for each of the two measures, a column per manipulation.
 
     Wilson's interval for the pointing game, at n videos and not at n frames, because the frames of a video are not independent; bootstrap
-    over videos for the energy. keys: the runs' keys by manipulation. Where there was no mask there is no cell; `located_rows` has them.
+    over videos for the energy. keys: the runs' keys by manipulation. Where there was no mask there is no cell.
     """
     found = {}
     for (row, manipulation), part in measured.groupby(["row", "manipulation"], sort=False):
@@ -176,9 +187,90 @@ def located(measured: pd.DataFrame, keys: Mapping[str, str]) -> dict[tuple[str, 
     return found
 
 
-def located_rows(measured: pd.DataFrame) -> list[str]:
-    """The rows of `located`'s table: the pointing game of every map, then the energy of every map."""
-    return [f"{row}: {metric}" for metric in MEASURES.values() for row in dict.fromkeys(measured["row"])]
+def rows(names: Iterable[str]) -> list[str]:
+    """The rows of `located`'s table for maps of these names: the pointing game of every map, then the energy of every map."""
+    return [f"{name}: {metric}" for metric in MEASURES.values() for name in names]
+
+
+def against(measured: pd.DataFrame, base: str) -> pd.DataFrame:
+    """How much better each map is than the map `base` on the same videos, a line per map, measure and manipulation.
+
+    difference is the mean over videos of the paired differences, low and high its 95 % bootstrap interval; above 0 the map knows more
+    than `base`. Videos without a mask are left out.
+    """
+    lines = []
+    for manipulation, part in measured.dropna().groupby("manipulation", sort=False):
+        for column, metric in MEASURES.items():
+            values = part.pivot(index="video_id", columns="row", values=column)
+            for row in [name for name in dict.fromkeys(part["row"]) if name != base]:
+                found = mean_over_videos((values[row] - values[base]).to_numpy())
+                numbers = {"difference": found.value, "low": found.low, "high": found.high, "n": found.n}
+                lines.append({"map": row, "measure": metric, "manipulation": manipulation} | numbers)
+    return pd.DataFrame(lines, columns=["map", "measure", "manipulation", "difference", "low", "high", "n"])
+
+
+def panel(video: Video, model: Detector, u: int, explainers: Sequence[Explainer]) -> tuple[str, tuple]:
+    """One group of `figures.activations`: its heading with the video's probability, and snippet u's frames, masks and maps."""
+    maps = {name: found[u] for explain in explainers for name, found in explain(video.x).items()}
+    with torch.no_grad():
+        fake = torch.sigmoid(model(normalise(video.x.to(next(model.parameters()).device))[None])).item()
+    masks = None if video.masks is None else video.masks[u]
+    return f"{video.manipulation}, probability of fake {fake:.2f}", (video.clip_uthwc[u], masks, maps)
+
+
+@dataclass(frozen=True)
+class PartlyForged:
+    """Clips for Figure 5: the ids of fakes in `store`, the run that looks at them, and which frames are forged ({}: nobody knows)."""
+
+    run: Run
+    store: CropStore
+    ids: list[str]
+    truth: dict[str, np.ndarray]
+
+
+def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
+    """Partially forged test clips and DIL trained on data of their kind, trained now if it is not there yet; or why there are none.
+
+    Built-in data: clips of the test people of the FaceForensics++-like tree, rendered for this (dfil.synthetic.partial), and the model of
+    Table 1 (HQ, DF). Real data: FaceForensics++ has no partially forged videos, so the test fakes of a DFDC tree, and DIL's run of Table 2.
+    """
+    profile = runs.profile
+    if not data.absent(profile, root) and is_synthetic(like := data.tree(profile, root)):
+        run = dil_runs(runs, data.crops(profile, like))["Deepfakes"]
+        tree = write_partial(paths.data() / "trees" / profile.name / f"{Path(like).name}-partial", like)
+        store, truth = data.crops(profile, tree), forged_frames(tree)
+        usable = set(store.index.loc[store.index["status"] == "ok", "video_id"])
+        return PartlyForged(run, store, [video_id for video_id in truth if video_id in usable], truth)
+    if data.absent(profile, "", "dfdc-preview"):
+        return "FaceForensics++ has no partially forged videos, and no DFDC tree is named by $DFIL_DFDC_PREVIEW, $DFIL_DFDC or dfil.toml"
+    store = data.crops(profile, data.tree(profile, "", "dfdc-preview"), "dfdc-preview")
+    (cell,) = (c for c in paper.TABLES["table2"].cells() if (c.row, c.column) == ("dil", "DFDC"))
+    run = runs.get(specs(cell, profile, store)[0], store, profile.within)
+    fakes_ = store.index.query("status == 'ok' and split == 'test' and label == 1")
+    return PartlyForged(run, store, sorted(fakes_["video_id"]), {})
+
+
+def movement(forged_t: np.ndarray) -> str:
+    """The column of Figure 5's table that a clip belongs to, by how many of its frames are forged."""
+    kind = "short" if forged_t.sum() <= SPANS["short"][1] else "long"
+    return f"{kind} movements"
+
+
+def measure_in_time(clips: PartlyForged, explainers: Sequence[Explainer]) -> pd.DataFrame:
+    """A line per clip, map and frame of its snippets: video_id, column, row, forged, value. The explainers' maps are (U, T) here.
+
+    Only clips whose truth is known are measured.
+    """
+    lines = []
+    for video_id in tqdm([i for i in clips.ids if i in clips.truth], desc="locating", unit="video", disable=None, leave=False):
+        video, forged_t = load(clips.run, clips.store, video_id, masks=False), clips.truth[video_id]
+        forged = forged_t[video.numbers].ravel()
+        for explain in explainers:
+            for name, values in explain(video.x).items():
+                lines.append(pd.DataFrame({"row": name, "forged": forged, "value": values.ravel()}).assign(
+                    video_id=video_id, column=movement(forged_t)))  # fmt: skip
+    columns = ["video_id", "column", "row", "forged", "value"]
+    return pd.concat(lines)[columns].reset_index(drop=True) if lines else pd.DataFrame(columns=columns)
 
 
 def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Measured]:

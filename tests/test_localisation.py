@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from dfil import localisation, metrics, profiles, tables
+from dfil import localisation, metrics, models, profiles, tables
 from dfil.errors import DataError
 from dfil.runs import Run, RunSpec
+from dfil.snippets import normalise
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_measured_videos_become_cells_with_intervals(rng):
     measured = localisation.measure(videos, [lambda x: {"noise": rng.random((2, 4, 8, 8)), "truth": masks * 1.0}, localisation.priors])
     assert len(measured) == 11 * 4 and measured["pointing"].isna().sum() == 2 * 4
     cells = localisation.located(measured, {"Deepfakes": "run-1", "FaceSwap": "run-1"})
-    rows = localisation.located_rows(measured)
+    rows = localisation.rows(["noise", "truth", "whole crop", "centre prior"])
     assert len(rows) == 8 and rows[0] == "noise: pointing game" and set(cells) == {(row, "Deepfakes") for row in rows}
     noise = measured.query("row == 'noise'").dropna()
     cell = cells["noise: pointing game", "Deepfakes"].estimate
@@ -155,3 +156,39 @@ def test_in_time_takes_each_video_by_itself(rng):
     wins = [(f > r) + 0.5 * (f == r) for f in part.loc[part["forged"], "value"] for r in part.loc[~part["forged"], "value"]]
     only = localisation.in_time(part, "k")["noise", "short"].estimate
     assert only.value == pytest.approx(np.mean(wins))
+
+
+def test_against_pairs_the_videos(rng):
+    base = rng.random(30)
+    lines = [(f"v{i}", "Deepfakes", row, value, value) for i, b in enumerate(base) for row, value in (("flat", b), ("better", b + 0.1))]
+    measured = pd.DataFrame(lines, columns=["video_id", "manipulation", "row", "pointing", "energy"])
+    found = localisation.against(measured, "flat")
+    assert len(found) == 2 and set(found["map"]) == {"better"} and (found["n"] == 30).all()
+    np.testing.assert_allclose(found[["difference", "low", "high"]], 0.1)  # the videos' own spread cancels
+
+
+def test_a_panel_shows_one_snippet_and_the_videos_probability(rng):
+    torch.manual_seed(0)
+    model = models.build("dil", depth=(1, 1, 1, 1), width=4, stem="small").eval()
+    x = torch.from_numpy(rng.integers(0, 256, (3, 4, 3, 32, 32), dtype=np.uint8))
+    maps = rng.random((3, 4, 32, 32))
+    video = localisation.Video("v", "FaceSwap", x, np.zeros((3, 4)), None)
+    head, (frames, masks, shown) = localisation.panel(video, model, 1, [lambda x: {"a": maps}])
+    probability = torch.sigmoid(model(normalise(x)[None])).item()
+    assert head == f"FaceSwap, probability of fake {probability:.2f}" and masks is None
+    assert np.array_equal(frames, x[1].permute(0, 2, 3, 1).numpy()) and np.array_equal(shown["a"], maps[1])
+
+
+def test_measuring_in_time_gives_every_frame_its_own_truth(tiny_store, tmp_path):
+    profile = replace(profiles.SMOKE, test_snippets=3)
+    run = Run(tmp_path, RunSpec("dil", "ffpp", "c23", ("Deepfakes",)), profile, profile.training)
+    short, long = localisation.fakes(tiny_store, "c23", "Deepfakes")
+    truth = {short: np.arange(20) < 8, long: np.arange(20) < 16}
+    clips = localisation.PartlyForged(run, tiny_store, [short, long, "c23/real/006"], truth)
+    numbers = localisation.load(run, tiny_store, short, masks=False).numbers
+    found = localisation.measure_in_time(clips, [lambda x: {"when": numbers.astype(float)}])
+    assert len(found) == 2 * 12 and found["column"].unique().tolist() == ["short movements", "long movements"]
+    assert (found.query("video_id == @short")["forged"] == (numbers.ravel() < 8)).all()
+    cells = localisation.in_time(found, "k")
+    assert cells["when", "short movements"].estimate.value == 0  # later frames have higher values and are not forged
+    assert len(localisation.measure_in_time(replace(clips, truth={}), [])) == 0
