@@ -33,8 +33,7 @@ def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting
     if root:
         return Path(root).expanduser()
     if setting in profile.trees:
-        write = getattr(synthetic, "write", lambda name, *a, **k: synthetic.write_ffpp(*a[:1], name, **k))  # SHIM
-        return write(setting, paths.data() / "trees" / profile.name / setting, **profile.trees[setting])
+        return synthetic.write(setting, paths.data() / "trees" / profile.name / setting, **profile.trees[setting])
     return _real(dataset)
 
 
@@ -79,10 +78,6 @@ def crops(profile: Profile, root: Path, dataset: str = "ffpp", jobs: int | None 
     dataset = release(dataset, root)
     folder = store_folder(dataset, root, profile.size)
     settings = {"detector": DETECTORS[dataset], "tracks": TRACKS[dataset]} | made_with(folder)
-    from dfil.faces.preprocess import Settings  # SHIM
-
-    if "tracks" not in Settings.__dataclass_fields__:  # SHIM
-        settings.pop("tracks")  # SHIM
     carving = {"share": profile.validation} if dataset in CARVED else {}
     return preprocess(load_records(dataset, root, **carving), folder, profile.size, jobs=jobs, **settings)
 

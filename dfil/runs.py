@@ -221,7 +221,7 @@ class Run:
         return SnippetDataset(
             store, rows, snippets=snippets, frames=self.sampling.frames, size=self.profile.size, stride=self.sampling.stride,
             train=train, seed=self.spec.seed, paired=self.training.paired, box=self.spec.box,
-            all_tracks=not train and store.meta.get("tracks") == "all",
+            all_tracks=not train and store.meta["tracks"] == "all",
         )  # fmt: skip
 
     def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:

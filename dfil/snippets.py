@@ -109,7 +109,7 @@ class SnippetDataset(Dataset):
         row, track = self._items[item]
         rng = np.random.default_rng([self.seed, self.epoch, self._draws[row]]) if self.train else None
         flip = rng is not None and rng.random() < 0.5
-        crops = self.store.open(self._ids[row], *([track] if track else []))  # SHIM
+        crops = self.store.open(self._ids[row], track)
         starts = snippet_starts(crops.runs, self.snippets, self.frames, self.stride, rng)
         clip_uthwc = np.stack(
             [crops.snippet(int(s), self.frames, self.size, margin=self.margin, box=self.box, stride=self.stride) for s in starts]
