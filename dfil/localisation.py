@@ -151,6 +151,15 @@ def priors(x: torch.Tensor) -> dict[str, np.ndarray]:
     return {"whole crop": np.ones((u, t, h, w)), "centre prior": np.broadcast_to(centre_hw, (u, t, h, w))}
 
 
+def peak_moves(maps: np.ndarray, least: float = 0.1) -> float:
+    """Share of the steps from frame to frame inside the snippets in which the highest point of maps (U, T, H, W) moves by more than
+    `least` of the longer side."""
+    u, t, h, w = maps.shape
+    peaks = np.stack(np.unravel_index(maps.reshape(u, t, -1).argmax(-1), (h, w)), -1)  # U, T, 2
+    steps = np.linalg.norm(np.diff(peaks, axis=1), axis=-1)
+    return float(np.mean(steps > least * max(h, w)))
+
+
 def second_difference(x: torch.Tensor) -> dict[str, np.ndarray]:
     """|x[t+1] - 2 x[t] + x[t-1]| averaged over channels, without any model; a snippet's two end frames take their inner neighbour's."""
     clip = x.numpy().astype(np.float64)
@@ -227,6 +236,13 @@ class PartlyForged:
     ids: list[str]
     truth: dict[str, np.ndarray]
 
+    def kinds(self) -> dict[str, list[str]]:
+        """The ids by movement, short before long; without truth two kinds that only count the fakes, "test fake 1" and "test fake 2"."""
+        if not self.truth:
+            return {f"test fake {i + 1}": self.ids[i::2] for i in range(min(2, len(self.ids)))}
+        by_kind = {f"{kind} movements": [i for i in self.ids if movement(self.truth[i]) == f"{kind} movements"] for kind in SPANS}
+        return {kind: ids for kind, ids in by_kind.items() if ids}
+
 
 def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
     """Partially forged test clips and DIL trained on data of their kind, trained now if it is not there yet; or why there are none.
@@ -256,13 +272,14 @@ def movement(forged_t: np.ndarray) -> str:
     return f"{kind} movements"
 
 
-def measure_in_time(clips: PartlyForged, explainers: Sequence[Explainer]) -> pd.DataFrame:
+def measure_in_time(clips: PartlyForged | str, explainers: Sequence[Explainer]) -> pd.DataFrame:
     """A line per clip, map and frame of its snippets: video_id, column, row, forged, value. The explainers' maps are (U, T) here.
 
-    Only clips whose truth is known are measured.
+    Only clips whose truth is known are measured; none if `clips` is the reason why there are none.
     """
     lines = []
-    for video_id in tqdm([i for i in clips.ids if i in clips.truth], desc="locating", unit="video", disable=None, leave=False):
+    known = [] if isinstance(clips, str) else [video_id for video_id in clips.ids if video_id in clips.truth]
+    for video_id in tqdm(known, desc="locating", unit="video", disable=None, leave=False):
         video, forged_t = load(clips.run, clips.store, video_id, masks=False), clips.truth[video_id]
         forged = forged_t[video.numbers].ravel()
         for explain in explainers:

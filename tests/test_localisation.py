@@ -191,4 +191,17 @@ def test_measuring_in_time_gives_every_frame_its_own_truth(tiny_store, tmp_path)
     assert (found.query("video_id == @short")["forged"] == (numbers.ravel() < 8)).all()
     cells = localisation.in_time(found, "k")
     assert cells["when", "short movements"].estimate.value == 0  # later frames have higher values and are not forged
-    assert len(localisation.measure_in_time(replace(clips, truth={}), [])) == 0
+    assert len(localisation.measure_in_time(replace(clips, truth={}), [])) == len(localisation.measure_in_time("none there", [])) == 0
+    known = replace(clips, ids=[long, short])
+    assert known.kinds() == {"short movements": [short], "long movements": [long]}
+    assert replace(known, truth={}).kinds() == {"test fake 1": [long], "test fake 2": [short]}
+
+
+def test_peak_moves_counts_steps_against_a_loop():
+    maps = np.zeros((2, 4, 20, 20))
+    places = [[(0, 0), (0, 1), (0, 9), (0, 9)], [(5, 5), (19, 5), (5, 5), (6, 6)]]
+    for u, row in enumerate(places):
+        for t, (i, j) in enumerate(row):
+            maps[u, t, i, j] = 1.0
+    far = sum(np.hypot(a[0] - b[0], a[1] - b[1]) > 2 for row in places for a, b in zip(row, row[1:], strict=False))
+    assert far == 3 and localisation.peak_moves(maps) == pytest.approx(far / 6)
