@@ -10,13 +10,13 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 import torch
+from torch.utils.data import Dataset
 
 from dfil import synthetic
 from dfil.datasets import load_records
@@ -24,6 +24,7 @@ from dfil.environment import cores
 from dfil.faces.preprocess import preprocess
 from dfil.faces.store import CropStore
 from dfil.plan import FFPP, FRAMES
+from dfil.scoring import loader
 from dfil.snippets import SnippetDataset, normalise, snippet_starts
 from dfil.synthetic.codec import decode, encode
 
@@ -80,29 +81,33 @@ def _write_pngs(store: CropStore, folder: Path) -> dict[tuple[str, int], str]:
     return names
 
 
-def from_pngs(data: SnippetDataset, names: dict[tuple[str, int], str], item: int) -> torch.Tensor:
-    """What `data[item][0]` holds, unflipped, decoded from PNG files: (U, T, 3, size, size) uint8."""
-    video_id = data.rows["video_id"][item]
-    rng = np.random.default_rng([data.epoch, item])
-    starts = snippet_starts(data.store.open(video_id).runs, data.snippets, data.frames, rng=rng)
-    pictures = [
-        cv2.resize(cv2.cvtColor(cv2.imread(names[video_id, start + t]), cv2.COLOR_BGR2RGB), (data.size,) * 2, interpolation=cv2.INTER_AREA)
-        for start in starts.tolist()
-        for t in range(data.frames)
-    ]
-    clip_uthwc = np.stack(pictures).reshape(data.snippets, data.frames, data.size, data.size, 3)
-    return torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)
+class PngDataset(Dataset):
+    """The videos of a SnippetDataset, their snippets decoded from PNG files and resized as cv2 does by default."""
+
+    def __init__(self, data: SnippetDataset, names: dict[tuple[str, int], str]):
+        self.data, self.names = data, names
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
+        """(U, T, 3, size, size) uint8, label, item; unflipped."""
+        data, video_id = self.data, self.data.rows["video_id"][item]
+        starts = snippet_starts(data.store.open(video_id).runs, data.snippets, data.frames, rng=np.random.default_rng([data.epoch, item]))
+        crops_uthwc = np.empty((data.snippets, data.frames, data.size, data.size, 3), np.uint8)
+        for u, start in enumerate(starts.tolist()):
+            for t in range(data.frames):
+                picture_hwc = cv2.cvtColor(cv2.imread(self.names[video_id, start + t]), cv2.COLOR_BGR2RGB)
+                cv2.resize(picture_hwc, (data.size, data.size), dst=crops_uthwc[u, t])
+        return torch.from_numpy(crops_uthwc).permute(0, 1, 4, 2, 3), float(data.rows["label"][item]), item
 
 
 def _speed(data: SnippetDataset, names: dict[tuple[str, int], str], repeats: int) -> dict:
     """Snippets per second and core of both ways, and their ratio, as medians over turns."""
-    ways: dict[str, Callable[[int], torch.Tensor]] = {"store": lambda i: data[i][0], "png": lambda i: from_pngs(data, names, i)}
+    ways, batch = {"store": data, "png": PngDataset(data, names)}, list(range(len(data)))
     seconds: dict[str, list[float]] = {"store": [], "png": [], "normalise": []}
     for turn in range(repeats + 1):  # the first opens the files and is not counted
         data.epoch = turn
-        for way, load in ways.items():
+        for way, source in ways.items():
             start = time.process_time()
-            x = torch.stack([load(item) for item in range(len(data))]).contiguous()
+            ((x, _, _),) = loader(source, [batch], torch.device("cpu"))  # on a CPU it starts no processes
             seconds[way].append(time.process_time() - start)
         start = time.process_time()
         normalise(x)
