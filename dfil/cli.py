@@ -53,7 +53,7 @@ def _preprocess(a: argparse.Namespace) -> int:
     root = a.root.expanduser().absolute()  # as the notebooks name it, and workers on other machines
     records = load_records(a.dataset, root, **_filters(a))
     folder = (a.store or data.store_folder(a.dataset, root, a.size)).absolute()
-    settings = {"stretches": tuple(a.stretches)} if a.stretches else {}
+    settings = {"tracks": a.tracks or data.TRACKS[a.dataset]} | ({"stretches": tuple(a.stretches)} if a.stretches else {})
     with cluster.executor(a.scheduler) as executor:
         store = preprocess(records, folder, a.size, a.detector or data.DETECTORS[a.dataset], a.every, a.jobs, executor=executor, **settings)
     asked = {record.video_id for record in records}
@@ -125,6 +125,9 @@ def _score(a: argparse.Namespace) -> int:
 def _print_score(result: dict) -> None:
     print(f"{result['video']}: {result['score']:.3f} probability of being forged")
     print(f"  a face in {result['frames_with_face']} of {result['frames']} frames kept; {result['reason'] or 'nothing skipped'}")
+    if len(result["people"]) > 1:
+        others = ", ".join(f"{person['score']:.3f}" for person in result["people"])
+        print(f"  {len(result['people'])} people, the largest face first: {others}; below, the highest")
     for snippet in result["snippets"]:
         print(f"  frames {snippet['first_frame']:6}-{snippet['last_frame']:<6} {snippet['score']:.3f}")
     if result["synthetic_training"]:
@@ -256,7 +259,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--size", type=int, default=224, help="pixels of the typical crop (default: %(default)s, the paper's)")
     verb.add_argument("--detector", choices=("dlib", "mtcnn"), help="face detector (default: the paper's for the dataset)")
     verb.add_argument("--jobs", type=int, metavar="N", help="videos at a time (default: one per core)")
-    verb.add_argument("--every", type=int, default=4, metavar="N", help="frames from one detection to the next (default: %(default)s)")
+    verb.add_argument("--every", type=int, default=8, metavar="N", help="frames from one detection to the next (default: %(default)s)")
+    verb.add_argument(
+        "--tracks", choices=("largest", "all"), help="keep the largest face of a video, or everybody's (default: the dataset's protocol)"
+    )
     verb.add_argument(
         "--stretches", type=int, nargs=2, metavar=("N", "FRAMES"), help="keep only N evenly spaced stretches of FRAMES frames per video"
     )

@@ -11,10 +11,10 @@ import torch
 
 from dfil.datasets.records import VideoRecord
 from dfil.faces.preprocess import preprocess
-from dfil.faces.store import CropStore
+from dfil.faces.store import Crops, CropStore
 from dfil.models import Detector
 from dfil.runs import load_weights
-from dfil.scoring import pick_device, precision
+from dfil.scoring import pick_device, place, precision
 from dfil.snippets import normalise, snippet_starts
 
 STRETCH = 16  # frames kept around each snippet, so that disk and memory stay bounded however long a video is
@@ -24,14 +24,18 @@ def score_videos(paths: Sequence[Path], weights: Path, snippets: int | None = No
     """Score each file with the weights of a run; yields one dict per file as soon as it is done, in order.
 
     Keys: video, status ("ok" or why not), reason, frames, frames_with_face, score (probability of being forged), snippets (list of
-    first_frame, last_frame, score), trained_on, synthetic_training. An unreadable file or one without a face has score None and does
-    not stop the others. A snippet's score is the sigmoid of the mean logit of its frames, so the video's logit is the mean of theirs.
+    first_frame, last_frame, score), people, trained_on, synthetic_training. An unreadable file or one without a face has score None and
+    does not stop the others. A snippet's score is the sigmoid of the mean logit of its frames, so a person's logit is the mean of theirs.
 
-    snippets: U (default: the weights' own). detector: "dlib" or "mtcnn" (default: the one of the training data). The largest face of
-    each video is scored. Raises RunError if the weights cannot be loaded.
+    Everybody in the video is scored, and one forged face makes a forged video: people is a list of frames_with_face, score and snippets,
+    the largest face first; the video's score is the highest of theirs, and its frames_with_face and snippets are that person's. Somebody
+    who is shown again after a cut counts as another person.
+
+    snippets: U (default: the weights' own). detector: "dlib" or "mtcnn" (default: the one of the training data). Raises RunError if the
+    weights cannot be loaded.
     """
     model, config = load_weights(weights)
-    model.to(pick_device(), memory_format=torch.channels_last)
+    place(model, pick_device())
     sampling = config["sampling"]
     count = snippets or sampling["snippets"]
     reach = max(STRETCH, (sampling["frames"] - 1) * sampling["stride"] + 1)
@@ -45,22 +49,35 @@ def score_videos(paths: Sequence[Path], weights: Path, snippets: int | None = No
                 detector or sampling["detector"],
                 jobs=1,
                 progress=False,
+                tracks="all",
                 reach=reach,
                 stretches=(count, reach),
             )
             row = store.index.iloc[0]
             result = {"video": str(path), "status": row["status"], "reason": row["reason"], "frames": int(row["frames"])}
-            result |= {"frames_with_face": int(row["faces"]), "score": None, "snippets": []}
+            result |= {"frames_with_face": int(row["faces"]), "score": None, "snippets": [], "people": []}
             result |= {"trained_on": config["trained_on"], "synthetic_training": config["synthetic"]}
             if row["status"] == "ok":
-                result |= _score(model, store, sampling, count)
+                result |= _score_people(model, store, sampling, count)
         yield result
 
 
+def _score_people(model: Detector, store: CropStore, sampling: dict, count: int) -> dict:
+    """What is known of a video from everybody in it who is seen long enough; status "too short" if nobody is."""
+    tracks = [store.open("video", track) for track in range(store.index["tracks"].iloc[0])]
+    span = (sampling["frames"] - 1) * sampling["stride"] + 1
+    long_enough = [crops for crops in tracks if max(length for _, length in crops.runs) >= span]
+    skipped = len(tracks) - len(long_enough)
+    reason = "; ".join(filter(None, [store.index["reason"].iloc[0], f"{skipped} people seen for less than {span} frames" * (skipped > 0)]))
+    if not long_enough:
+        return {"status": "too short", "reason": reason}
+    people = [_score(model, crops, sampling, count) for crops in long_enough]
+    return max(people, key=lambda person: person["score"]) | {"people": people, "reason": reason}
+
+
 @torch.no_grad()
-def _score(model: Detector, store: CropStore, sampling: dict, count: int) -> dict:
-    """score and snippets of the store's one video."""
-    crops = store.open("video")
+def _score(model: Detector, crops: Crops, sampling: dict, count: int) -> dict:
+    """frames_with_face, score and snippets of one person."""
     starts = snippet_starts(crops.runs, count, sampling["frames"], sampling["stride"])
     clip_uthwc = np.stack([crops.snippet(int(s), sampling["frames"], sampling["size"], stride=sampling["stride"]) for s in starts])
     device = next(model.parameters()).device
@@ -70,6 +87,7 @@ def _score(model: Detector, store: CropStore, sampling: dict, count: int) -> dic
         score = torch.sigmoid(model(x).float())[0]
     last = starts + (sampling["frames"] - 1) * sampling["stride"]
     return {
+        "frames_with_face": len(crops.frames),
         "score": float(score),
         "snippets": [
             {"first_frame": int(a), "last_frame": int(b), "score": float(p)}

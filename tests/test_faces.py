@@ -12,8 +12,9 @@ import pytest
 from dfil.errors import DataError
 from dfil.faces import boxes as B
 from dfil.faces import video as V
-from dfil.faces.detect import detector
-from dfil.faces.preprocess import Settings, detect_clip
+from dfil.faces.detect import detector, finder
+from dfil.faces.kept import People, watch
+from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
 
 
@@ -29,6 +30,17 @@ def write_mp4(path: Path, frames_thwc: np.ndarray, **options: str) -> Path:
 
 def head(target: int, frames: int) -> np.ndarray:
     return next(iter(render_target(target, target + 1, SETTINGS["ff-like"], methods=(), frames=frames))).frames_thwc
+
+
+def people_in(path: Path, detector: str = "dlib", **settings) -> People:
+    settings = Settings(size=64, detector=detector, **settings)
+    with watch(V.decode(path), finder(detector), settings) as people:
+        return people
+
+
+def largest(path: Path, **settings) -> tuple[np.ndarray, np.ndarray]:
+    track = max(people_in(path, **settings).tracks, key=lambda t: t.area)
+    return track.boxes_n4, track.valid_n
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +62,21 @@ def test_frames_in_order(heads, tmp_path):
     assert np.argmin(error, 1).tolist() == list(range(20)) and np.diag(error).max() < 4
 
 
-@pytest.mark.parametrize("keep", [0, 2**30])
-def test_clip_goes_round_twice(heads, tmp_path, monkeypatch, keep):
-    monkeypatch.setattr(V, "KEEP_BYTES", keep)
-    path = write_mp4(tmp_path / "a.mp4", heads[0])
-    clip = V.Clip(path)
-    next(iter(clip))  # a pass that is broken off leaves nothing behind
-    assert clip.count is None
-    once, again = list(clip), list(clip)
-    assert clip.count == 20 and np.array_equal(once, again)
-    assert (once[0] is again[0]) == bool(keep)
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize(("size", "pixels"), [((320, 240), "yuv420p"), ((321, 239), "yuv444p"), ((96, 64), "yuv420p10le")])
+def test_a_part_of_a_frame_has_the_pixels_of_the_whole(turns, size, pixels):
+    rng = np.random.default_rng(turns)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (size[1], size[0], 3), np.uint8), (0, 0), 2)
+    decoded = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
+    whole = np.rot90(decoded.to_ndarray(format="rgb24"), turns)
+    frame = V.Frame(decoded, turns)
+    assert (frame.height, frame.width) == whole.shape[:2] and np.array_equal(frame.rgb(), whole)
+    luma = whole @ [0.299, 0.587, 0.114]
+    assert np.corrcoef(frame.luma_hw.ravel(), luma.ravel())[0, 1] > 0.98
+    for _ in range(30):
+        (x0, x1), (y0, y1) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (frame.width, frame.height))
+        part = frame.rgb(int(x0), int(y0), int(x1), int(y1))
+        assert np.array_equal(part, whole[y0:y1, x0:x1]) and part.flags.c_contiguous
 
 
 def test_truncated_keeps_what_is_intact(heads, tmp_path):
@@ -149,21 +166,21 @@ def test_two_faces_the_larger_is_kept(heads, tmp_path, larger_left):
     small = np.stack([cv2.copyMakeBorder(cv2.resize(f, (240, 240)), 40, 40, 40, 40, cv2.BORDER_REPLICATE) for f in heads[1]])
     both = np.concatenate([heads[0], small] if larger_left else [small, heads[0]], axis=2)
     path = write_mp4(tmp_path / "two.mp4", both)
-    boxes, valid = detect_clip(V.Clip(path), Settings(size=64))
+    boxes, valid = largest(path)
     centre = (boxes[:, 0] + boxes[:, 2]) / 2
     assert valid.all() and ((centre < 320) == larger_left).all()
 
 
 def test_no_face(tmp_path):
     path = write_mp4(tmp_path / "wall.mp4", np.full((6, 240, 320, 3), 90, np.uint8))
-    boxes, valid = detect_clip(V.Clip(path), Settings(size=64))
-    assert boxes.shape == (6, 4) and not valid.any()
+    people = people_in(path)
+    assert people.tracks == [] and (people.count, people.source) == (6, (320, 240))
 
 
 def test_last_frame_gets_a_detection(heads, tmp_path):
     path = write_mp4(tmp_path / "a.mp4", heads[0][:19])
     for every in (1, 4, 12):
-        boxes, valid = detect_clip(V.Clip(path), Settings(size=64, every=every))
+        boxes, valid = largest(path, every=every)
         assert valid.tolist() == [True] * 19 and (boxes[:, 2] - boxes[:, 0] > 60).all()
 
 

@@ -7,6 +7,7 @@ import shutil
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -48,9 +49,17 @@ def reference(frames_thwc, boxes_n4, size, margin):
     return np.stack(crops), side
 
 
+def on_grid(frame_hwc, scale):
+    """A whole frame at a scale p / q, its edge repeated up to whole blocks of q pixels."""
+    p, q = Fraction(scale).limit_denominator(100).as_integer_ratio()
+    height, width = (-(-n // q) for n in frame_hwc.shape[:2])
+    padded = np.pad(frame_hwc, [(0, height * q - frame_hwc.shape[0]), (0, width * q - frame_hwc.shape[1]), (0, 0)], mode="edge")
+    return cv2.resize(padded, (width * p, height * p), interpolation=cv2.INTER_AREA)
+
+
 def written(folder: Path, frames, boxes, valid=None, scale=1.0, **options) -> S.Crops:
     valid = np.ones(len(frames), bool) if valid is None else valid
-    row = S.write_crops(folder, "a/b", iter(frames), boxes, valid, scale, **options)
+    row = S.write_crops(folder, "a/b", iter(frames), [(boxes, valid, scale)], **options)
     return S.Crops(folder / row["crops"], **options)
 
 
@@ -140,7 +149,7 @@ def test_interrupted_write_leaves_nothing(tmp_path):
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
-        S.write_crops(tmp_path, "a/b", breaking(), boxes, np.ones(10, bool), 1.0)
+        S.write_crops(tmp_path, "a/b", breaking(), [(boxes, np.ones(10, bool), 1.0)])
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
@@ -199,7 +208,7 @@ def test_crops_are_those_of_the_decoded_video(store):
     for video_id in ("c23/real/000", "c23/NeuralTextures/001_000"):
         crops = store.open(video_id)
         path = store.index.set_index("video_id").path[video_id]
-        grid = [cv2.resize(f, crops.grid, interpolation=cv2.INTER_AREA) for f in read_frames(path)]
+        grid = [on_grid(f, crops.scale) for f in read_frames(path)]
         for first in (0, 7, FRAMES - 4):
             expected, side = reference(grid[first : first + 4], crops.boxes[first : first + 4], 64, 1.3)
             assert np.array_equal(crops.snippet(first, 4, 64), expected)
@@ -223,7 +232,7 @@ def test_masks_lie_on_the_snippet(store):
     change = np.abs(fake.snippet(5, 4, 64).astype(int) - real.snippet(5, 4, 64)).mean(-1)
     assert change[mask].mean() > 3 * change[~mask].mean()
     path = store.index.set_index("video_id").masks["c23/Deepfakes/000_001"]
-    grid = [cv2.resize(f, fake.grid, interpolation=cv2.INTER_AREA) for f in read_frames(path)][5:9]
+    grid = [on_grid(f, fake.scale) for f in read_frames(path)][5:9]
     assert np.array_equal(mask, reference(grid, fake.boxes[5:9], 64, 1.3)[0][..., 0] > 127)
     with pytest.raises(DataError, match="no mask"):
         store.mask_snippet("c23/real/000", 0, 4, 64)

@@ -83,6 +83,26 @@ def window_squares(boxes_n4: np.ndarray, length: int, margin: float = 1.3) -> np
     return np.concatenate([centre - half, centre + half], -1)
 
 
+def reached(boxes_n4: np.ndarray, valid_n: np.ndarray, reach: int, margin: float) -> np.ndarray:
+    """A bound on what the squares of all windows of up to `reach` frames that a frame can be part of reach: (n, 4), zero where not valid.
+
+    Let X and Y be the sides of the union of all boxes up to reach - 1 frames away. A window's square is margin times as wide as the
+    longer side of its own union. If that is its width, the square stands out of it by (margin - 1) / 2 of a width of at most X;
+    otherwise by margin / 2 of a height of at most Y from a centre that is half the frame's own width inside.
+    """
+    low = np.where(valid_n[:, None], boxes_n4[:, :2], np.inf)
+    high = np.where(valid_n[:, None], boxes_n4[:, 2:4], -np.inf)
+    pad = ((reach - 1, reach - 1), (0, 0))
+    view = np.lib.stride_tricks.sliding_window_view
+    low = view(np.pad(low, pad, constant_values=np.inf), 2 * reach - 1, axis=0).min(-1)[valid_n]
+    high = view(np.pad(high, pad, constant_values=-np.inf), 2 * reach - 1, axis=0).max(-1)[valid_n]
+    union, own = high - low, (boxes_n4[:, 2:4] - boxes_n4[:, :2])[valid_n]
+    out = np.maximum((margin - 1) / 2 * union, margin / 2 * union[:, ::-1] - own / 2)
+    bound = np.zeros((len(boxes_n4), 4))
+    bound[valid_n] = np.concatenate([low - out, high + out], 1)
+    return bound
+
+
 def runs(frames_n: np.ndarray) -> list[tuple[int, int]]:
     """Maximal stretches of consecutive numbers in a rising sequence: (position of the first, how many)."""
     if not len(frames_n):

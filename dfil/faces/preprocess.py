@@ -26,27 +26,46 @@ from dfil.datasets.sequences import is_sequence, on_disk
 from dfil.environment import cores
 from dfil.errors import DataError, RunError
 from dfil.faces import detect
-from dfil.faces.boxes import MAX_GAP, interpolate, largest_track, runs
-from dfil.faces.store import MARGIN, REACH, STORE_MARGIN, CropStore, plan_scale, write_crops, write_index, write_json
-from dfil.faces.video import LOST, Clip, VideoError, count_frames, read_frames, read_sequence
+from dfil.faces.boxes import MAX_GAP, runs
+from dfil.faces.kept import People, Track, watch
+from dfil.faces.store import (
+    MARGIN,
+    REACH,
+    RULES,
+    STORE_MARGIN,
+    CropStore,
+    TooLittleError,
+    TrackWriter,
+    crops_path,
+    described,
+    plan_scale,
+    track_path,
+    write_crops,
+    write_index,
+    write_json,
+)
+from dfil.faces.video import LOST, VideoError, count_frames, decode, read_sequence
 
-SHORTEST = 4  # consecutive frames with a face that a video must have: one snippet of the paper
-BATCH = 8  # sampled frames that a detector gets at a time
-FORMAT = 1  # of the store; a change makes old rows stale
+SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
+EVERY = 8  # frames from one detection to the next
+PASSING = 0.2  # share of the largest track's total area and of its frames below both of which another one is somebody passing by
+FORMAT = 2  # of the store; a change makes old rows stale
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the crops of a store depend on; one store has one.
 
-    size: pixels of the typical snippet box. detector: "dlib" or "mtcnn". every: frames from one detection to the next (the last
-    frame always gets one). reach, store_margin: longest snippet in frames and largest margin the store can serve. stretches:
+    size: pixels of the typical snippet box. detector: "dlib" or "mtcnn". every: frames from one detection of a face to the next (the
+    last frame always gets one; where a path is doubtful there are more). tracks: "largest" keeps the person with the largest total
+    area, "all" everybody. reach, store_margin: longest snippet in frames and largest margin the store can serve. stretches:
     (how many, frames each) keeps only so many evenly spaced stretches of frames, None keeps all.
     """
 
     size: int
     detector: str = "dlib"
-    every: int = 4
+    every: int = EVERY
+    tracks: str = "largest"
     reach: int = REACH
     store_margin: float = STORE_MARGIN
     stretches: tuple[int, int] | None = None
@@ -57,6 +76,8 @@ class Settings:
             raise DataError(f"Unknown face detector {self.detector!r}; choose one of: {', '.join(detect.DETECTORS)}.")
         if not 1 <= self.every <= MAX_GAP:
             raise DataError(f"A face must be looked for every 1 to {MAX_GAP} frames, not every {self.every}.")
+        if self.tracks not in RULES:
+            raise DataError(f"Unknown choice of tracks {self.tracks!r}; choose one of: {', '.join(RULES)}.")
         if self.size < 8 or self.reach < 1 or self.store_margin < 1:
             raise DataError(f"size {self.size}, reach {self.reach}, store_margin {self.store_margin}: at least 8, 1 and 1 are needed.")
 
@@ -66,7 +87,7 @@ def preprocess(
     folder: str | Path,
     size: int,
     detector: str = "dlib",
-    every: int = 4,
+    every: int = EVERY,
     jobs: int | None = None,
     progress: bool = True,
     executor: Executor | None = None,
@@ -120,6 +141,7 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
     folder = Path(folder)
     row = {**asdict(record), "frames": 0, "faces": 0, "status": "ok", "reason": "", "crops": "", "patch": 0, "checksum": ""}
     row |= {"path": str(record.path.absolute()), "masks": str(record.masks.absolute()) if record.masks else ""}
+    row |= {"tracks": 0, "rule": RULES[settings.tracks], "bytes": 0}
     try:
         row["key"] = _key(record, folder, settings)
         row |= (_cut_sequence if is_sequence(record.path) else _cut_video)(record, folder, settings)
@@ -129,36 +151,15 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
         row |= {"status": "failed", "reason": f"{type(error).__name__}: {error}", "key": ""}
     target = _row_path(folder, record.video_id)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"{escape(target.stem)}.np?.*.part"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
-    if row["status"] != "ok":
-        for suffix in (".npy", ".npz"):
-            target.with_suffix(suffix).unlink(missing_ok=True)
+    for name in (target.stem, f"{target.stem}@*"):  # what a run that was killed, and an earlier one with more tracks, have left
+        for leftover in target.parent.glob(f"{escape(target.stem) + name[len(target.stem) :]}.np?.*.part"):
+            leftover.unlink(missing_ok=True)
+    valid = {track_path(target.with_suffix(suffix), k) for k in range(row["tracks"]) for suffix in (".npy", ".npz")}
+    for path in [target.with_suffix(".npy"), target.with_suffix(".npz"), *target.parent.glob(f"{escape(target.stem)}@*.np?")]:
+        if path not in valid:
+            path.unlink(missing_ok=True)
     write_json(target, row)
     return row
-
-
-def detect_clip(clip: Clip, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4) float32 in source pixels and valid (n,) bool of the largest face of a clip; goes through the clip once."""
-    find = _detector(settings.detector)
-    detections: dict[int, np.ndarray] = {}
-    waiting: dict[int, np.ndarray] = {}
-
-    def flush():
-        detections.update(zip(waiting, find(list(waiting.values())), strict=True))
-        waiting.clear()
-
-    number = -1
-    for number, frame_hwc in enumerate(clip):
-        if number % settings.every == 0:
-            waiting[number] = frame_hwc
-        if len(waiting) == BATCH:
-            flush()
-    if number % settings.every:
-        waiting[number] = frame_hwc  # so that the frames after the last multiple have a box to interpolate to
-    if waiting:
-        flush()
-    return interpolate(*largest_track(detections), number + 1)
 
 
 def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
@@ -166,26 +167,62 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
     notes: list[str] = []
     reused = _boxes_of_real(record, folder, notes)
     if reused is not None:
-        boxes_n4, valid_n, scale = reused
-        frames_hwc = read_frames(record.path, notes)
+        keep_n = _kept_stretches(len(reused[0][1]), settings.stretches)
+        tracks = [(boxes_n4, valid_n & keep_n, scale) for boxes_n4, valid_n, scale in reused]
+        row = write_crops(folder, record.video_id, decode(record.path, notes), tracks, settings.reach, settings.store_margin)
+        longest = _longest_run(tracks[0][1][: row["frames"]])
     else:
-        frames_hwc = clip = Clip(record.path)
-        boxes_n4, valid_n = detect_clip(clip, settings)
-        notes += clip.notes
-        if (longest := _longest_run(valid_n)) < SHORTEST:
-            status = "too short" if longest else "no face"
-            found = f"a face in at most {longest} consecutive frames of {clip.count}, {SHORTEST} are needed"
-            reason = "; ".join([found if longest else f"no face in {clip.count} frames", *notes])
-            return {"frames": clip.count, "faces": int(valid_n.sum()), "status": status, "reason": reason}
-        scale = plan_scale(boxes_n4, valid_n, settings.size)
-    keep_n = valid_n & _kept_stretches(len(valid_n), settings.stretches)
-    row = write_crops(folder, record.video_id, frames_hwc, boxes_n4, keep_n, scale, settings.reach, settings.store_margin)
+        # Frames are let go as they are decoded, so which of them to keep has to be known before.
+        keep_n = _kept_stretches(count_frames(record.path, by_packets=True), settings.stretches) if settings.stretches else None
+        with watch(decode(record.path, notes), _finder(settings.detector), settings, keep_n) as people:
+            chosen = _choose(people, settings, notes)
+            if isinstance(chosen, dict):
+                return {**chosen, "frames": people.count, "reason": "; ".join([chosen["reason"], *notes])}
+            row = _write_people(record, folder, settings, people, chosen)
+            longest = _longest_run(chosen[0].stored_n)
     if row["faces"] < row["frames"]:
         notes.append(f"crops of {row['faces']} of {row['frames']} frames")
-    if _longest_run(keep_n[: row["frames"]]) < SHORTEST:
+    if longest < SHORTEST:
         notes.append(f"no {SHORTEST} of them consecutive")
         return {"frames": row["frames"], "faces": row["faces"], "status": "too short", "reason": "; ".join(notes)}
     return {**row, "reason": "; ".join(notes)}
+
+
+def _choose(people: People, settings: Settings, notes: list[str]) -> list[Track] | dict:
+    """The tracks to store, the largest first, with a note on the others; status, faces and reason if there is none that could be."""
+    everybody = sorted(people.tracks, key=lambda track: -track.area)
+    usable = [track for track in everybody if _longest_run(track.valid_n) >= SHORTEST]
+    if not usable:
+        longest = max((_longest_run(track.valid_n) for track in everybody), default=0)
+        faces = max((int(track.valid_n.sum()) for track in everybody), default=0)
+        found = f"a face in at most {longest} consecutive frames of {people.count}, {SHORTEST} are needed"
+        status = "too short" if longest else "no face"
+        return {"status": status, "faces": faces, "reason": found if longest else f"no face in {people.count} frames"}
+    if settings.tracks == "largest":
+        return usable[:1]
+    first = usable[0]
+    passing = [t for t in usable if t.area < PASSING * first.area and t.valid_n.sum() < PASSING * first.valid_n.sum()]
+    chosen = [t for t in usable if t not in passing and t.stored_n.any()]
+    if dropped := len(everybody) - len(chosen):
+        notes.append(f"{dropped} more face{'s' * (dropped > 1)} too short or too small to be people of this video")
+    return chosen or usable[:1]
+
+
+def _write_people(record: VideoRecord, folder: Path, settings: Settings, people: People, chosen: Sequence[Track]) -> dict:
+    """Cut the patches of the chosen tracks from what was kept of the frames."""
+    planned = [(t.boxes_n4, t.stored_n, plan_scale(t.boxes_n4, t.valid_n, settings.size)) for t in chosen]
+    writers = []
+    try:
+        for k, track in enumerate(chosen):
+            path = track_path(crops_path(folder, record.video_id), k)
+            with TrackWriter(path, *planned[k], people.source, settings.reach, settings.store_margin) as writer:
+                for part_hwc, corner in track.parts():
+                    writer.add(part_hwc, corner)
+                writer.finish(people.count)
+            writers.append(writer)
+    except TooLittleError:  # a face many times smaller than it mostly is: what to keep of its frame was guessed too small
+        return write_crops(folder, record.video_id, decode(record.path), planned, settings.reach, settings.store_margin)
+    return {**described(folder, writers), "frames": people.count}
 
 
 def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict:
@@ -203,9 +240,10 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     if _longest_run(keep_n) < SHORTEST:
         notes.insert(0, f"at most {_longest_run(keep_n)} pictures in a row, {SHORTEST} are needed")
         return {"frames": len(frames), "faces": len(frames), "status": "too short", "reason": "; ".join(notes)}
-    scale = plan_scale(boxes_n4, valid_n, settings.size)
+    scale = min(1.0, settings.size / max(height, width))  # exactly, so that the picture is resized once to exactly this
     filled = (at.get(n, at[0]) for n in range(len(valid_n)))  # what stands in a gap is not valid and never stored
-    row = write_crops(folder, record.video_id, filled, boxes_n4, keep_n, scale, settings.reach, settings.store_margin)
+    tracks = [(boxes_n4, keep_n, scale)]
+    row = write_crops(folder, record.video_id, filled, tracks, settings.reach, settings.store_margin)
     if row["faces"] < len(frames):
         notes.append(f"crops of {row['faces']} of {len(frames)} frames")
     return {**row, "frames": len(frames), "reason": "; ".join(notes)}
@@ -229,8 +267,8 @@ def _places(numbers_k: np.ndarray, notes: list[str]) -> np.ndarray:
     return np.arange(len(numbers_k)) + gaps
 
 
-def _boxes_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """Boxes, valid and scale of the real video with the same geometry; None, with a note why, where they do not fit.
+def _boxes_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> list[tuple[np.ndarray, np.ndarray, float]] | None:
+    """Boxes, valid and scale of each track of the real video with the same geometry; None, with a note why, where they do not fit.
 
     The scale is taken over too: computed anew from a shorter fake it would differ a little, and resampling would tell fakes from reals.
     """
@@ -240,19 +278,24 @@ def _boxes_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> tuple
     if row.get("status") != "ok":
         notes.append(f"own detection: no crops of {record.boxes_from}")
         return None
-    with np.load(_row_path(folder, record.boxes_from).with_suffix(".npz"), allow_pickle=False) as real:
-        source, grid, count = real["source"], real["grid"], int(real["count"])
-        frames, boxes, scale = real["frames"], real["boxes"], float(real["scale"])
-    height, width = next(read_frames(record.path)).shape[:2]
-    if (width, height) != tuple(source):
-        notes.append(f"own detection: {width}x{height}, {record.boxes_from} has {source[0]}x{source[1]}")
-        return None
-    if LOST * (frames_here := count_frames(record.path)) > count:  # one or two more than the real's are only left without a box
-        notes.append(f"own detection: {frames_here} frames, {record.boxes_from} has {count}")
-        return None
-    boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
-    boxes_n4[frames], valid_n[frames] = boxes / np.tile(grid / source, 2), True
-    return boxes_n4, valid_n, scale
+    first = next(decode(record.path))
+    frames_here = count_frames(record.path)
+    tracks = []
+    for k in range(row["tracks"]):
+        path = track_path(crops_path(folder, record.boxes_from).with_suffix(".npz"), k)
+        with np.load(path, allow_pickle=False) as real:
+            source, count, scale = real["source"], int(real["count"]), float(real["scale"])
+            frames, boxes = real["frames"], real["boxes"]
+        if (first.width, first.height) != tuple(source):
+            notes.append(f"own detection: {first.width}x{first.height}, {record.boxes_from} has {source[0]}x{source[1]}")
+            return None
+        if LOST * frames_here > count:  # one or two more than the real's are only left without a box
+            notes.append(f"own detection: {frames_here} frames, {record.boxes_from} has {count}")
+            return None
+        boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
+        boxes_n4[frames], valid_n[frames] = boxes / np.float32(scale), True
+        tracks.append((boxes_n4, valid_n, scale))
+    return tracks
 
 
 def _longest_run(valid_n: np.ndarray) -> int:
@@ -296,7 +339,8 @@ def _key(record: VideoRecord, folder: Path, settings: Settings) -> str:
 def _finished(record: VideoRecord, folder: Path, settings: Settings) -> bool:
     row = _read_row(folder, record.video_id)
     crops = _row_path(folder, record.video_id)
-    complete = row.get("status") != "ok" or all(crops.with_suffix(suffix).is_file() for suffix in (".npy", ".npz"))
+    files = [track_path(crops.with_suffix(suffix), k) for k in range(row.get("tracks", 1)) for suffix in (".npy", ".npz")]
+    complete = row.get("status") != "ok" or all(path.is_file() for path in files)
     return bool(row) and complete and row.get("key") == _key(record, folder, settings)
 
 
@@ -309,6 +353,8 @@ def _check(records: Sequence[VideoRecord]) -> None:
     for video_id in ids:
         if PurePosixPath(video_id).is_absolute() or ".." in PurePosixPath(video_id).parts:
             raise DataError(f"The video id {video_id!r} would be written outside the store; an id is a relative file name.")
+        if "@" in PurePosixPath(video_id).name:
+            raise DataError(f"The video id {video_id!r} has an @ in its file name, which marks a video's further tracks; rename it.")
 
 
 def _meta(records: Sequence[VideoRecord], settings: Settings) -> dict:
@@ -353,9 +399,9 @@ def made_with(folder: Path) -> dict:
 
 
 @lru_cache(maxsize=1)
-def _detector(name: str) -> detect.Detector:
+def _finder(name: str) -> detect.Finder:
     """Built once per process: loading takes longer than a video."""
-    return detect.detector(name)
+    return detect.finder(name)
 
 
 def _start_worker() -> None:
@@ -413,7 +459,7 @@ class _Forecast:
 
     def add(self, row: dict) -> None:
         self.done += 1
-        self.bytes += 3 * row["patch"] ** 2 * row["faces"]
+        self.bytes += row["bytes"]
         if self.done == self.first:
             self.start = time.monotonic()
         if self.done == self.after and self.done < self.todo:

@@ -3,22 +3,24 @@
 A snippet of T consecutive frames is cut with ONE box, the square union of its frames' boxes, so that the crop itself moves nothing
 inside a snippet. Which box that is depends on where the snippet starts, so crops cannot be cut beforehand. What is stored instead:
 
-- Each video has one scale s <= 1. Whole frames are resized by it (INTER_AREA), so that the typical snippet box is about `size`
-  pixels wide; all frames of a video lie on one pixel grid, and neighbouring frames are never resampled differently.
+- Each person of each video (a track; track 0 is the largest) has one scale s <= 1, a fraction p / q. Frames are resized by it, q by q
+  pixels to p by p (INTER_AREA), so that the typical snippet box is about `size` pixels wide; all frames lie on one pixel grid, and
+  neighbouring frames are never resampled differently. Blocks of q by q pixels are independent, so only those near the face are resized.
 - Per frame a patch of P x P pixels is cut from that grid at integer origin, large enough for the box of every snippet of up to
-  `reach` frames which this frame is part of, at margins up to `store_margin`. Outside the picture the edge is repeated.
+  `reach` frames which this frame is part of, at margins up to `store_margin`. Outside the picture the edge is repeated; what no
+  snippet can show need not be the picture's.
 - A snippet is then the same square of the grid cut from each of its frames' patches, resized once to what the model takes.
 
     <folder>/meta.json                 settings, whether the data are synthetic, a digest of the index
     <folder>/index.parquet             one row per video, also of those without crops (status, reason)
-    <folder>/crops/<video_id>.npy      patches (N, P, P, 3) uint8 RGB, read by memory map
-    <folder>/crops/<video_id>.npz      frames (N,), origins (N, 2), boxes (N, 4), scale, grid (w, h), source (w, h), count
+    <folder>/crops/<video_id>.npy      patches (N, P, P, 3) uint8 RGB of track 0, read by memory map; <video_id>@1.npy: of track 1, ...
+    <folder>/crops/<video_id>.npz      frames (N,), origins (N, 2), boxes (N, 4), scale, grid (w, h), source (w, h), count; likewise
     <folder>/crops/<video_id>.json     the row of the index
 
-Disk: 3 P^2 bytes per frame. Measured with dlib boxes, P is 1.3 to 1.5 times `size` at store_margin 1.5, and 1.1 to 1.3 times at 1.3.
-At size 64 a clip of 48 frames takes 1.2 MB. At size 224 a frame takes about 0.27 MB (P = 300), so a video of FaceForensics++ with
-500 frames takes 135 MB and one of its qualities (5000 videos) 0.7 TB. Where that is too much, preprocess with `stretches`, which keeps
-evenly spaced stretches of consecutive frames: eight of 16 frames are 35 MB per video and 0.17 TB for a quality.
+Disk: 3 P^2 bytes per frame and track. Measured with dlib boxes, P is 1.3 to 1.5 times `size` at store_margin 1.5, and 1.1 to 1.3
+times at 1.3. At size 64 a clip of 48 frames takes 1.2 MB. At size 224 a frame takes about 0.27 MB (P = 300), so a video of
+FaceForensics++ with 500 frames takes 135 MB and one of its qualities (5000 videos) 0.7 TB. Where that is too much, preprocess with
+`stretches`, which keeps evenly spaced stretches of consecutive frames: eight of 16 frames are 35 MB per video and 0.17 TB for a quality.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from pathlib import Path
 from zlib import crc32
 
@@ -36,8 +39,8 @@ import numpy as np
 import pandas as pd
 
 from dfil.errors import DataError
-from dfil.faces.boxes import runs, square_union, window_squares
-from dfil.faces.video import read_frames
+from dfil.faces.boxes import reached, runs, square_union, window_squares
+from dfil.faces.video import Frame, read_frames
 from dfil.files import atomic
 
 MARGIN = 1.3  # the paper's crop: the square box times 1.3
@@ -46,16 +49,21 @@ REACH = 16  # frames: the longest snippet, for the baselines that take 16 frames
 TYPICAL = 4  # frames of the snippet whose box sets a video's scale
 OPEN_VIDEOS = 128  # memory maps that one store keeps; each costs a file descriptor and a process often has 1024
 HEADER = 128  # bytes of an .npy header for a (N, P, P, 3) array
+LARGEST_SIDE = 2**14  # pixels; scales are told apart as fractions up to this
+FINEST = 32  # largest q of a scale p / q: near enough to any scale, and blocks small against a face
 COLUMNS = (
-    "dataset video_id label manipulation compression split target boxes_from path masks frames faces status reason crops patch checksum"
+    "dataset video_id label manipulation compression split target boxes_from path masks frames faces status reason crops patch checksum "
+    "tracks rule"
 ).split()
+RULES = {"largest": "largest", "all": "max"}  # which tracks are stored -> how a video's score comes from theirs
 
 
 class CropStore:
     """A finished store, for reading. `store.open(video_id).snippet(first, T=4, size=224)`.
 
-    index: DataFrame, a row per video with the columns COLUMNS (label 1 = fake; frames: in the file; faces: with a usable box;
-    status "ok", "no face", "too short", "unreadable" or "failed", and the reason in words).
+    index: DataFrame, a row per video with the columns COLUMNS (label 1 = fake; frames: in the file; faces: with a usable box in track 0;
+    status "ok", "no face", "too short", "unreadable" or "failed", and the reason in words; tracks: how many are stored; rule: how the
+    video's score comes from its tracks, "largest" = track 0 is all there is, "max" = the maximum over tracks).
     meta: dict with dataset, size, detector, store_margin, reach, synthetic (bool), synthetic_setting, digest, ...
 
     Cheap to pickle and safe in forked or spawned workers: files are opened on first use in each process and closed again,
@@ -69,7 +77,7 @@ class CropStore:
         self.meta: dict = json.loads((self.folder / "meta.json").read_text())
         self.index: pd.DataFrame = pd.read_parquet(self.folder / "index.parquet")
         self._row_of = {video_id: i for i, video_id in enumerate(self.index["video_id"])}
-        self._open: OrderedDict[str, Crops] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int], Crops] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -77,21 +85,26 @@ class CropStore:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def open(self, video_id: str) -> Crops:
-        """The crops of one video. Raises DataError if the store lacks the video or has no crops of it."""
-        if video_id in self._open:
-            self._open.move_to_end(video_id)
-            return self._open[video_id]
+    def open(self, video_id: str, track: int = 0) -> Crops:
+        """The crops of one track of a video, 0 for the largest. Raises DataError if the store lacks the video or has no such crops."""
+        if (video_id, track) in self._open:
+            self._open.move_to_end((video_id, track))
+            return self._open[video_id, track]
         row = self._row(video_id)
         if row["status"] != "ok":
             raise DataError(f"{video_id} has no crops in {self.folder} ({row['status']}: {row['reason']}); take videos with status ok.")
-        crops = Crops(self.folder / row["crops"], reach=self.meta["reach"], store_margin=self.meta["store_margin"])
-        self._open[video_id] = crops
+        if not 0 <= track < row["tracks"]:
+            raise DataError(f"{video_id} has the tracks 0 to {row['tracks'] - 1} in {self.folder}, no track {track}; take one of these.")
+        path = track_path(self.folder / row["crops"], track)
+        crops = Crops(path, reach=self.meta["reach"], store_margin=self.meta["store_margin"])
+        self._open[video_id, track] = crops
         if len(self._open) > OPEN_VIDEOS:
             self._open.popitem(last=False)
         return crops
 
-    def mask_snippet(self, video_id: str, first: int, T: int, size: int, margin: float = MARGIN, stride: int = 1) -> np.ndarray:
+    def mask_snippet(
+        self, video_id: str, first: int, T: int, size: int, margin: float = MARGIN, stride: int = 1, track: int = 0
+    ) -> np.ndarray:
         """Ground truth of the forged region for the same square as `snippet`: (T, size, size) bool.
 
         Decodes the mask video from its start at each call; meant for figures and evaluation, not for training.
@@ -100,13 +113,13 @@ class CropStore:
         path = self._row(video_id)["masks"]
         if not path:
             raise DataError(f"{video_id} has no mask video; masks exist for the fakes of trees that ship them.")
-        crops = self.open(video_id)
+        crops = self.open(video_id, track)
         square = crops.square(first, T, margin, stride)
         wanted = range(first, first + (T - 1) * stride + 1, stride)
         masks = []
         for number, frame_hwc in enumerate(read_frames(path)):
             if number in wanted:
-                grid_hwc = cv2.resize(frame_hwc, crops.grid, interpolation=cv2.INTER_AREA)
+                grid_hwc, _ = to_grid(frame_hwc, (0, 0), crops.source, crops.scale)
                 masks.append(_resize(_cut(grid_hwc, *square), size)[..., 0] > 127)
                 if len(masks) == T:
                     return np.stack(masks)
@@ -186,14 +199,58 @@ class Crops:
         return start
 
 
+def track_path(path: Path, track: int) -> Path:
+    """The file of a track beside that of track 0."""
+    return path.with_name(f"{path.stem}@{track}{path.suffix}") if track else path
+
+
 def plan_scale(boxes_n4: np.ndarray, valid_n: np.ndarray, size: int) -> float:
-    """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is `size` wide; never above 1."""
+    """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is about `size` wide: p / q, never above 1."""
     sides = [np.diff(_windows(boxes_n4[a : a + n], TYPICAL, MARGIN)[:, ::2], axis=1) for a, n in _valid_runs(valid_n)]
-    return float(min(1.0, size / max(np.median(np.concatenate(sides)), 1.0)))
+    scale = min(1.0, size / max(float(np.median(np.concatenate(sides))), 1.0))
+    return float(max(Fraction(1, FINEST), Fraction(scale).limit_denominator(FINEST)))
 
 
-def plan_patches(frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin: float) -> tuple[np.ndarray, int]:
-    """Integer origins (N, 2) and the side P of patches that hold the square of every window of up to `reach` consecutive frames.
+def to_grid(part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, int], scale: float) -> tuple[np.ndarray, tuple[int, int]]:
+    """A part of a frame on the video's grid, and where its corner lies there; blocks that the part holds incompletely are left out.
+
+    corner: x, y of the part in the frame. source: (width, height) of the frame. Where the frame itself ends inside a block, its edge is
+    repeated. Each block's pixels depend on the block alone, whatever part it comes in.
+    """
+    (p, q), (x0, y0) = _fraction(scale), corner
+    if p == q:
+        return part_hwc, corner
+    height, width = part_hwc.shape[:2]
+    right, bottom = (-n % q if at + extent == n else 0 for n, at, extent in zip(source, corner, (width, height), strict=True))
+    if right or bottom:
+        part_hwc = cv2.copyMakeBorder(part_hwc, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    left, top = -x0 % q, -y0 % q
+    wide, high = (part_hwc.shape[1] - left) // q, (part_hwc.shape[0] - top) // q
+    blocks_hwc = part_hwc[top : top + high * q, left : left + wide * q]
+    return cv2.resize(blocks_hwc, (wide * p, high * p), interpolation=cv2.INTER_AREA), ((x0 + left) // q * p, (y0 + top) // q * p)
+
+
+def _fraction(scale: float) -> tuple[int, int]:
+    exact = Fraction(scale).limit_denominator(LARGEST_SIDE)
+    return exact.numerator, exact.denominator
+
+
+def needed(
+    boxes_n4: np.ndarray, valid_n: np.ndarray, source: tuple[int, int], pixel: float | np.ndarray, reach: int, margin: float
+) -> np.ndarray:
+    """The part of each frame, int (n, 4) in source pixels, from which its patch can be cut.
+
+    pixel: source pixels, (n,) or one number, that one grid pixel may have at most; the scale itself need not be known yet. Around what
+    snippets can show lies room for the blocks on its border and for rounding.
+    """
+    slack = np.broadcast_to(FINEST + 4 * np.asarray(pixel, float), len(boxes_n4))[:, None] * [-1, -1, 1, 1]
+    bound = reached(boxes_n4, valid_n, reach, margin) + slack
+    return np.clip(np.concatenate([np.floor(bound[:, :2]), np.ceil(bound[:, 2:])], 1), 0, [*source, *source]).astype(int)
+
+
+def plan_patches(frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin: float) -> tuple[np.ndarray, int, np.ndarray]:
+    """Integer origins (N, 2) and the side P of patches that hold the square of every window of up to `reach` consecutive frames, and
+    what those squares reach per frame, (N, 4).
 
     A window's square need not hold the squares of the windows inside it (a tall box at the edge of a wide union), so all lengths
     are gone through.
@@ -207,63 +264,144 @@ def plan_patches(frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin:
                 low[at] = np.minimum(low[at], squares[:, :2])
                 high[at] = np.maximum(high[at], squares[:, 2:])
     side = int(np.ceil((high - low).max())) + 4  # two pixels on each side for the rounding of squares and of origins
-    return np.floor((low + high) / 2 - side / 2).astype(np.int64), side
+    return np.floor((low + high) / 2 - side / 2).astype(np.int64), side, np.concatenate([low, high], 1)
+
+
+class TooLittleError(DataError):
+    """What was kept of a frame is less than its patch needs."""
+
+
+class TrackWriter:
+    """Writes the patches and the sidecar of one track, frame by frame in rising order; both files appear complete or not at all.
+
+    path: of the .npy. boxes_n4, valid_n: in source pixels, for at least as many frames as will come. source: (width, height).
+    Use as a context manager: `add` for each valid frame, then `finish`; without `finish` nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        boxes_n4: np.ndarray,
+        valid_n: np.ndarray,
+        scale: float,
+        source: tuple[int, int],
+        reach: int = REACH,
+        store_margin: float = STORE_MARGIN,
+    ):
+        self.path, self.scale, self.source = path, scale, source
+        p, q = _fraction(scale)
+        self.grid = tuple(-(-n // q) * p for n in source)
+        self.numbers = np.flatnonzero(valid_n)
+        self.boxes = (boxes_n4[self.numbers] * (p / q)).astype(np.float32)
+        self.origins, self.side, self._shown = plan_patches(self.numbers, self.boxes, reach, store_margin)
+        self.written = self.checksum = 0
+        self._files = ExitStack()
+
+    def __enter__(self) -> TrackWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._files.enter_context(_replacing(self.path))
+        self._file.write(bytes(HEADER))  # the number of frames is known only at the end
+        return self
+
+    def __exit__(self, *error) -> None:
+        if error == (None, None, None) and not self._file.closed:
+            error = (DataError, DataError(f"{self.path} was not finished"), None)
+        self._files.__exit__(*error)
+
+    @property
+    def next(self) -> int | None:
+        """Number of the frame that is to be added next."""
+        return int(self.numbers[self.written]) if self.written < len(self.numbers) else None
+
+    def add(self, part_hwc: np.ndarray, corner: tuple[int, int] = (0, 0)) -> None:
+        """The next frame, or the part of it at `corner` (`needed`); RGB uint8. Raises TooLittleError if snippets could show more."""
+        grid_hwc, (x0, y0) = to_grid(part_hwc, corner, self.source, self.scale)
+        height, width = grid_hwc.shape[:2]
+        shown = np.clip(self._shown[self.written] + [-1, -1, 1, 1], 0, [*self.grid, *self.grid])
+        if (shown[:2] < (x0, y0)).any() or (shown[2:] > (x0 + width, y0 + height)).any():
+            raise TooLittleError(
+                f"{self.path}: frame {self.next} was kept from {x0}, {y0} with {width} x {height} pixels, too little for {shown}."
+            )
+        ox, oy = self.origins[self.written]
+        patch_hwc = np.ascontiguousarray(_cut(grid_hwc, ox - x0, oy - y0, self.side))
+        self.checksum = crc32(patch_hwc, self.checksum)
+        self._file.write(patch_hwc)
+        self.written += 1
+
+    def finish(self, count: int) -> None:
+        """count: frames in the file."""
+        self._file.seek(0)
+        shape = (self.written, self.side, self.side, 3)
+        np.lib.format.write_array_header_1_0(self._file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        if self._file.tell() != HEADER:
+            raise DataError(f"{self.path}: this numpy writes headers of {self._file.tell()} bytes, not {HEADER}; use numpy 1.26 to 2.x.")
+        self._files.close()
+        with _replacing(self.path.with_suffix(".npz")) as file:
+            kept = slice(self.written)
+            arrays = {"frames": self.numbers[kept], "origins": self.origins[kept], "boxes": self.boxes[kept], "scale": self.scale}
+            np.savez(file, **arrays, grid=self.grid, source=self.source, count=count)
 
 
 def write_crops(
     folder: Path,
     video_id: str,
-    frames_hwc: Iterable[np.ndarray],
-    boxes_n4: np.ndarray,
-    valid_n: np.ndarray,
-    scale: float,
+    frames: Iterable[np.ndarray | Frame],
+    tracks: Sequence[tuple[np.ndarray, np.ndarray, float]],
     reach: int = REACH,
     store_margin: float = STORE_MARGIN,
 ) -> dict:
-    """Write the patches and the sidecar of one video; returns crops (relative file), patch (P), checksum, frames and faces.
+    """Write the patches and sidecars of a video whose boxes are known; the frames are gone through once, for all tracks.
 
-    boxes_n4, valid_n: in source pixels, for at least as many frames as `frames_hwc` has; the frames are gone through once and
-    may turn out to be fewer. Both files appear complete or not at all.
+    tracks: per track boxes (n, 4) in source pixels, valid (n,) and scale; for at least as many frames as there are, and they may turn
+    out to be fewer. Returns `described` and frames. Raises VideoError or whatever else `frames` raises, leaving nothing behind.
     """
-    path = folder / "crops" / f"{video_id}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    numbers = np.flatnonzero(valid_n)
-    grid = source = origins = None
-    side = checksum = written = count = 0
-    with _replacing(path) as file:
-        file.write(bytes(HEADER))  # the number of frames is known only at the end
-        for count, frame_hwc in enumerate(frames_hwc, start=1):
-            if source is None:
-                source = frame_hwc.shape[1], frame_hwc.shape[0]
-                grid = tuple(max(1, round(n * scale)) for n in source)
-                ratio = np.divide(grid, source)
-                boxes_n4 = (boxes_n4[numbers] * np.tile(ratio, 2)).astype(np.float32)
-                origins, side = plan_patches(numbers, boxes_n4, reach, store_margin)
-            if written < len(numbers) and numbers[written] == count - 1:
-                if grid != source:
-                    frame_hwc = cv2.resize(frame_hwc, grid, interpolation=cv2.INTER_AREA)
-                patch = _cut(frame_hwc, *origins[written], side).tobytes()
-                checksum = crc32(patch, checksum)
-                file.write(patch)
-                written += 1
-        file.seek(0)
-        shape = (written, side, side, 3)
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        if file.tell() != HEADER:
-            raise DataError(f"{path}: this numpy writes array headers of {file.tell()} bytes, not {HEADER}; use numpy 1.26 to 2.x.")
-    with _replacing(path.with_suffix(".npz")) as file:
-        kept = slice(written)
-        arrays = {"frames": numbers[kept], "origins": origins[kept], "boxes": boxes_n4[kept], "scale": scale}
-        np.savez(file, **arrays, grid=grid, source=source, count=count)
-    relative = path.relative_to(folder).as_posix()
-    return {"crops": relative, "patch": side, "checksum": f"{checksum:08x}", "frames": count, "faces": written}
+    count, writers = 0, []
+    with ExitStack() as stack:
+        for count, frame in enumerate(frames, start=1):
+            if not writers:
+                source = (frame.width, frame.height) if isinstance(frame, Frame) else (frame.shape[1], frame.shape[0])
+                for k, (boxes_n4, valid_n, scale) in enumerate(tracks):
+                    path = track_path(crops_path(folder, video_id), k)
+                    writers.append(stack.enter_context(TrackWriter(path, boxes_n4, valid_n, scale, source, reach, store_margin)))
+                parts = [needed(b, v, source, 1 / s, reach, store_margin) for b, v, s in tracks]
+            for writer, part_n4 in zip(writers, parts, strict=True):
+                if writer.next == count - 1:
+                    if isinstance(frame, Frame):
+                        x0, y0, x1, y1 = (int(v) for v in part_n4[count - 1])
+                        writer.add(frame.rgb(x0, y0, x1, y1), (x0, y0))
+                    else:
+                        writer.add(frame)
+        for writer in writers:
+            writer.finish(count)
+    return {**described(folder, writers), "frames": count}
+
+
+def described(folder: Path, writers: Sequence[TrackWriter]) -> dict:
+    """What the index says of finished tracks: crops (relative file), patch (P), faces, tracks, checksum; and bytes, of all of them."""
+    checksum = 0
+    for writer in writers:
+        checksum = crc32(writer.checksum.to_bytes(4, "little"), checksum) if len(writers) > 1 else writer.checksum
+    largest = writers[0]
+    return {
+        "crops": largest.path.relative_to(folder).as_posix(),
+        "patch": largest.side,
+        "checksum": f"{checksum:08x}",
+        "faces": largest.written,
+        "tracks": len(writers),
+        "bytes": sum(3 * writer.side**2 * writer.written for writer in writers),
+    }
+
+
+def crops_path(folder: Path, video_id: str) -> Path:
+    """The patches of a video's track 0."""
+    return folder / "crops" / f"{video_id}.npy"
 
 
 def write_index(folder: Path, meta: Mapping) -> CropStore:
     """Collect the rows of all videos into index.parquet and meta.json, and open the store."""
     rows = [json.loads(path.read_text()) for path in sorted((folder / "crops").rglob("*.json"))]
     index = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], columns=COLUMNS)
-    index = index.astype({"label": "int64", "frames": "int64", "faces": "int64", "patch": "int64"})
+    index = index.astype({"label": "int64", "frames": "int64", "faces": "int64", "patch": "int64", "tracks": "int64"})
     # The digest stands for the contents: paths, also those in reasons, differ from machine to machine.
     contents = index.drop(columns=["path", "masks", "reason"]).sort_values("video_id").to_json(orient="records")
     with _replacing(folder / "index.parquet") as file:
