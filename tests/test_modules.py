@@ -248,10 +248,10 @@ def test_batch_norm_is_torchs(channels, size, layout):
         memory_format=layout
     )
     results = []
-    for function in (lambda bn, x: bn(x), batch_norm):
+    for function in (lambda bn, x, residual=0: bn(x) + residual, batch_norm):
         bn, own = randomise(nn.BatchNorm2d(channels)).train(), x.clone().requires_grad_()
-        outs = [function(bn, own), function(bn, own * 2)]
-        outs.append(function(bn.eval(), own))
+        outs = [function(bn, own), function(bn, own * 2, own)]
+        outs += [function(bn.eval(), own), function(bn, own, own * 3)]
         sum((out**3).sum() for out in outs).backward()
         results.append([*outs, own.grad, bn.weight.grad, bn.bias.grad, *bn.buffers()])
     for theirs, ours in zip(*results, strict=True):

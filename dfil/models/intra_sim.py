@@ -19,7 +19,7 @@ from dfil.models.ops import (
 
 
 class PlaneConv(nn.Module):
-    """The full 3x3 convolution of Eq. 2-3 over H x T planes (`along` = 2) or T x W planes (`along` = 3), then batch normalisation.
+    """The full 3x3 convolution of Eq. 2-3 over H x T planes (`along` = 2) or T x W planes (`along` = 3), normalised, plus its input.
 
     An H x T plane with W folded into the batch is a convolution in 3-D whose kernel is 1 along W. Written so it needs no permute: folded
     channels_last frames are a snippet in channels_last_3d, without a copy.
@@ -33,10 +33,10 @@ class PlaneConv(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, d: torch.Tensor) -> torch.Tensor:
-        """(G, T, C, H, W) -> (G·T, C, H, W)."""
+        """d (G, T, C, H, W) -> Conv3x3(d) + d, (G·T, C, H, W)."""
         weight, padding = (self.weight[..., None], (1, 1, 0)) if self.along == 2 else (self.weight[:, :, :, None], (1, 0, 1))
         out = nn.functional.conv3d(d.transpose(1, 2), weight, padding=padding)  # G, C, T, H, W
-        return batch_norm(self.bn, out.transpose(1, 2).flatten(0, 1))
+        return batch_norm(self.bn, out.transpose(1, 2).flatten(0, 1), residual=d.flatten(0, 1))
 
 
 class IntraSIM(nn.Module):
@@ -119,10 +119,9 @@ class IntraSIM(nn.Module):
         """
         f, g = self._squeezed(i2)
         d = mean_difference(f, g) if self.bp else difference_to_next(f, g, dim=1)
-        folded = d.flatten(0, 1)
         if not self.ca:
-            return [torch.sigmoid(self.recover(folded))]
-        return [torch.sigmoid(self.recover_h(folded + self.view_h(d))), torch.sigmoid(self.recover_w(folded + self.view_w(d)))]
+            return [torch.sigmoid(self.recover(d.flatten(0, 1)))]
+        return [torch.sigmoid(self.recover_h(self.view_h(d))), torch.sigmoid(self.recover_w(self.view_w(d)))]
 
     def kernels(self, i2: torch.Tensor) -> torch.Tensor:
         """Eq. 4: the temporal kernels (B·U, C/2, k), softmax over k; the static ones (1, C/2, k) without learnable kernels."""

@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import Bottleneck
 
 from dfil.errors import RunError
-from dfil.models.ops import batch_norm
 
 
 class SnippetBottleneck(Bottleneck):
@@ -30,12 +29,12 @@ class SnippetBottleneck(Bottleneck):
 
     def forward(self, x: torch.Tensor, snippets: int, keep: dict | None = None) -> torch.Tensor:
         """x (B·U·T, C, H, W) -> (B·U·T, 4·planes, H', W'); snippets = U."""
-        out = self.relu(batch_norm(self.bn1, self.conv1(x)))
+        out = self.relu(self.bn1(self.conv1(x)))
         if self.intra is not None:
             out = self.intra(out, keep)
         if self.inter is not None:
             out = self.inter(out, snippets, keep)
-        out = self.relu(batch_norm(self.bn2, self.conv2(out)))
+        out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)
@@ -98,7 +97,7 @@ class ResNet(nn.Module):
     def forward(self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None) -> torch.Tensor:
         """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives "layer3.5/attention_h" and the like."""
         x = frames_nchw.contiguous(memory_format=torch.channels_last)
-        x = self.maxpool(self.relu(batch_norm(self.bn1, self.conv1(x))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         again = self.checkpoint and self.training and keep is None and torch.is_grad_enabled()
         for name, block in self.blocks():
             kept = None if keep is None else {}
