@@ -15,6 +15,7 @@ Time. Per video the AUC of the frames' values, forged frames against the others 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,7 +254,8 @@ def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
     profile = runs.profile
     if not data.absent(profile, root) and is_synthetic(like := data.tree(profile, root)):
         run = dil_runs(runs, data.crops(profile, like))["Deepfakes"]
-        tree = write_partial(paths.data() / "trees" / profile.name / f"{Path(like).name}-partial", like)
+        told_apart = hashlib.sha256(str(Path(like).resolve()).encode()).hexdigest()[:6]  # from the clips of another tree of that name
+        tree = write_partial(paths.data() / "trees" / profile.name / f"{Path(like).name}-partial-{told_apart}", like)
         store, truth = data.crops(profile, tree), forged_frames(tree)
         usable = set(store.index.loc[store.index["status"] == "ok", "video_id"])
         return PartlyForged(run, store, [video_id for video_id in truth if video_id in usable], truth)
