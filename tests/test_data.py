@@ -51,3 +51,45 @@ def test_a_store_made_by_hand_keeps_its_settings(tiny_tree):
     found = data.crops(SMOKE, tiny_tree, jobs=1)
     assert found.folder == made.folder and found.meta["stretches"] == [2, 8] and found.meta["digest"] == made.meta["digest"]
     assert found.index["faces"].max() == 16
+
+
+def test_a_dfdc_root_is_the_preview_or_the_full_release(tmp_path, monkeypatch):
+    full = tmp_path / "dfdc"
+    full.mkdir()
+    for name in ("CELEBDF", "DFDC_PREVIEW", "DFDC", "WILDDEEPFAKE"):
+        monkeypatch.delenv(f"DFIL_{name}", raising=False)
+    with pytest.raises(DataError, match="dfdc_root.*DFIL_DFDC_PREVIEW"):
+        data.tree(PAPER, dataset="dfdc-preview")
+    monkeypatch.setenv("DFIL_DFDC", str(full))
+    assert data.tree(PAPER, dataset="dfdc-preview") == full and data.release("dfdc-preview", full) == "dfdc"
+    (full / "dataset.json").write_text("{}")
+    assert data.release("dfdc-preview", full) == "dfdc-preview" and data.release("celebdf", full) == "celebdf"
+
+
+def test_real_and_synthetic_trees_are_not_mixed(tmp_path, tiny_tree, monkeypatch, capsys):
+    """With one real tree the synthetic ones are left out, and every dataset that is left out is named."""
+    monkeypatch.setattr(data, "absent", lambda profile, root, dataset: "" if dataset != "wilddeepfake" else "not there")
+    monkeypatch.setattr(data, "tree", lambda profile, root, dataset: dataset)
+
+    class Store:
+        def __init__(self, synthetic):
+            self.meta = {"synthetic": synthetic}
+
+    monkeypatch.setattr(data, "crops", lambda profile, root, dataset: Store(synthetic=dataset != "ffpp"))
+    assert list(data.stores(PAPER, ["ffpp", "celebdf", "wilddeepfake"])) == ["ffpp"]
+    said = capsys.readouterr().out
+    assert "WildDeepfake: not there." in said and "Celeb-DF: only the synthetic one" in said
+    assert list(data.stores(PAPER, ["celebdf", "dfdc-preview"])) == ["celebdf", "dfdc-preview"]
+
+
+def test_a_carved_dataset_gets_the_profiles_share_and_all_people_where_the_protocol_asks_for_them(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(data, "load_records", lambda dataset, root, **given: seen.setdefault(dataset, given))
+    monkeypatch.setattr(data, "preprocess", lambda records, folder, size, jobs, **settings: seen.update(settings=settings))
+    profile = dataclasses.replace(SMOKE, validation=0.3)
+    data.crops(profile, tmp_path, "celebdf")
+    assert seen["celebdf"] == {"share": 0.3} and seen["settings"] == {"detector": "mtcnn", "tracks": "largest"}
+    data.crops(profile, tmp_path, "dfdc-preview")  # without dataset.json: the full release
+    assert seen["dfdc"] == {"share": 0.3} and seen["settings"]["tracks"] == "all"
+    data.crops(profile, tmp_path, "ffpp")
+    assert seen["ffpp"] == {} and seen["settings"] == {"detector": "dlib", "tracks": "largest"}

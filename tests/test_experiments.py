@@ -1,0 +1,77 @@
+"""Which methods are run, what a frame-level score is, and what the paired comparison of all rows says."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dfil import experiments, frame_level, models, tables
+from dfil.errors import DataError, RunError
+from dfil.profiles import DEMO, PAPER, SMOKE
+
+
+def test_methods_asked_for_the_profiles_or_all():
+    assert experiments.methods(DEMO) == list(DEMO.methods) and set(DEMO.methods) < set(models.available())
+    assert experiments.methods(DEMO, ["all"]) == experiments.methods(PAPER) == experiments.methods(SMOKE) == models.available()
+    assert experiments.methods(PAPER, ["dil"]) == experiments.methods(PAPER, "dil") == ["dil"]
+    with pytest.raises(RunError, match="'dill'.*resnet50"):
+        experiments.methods(DEMO, ["dill"])
+
+
+def result(right):
+    """Scores of as many videos as `right` has, right or wrong at 0.5."""
+    labels = np.arange(len(right)) % 2
+    scores = np.where(np.array(right) == (labels == 1), 0.9, 0.1)
+    return tables.CellResult([pd.DataFrame({"video_id": [f"v{i}" for i in range(len(right))], "label": labels, "score": scores})])
+
+
+def test_against_compares_every_row_with_the_full_model():
+    results = {("none", "x"): result([True] * 10 + [False] * 10), ("full", "x"): result([True] * 20), ("part", "x"): result([True] * 20)}
+    lines = experiments.against(results, "full").set_index("row")
+    assert list(lines.index) == ["none", "part"] and (lines["n"] == 20).all()
+    assert lines.loc["none", ["difference", "only full right", "only row right"]].tolist() == [0.5, 10, 0]
+    assert lines.loc["none", "p"] == pytest.approx(2 / 2**10) and lines.loc["none", "p (Holm)"] == pytest.approx(4 / 2**10)
+    assert lines.loc["part", ["difference", "p", "p (Holm)"]].tolist() == [0, 1, 1]
+    assert experiments.against({("full", "x"): result([True])}, "full").empty
+
+
+class FakeRun:
+    """A run whose model calls a snippet by its mean brightness."""
+
+    class profile:
+        frames, size = 4, 16
+
+    class Model(torch.nn.Module):
+        def snippet_logits(self, x):
+            return x.mean((2, 3, 4, 5))
+
+    def model(self):
+        return self.Model()
+
+
+def test_snippets_of_a_video_follow_each_other_and_meet_their_truth(tiny_store):
+    rows = tiny_store.index[(tiny_store.index["status"] == "ok") & (tiny_store.index["split"] == "test")]
+    name = rows["video_id"].iloc[0]
+    frames = int(rows["frames"].iloc[0])
+    forged = np.zeros(frames, bool)
+    forged[6:13] = True
+    assert frame_level.partly({name: forged, "other": forged}, tiny_store).keys() == {name}
+    assert not frame_level.partly({name: np.ones(frames, bool)}, tiny_store)
+    scores = frame_level.snippet_scores(FakeRun(), tiny_store, {name: forged})
+    assert scores["first_frame"].diff().dropna().eq(4).all() and (scores["last_frame"] - scores["first_frame"]).eq(3).all()
+    expected = [forged[a : a + 4].mean() for a in scores["first_frame"]]
+    assert scores["forged"].tolist() == expected and scores["logit"].nunique() > 1
+    crops = tiny_store.open(name)
+    first = int(scores["first_frame"].iloc[1])
+    by_hand = (crops.snippet(first, 4, 16) / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    assert scores["logit"].iloc[1] == pytest.approx(by_hand.mean(), abs=1e-4)
+    with pytest.raises(DataError, match="truth has 5 frames"):
+        frame_level.snippet_scores(FakeRun(), tiny_store, {name: forged[:5]})
+
+
+def test_mixed_snippets_are_left_out_of_the_auc():
+    lines = [("a", 0.0, 1.0), ("a", 1.0, 2.0), ("a", 0.5, -9.0), ("b", 0.0, 5.0), ("b", 1.0, 6.0), ("c", 1.0, 0.0)]
+    scores = pd.DataFrame(lines, columns=["video_id", "forged", "logit"])
+    assert frame_level.auc(scores, within=True).value == 1 and frame_level.auc(scores, within=True).n == 2
+    pooled = frame_level.auc(scores)
+    assert pooled.n == 3 and pooled.value == pytest.approx(np.mean([2 > 1, 2 > 5, 6 > 1, 6 > 5, 0 > 1, 0 > 5]))
