@@ -26,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from dfil import experiments, models, paper
+from dfil.data import SETTINGS
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
 from dfil.environment import cores
 from dfil.profiles import Profile, Training
@@ -39,8 +40,7 @@ DFDC_TEST = {"real": 276, "fake": 504}  # of the preview's dataset.json: 780 tes
 # Mean frames per video as the owners publish them: 1.8 million images of 4000 fakes and 0.5 of 1000 reals; 2.34 million of 6229 videos;
 # clips of 15 seconds; 1.18 million of 7314 sequences.
 FRAMES = {"ffpp": 500, "celebdf": 376, "dfdc-preview": 450, "wilddeepfake": 161}
-PATCH = 300 / 224  # side of a stored patch over the crop's, see dfil.faces.store
-SETTINGS = {"ffpp": "ff-like", "celebdf": "celebdf-like", "dfdc-preview": "dfdc-like", "wilddeepfake": "wild-like"}
+PATCH = 300 / 224  # side of a stored patch over the crop's, see dfil.faces.store; one person per video
 MEGAPIXELS = 1.0  # about what a CPU is given in one measured step; a GPU gets the profile's batch
 
 
