@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,9 +59,10 @@ def use(scheduler: str) -> None:
 
 @contextmanager
 def connect(scheduler: str) -> Iterator[Client]:
-    """A client of the cluster. Raises RunError if dask is not installed, nobody answers, or a worker has several threads."""
+    """A client of the cluster. Raises RunError if dask is not installed, nobody answers, a worker has several threads, or inside the
+    block the scheduler is lost or workers die on the same task again and again."""
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError as error:
         raise RunError('--scheduler needs dask.distributed, which is not installed: pip install "dfil[cluster]"') from error
     try:
@@ -76,7 +77,15 @@ def connect(scheduler: str) -> Iterator[Client]:
             raise RunError(f"the dask worker {several[0]} has several threads; start every worker with --nthreads 1")
         if not workers:
             print(f"The scheduler {scheduler} has no worker yet; work starts when the first one comes.", flush=True)
-        yield client
+        try:
+            yield client
+        except KilledWorker as error:
+            raise RunError(
+                f"{error.task}: {error.allowed_failures + 1} workers died while they worked on it, most often for lack of memory; "
+                "see their logs, then call again: what was finished is kept"
+            ) from error
+        except CancelledError as error:
+            raise RunError(f"the dask scheduler at {scheduler} was lost; call again when it is back: what was finished is kept") from error
 
 
 @contextmanager
@@ -96,9 +105,9 @@ def each(tasks: Mapping[str, tuple[Callable, tuple]], scheduler: str = "") -> It
     """Call function(*arguments) of every task on the cluster, on one GPU each where workers declare them; (name, result) as they end.
 
     A name is the work's identity: while one client waits for it, a second one with the same name waits for the same work.
-    Raises what a task raised, and RunError where its workers died again and again.
+    Raises what a task raised.
     """
-    from distributed import KilledWorker, as_completed
+    from distributed import as_completed
 
     environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     with connect(scheduler or address()) as client:
@@ -109,13 +118,7 @@ def each(tasks: Mapping[str, tuple[Callable, tuple]], scheduler: str = "") -> It
             for name, (function, arguments) in tasks.items()
         }
         for future in as_completed(list(futures), loop=client.loop):
-            try:
-                yield futures[future], future.result()
-            except KilledWorker as error:
-                raise RunError(
-                    f"{futures[future]}: {error.allowed_failures + 1} workers died while they worked on it, most often for lack of memory; "
-                    "see their logs, then call again: what was finished is kept"
-                ) from error
+            yield futures[future], future.result()
 
 
 def _call(environment: Mapping[str, str], function: Callable, arguments: tuple) -> object:

@@ -114,7 +114,7 @@ class RunStore:
             todo = []
         cores, alone = environment.cores(), torch.cuda.is_available() or self.profile.pretrained
         workers = 1 if alone else max(1, min(len(todo), cores))
-        if todo:
+        if todo and rank_and_world()[0] == 0:
             print(f"{len(todo)} runs are to be trained, {workers} at a time.", flush=True)
         if workers > 1:
             context = multiprocessing.get_context("spawn")

@@ -12,6 +12,7 @@ import copy
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -43,6 +44,8 @@ def processes() -> Iterator[int]:
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Convolutions with one input pixel leave it open which memory order their gradient has; the buckets are right either way.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     distributed.init_process_group("nccl" if gpu else "gloo", timeout=SLOWEST)
     try:
         yield distributed.get_rank()

@@ -16,9 +16,11 @@ from distributed import KilledWorker, LocalCluster
 from safetensors.torch import load_file
 
 from dfil import cluster
+from dfil.cli import main
 from dfil.datasets import load_records
 from dfil.errors import RunError
 from dfil.faces.preprocess import preprocess
+from dfil.faces.store import CropStore
 from dfil.profiles import SMOKE, Training
 from dfil.runs import RunSpec, RunStore
 
@@ -143,6 +145,24 @@ def test_a_run_goes_on_elsewhere_when_its_worker_is_killed(tiny_store, use, tmp_
         assert run.key == here.key and one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
         (scored,) = (run.folder / "scores").iterdir()  # by the worker
         pd.testing.assert_frame_equal(pd.read_parquet(scored), here.scores(tiny_store, "c23"))
+
+
+def test_preprocess_takes_a_scheduler(tiny_tree, tiny_store, dask, tmp_path, capsys):
+    dask.workers(1)
+    command = ["preprocess", "ffpp", "--root", str(tiny_tree), "--store", str(tmp_path / "store"), "--size", "32"]
+    every = ["--every", str(tiny_store.meta["every"])]
+    assert main([*command, *every, "--scheduler", dask.address]) == 0
+    assert "in the given executor" in capsys.readouterr().out
+    assert CropStore(tmp_path / "store").meta["digest"] == tiny_store.meta["digest"]
+
+
+def test_a_lost_scheduler_is_one_sentence():
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as local:
+        with pytest.raises(RunError, match="was lost; call again"):
+            with cluster.executor(local.scheduler_address) as executor:
+                waiting = executor.submit(time.sleep, 1)
+                local.close()
+                waiting.result(timeout=20)
 
 
 def test_each_hands_on_the_environment_and_what_a_task_raises(use, monkeypatch):

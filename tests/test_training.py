@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -313,7 +314,7 @@ def test_two_processes_train_as_one_does(tiny_store, tmp_path):
             for name, expected in expected_weights.items():
                 torch.testing.assert_close(weights[name], expected, atol=1e-4, rtol=1e-3, msg=name)
     untrained = fresh().state_dict()
-    assert max(float((w - untrained[name]).abs().max()) for name, w in alone[5][1].items()) > 1e-3  # ten times what may differ
+    assert max(float((w - untrained[name]).abs().max()) for name, w in alone[1][1].items()) > 1e-3  # ten times what may differ
 
 
 def test_shares_of_a_batch_make_up_the_whole():
@@ -323,6 +324,14 @@ def test_shares_of_a_batch_make_up_the_whole():
             shares = [training._share(batch, rank, world) for rank in range(world)]
             assert [i for mine, weight in shares if weight for i in mine] == batch and all(mine for mine, _ in shares)
             assert np.mean([weight * losses[mine].mean() for mine, weight in shares]) == pytest.approx(losses.mean())
+
+
+@pytest.mark.parametrize("method", models.available())
+def test_the_loss_reaches_every_parameter_as_shared_training_needs(method, runs):
+    run = runs._run(dataclasses.replace(SPEC, method=method), SimpleNamespace(meta={"digest": ""}), None)
+    model, how = run.build().train(), run.sampling
+    model.loss(torch.randn(2, how.train, how.frames, 3, 32, 32), torch.tensor([0.0, 1.0])).backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 if __name__ == "__main__":  # one of the processes of test_two_processes_train_as_one_does
