@@ -21,6 +21,7 @@ from dfil.models.ops import (
     moments,
     per_row,
     shift_multiply_add,
+    weigh_and_aggregate,
 )
 
 B, U, T, C, H, W = 2, 3, 4, 8, 5, 4
@@ -301,6 +302,18 @@ def test_rows_hold_what_the_channels_hold(channels, h, w):
     assert torch.equal(from_rows(rows, x), x)
     scale = torch.arange(channels) + 1.0
     assert torch.equal(from_rows(rows * per_row(scale, rows), x), x * scale[:, None, None])
+
+
+@pytest.mark.parametrize("maps", [1, 2])
+def test_weigh_and_aggregate(maps):
+    generator = torch.Generator().manual_seed(7)
+    x, kernel, *logits = (
+        torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for shape in [(2, 4, 3, 2), (3, 2, 1, 1, 2), *[(2, 4, 3, 2)] * maps]
+    )
+    expected = shift_multiply_add(torch.stack([torch.sigmoid(z) for z in logits]).prod(0) * x + x, kernel)
+    torch.testing.assert_close(weigh_and_aggregate(x, kernel, *logits), expected)
+    assert torch.autograd.gradcheck(weigh_and_aggregate, (x, kernel, *logits))
 
 
 def test_bad_arguments_are_named():

@@ -14,7 +14,7 @@ from dfil.models.ops import (
     from_rows,
     mean_difference,
     per_row,
-    shift_multiply_add,
+    weigh_and_aggregate,
 )
 
 
@@ -112,7 +112,11 @@ class IntraSIM(nn.Module):
         return [forward, difference_to_previous(f, g, dim=1)] if self.bp else [forward]
 
     def attention(self, i2: torch.Tensor) -> list[torch.Tensor]:
-        """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention.
+        """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention."""
+        return [torch.sigmoid(logit) for logit in self.attention_logits(i2)]
+
+    def attention_logits(self, i2: torch.Tensor) -> list[torch.Tensor]:
+        """The attention maps before the sigmoid.
 
         The paper takes each direction through the views and the recovery and averages then. All of that is linear, so averaging first
         gives the same and costs half. The batch normalisations, which the paper does not show, therefore see the averaged difference.
@@ -120,8 +124,8 @@ class IntraSIM(nn.Module):
         f, g = self._squeezed(i2)
         d = mean_difference(f, g) if self.bp else difference_to_next(f, g, dim=1)
         if not self.ca:
-            return [torch.sigmoid(self.recover(d.flatten(0, 1)))]
-        return [torch.sigmoid(self.recover_h(self.view_h(d))), torch.sigmoid(self.recover_w(self.view_w(d)))]
+            return [self.recover(d.flatten(0, 1))]
+        return [self.recover_h(self.view_h(d)), self.recover_w(self.view_w(d))]
 
     def kernels(self, i2: torch.Tensor) -> torch.Tensor:
         """Eq. 4: the temporal kernels (B·U, C/2, k), softmax over k; the static ones (1, C/2, k) without learnable kernels."""
@@ -135,12 +139,12 @@ class IntraSIM(nn.Module):
         """x (B·U·T, C, H, W) -> the same shape (Eq. 6). `keep` receives attention_h, attention_w (or attention) and kernel."""
         i1, i2 = x.split(self.half, 1)
         i2 = i2.contiguous(memory_format=torch.channels_last)
-        maps, kernel = self.attention(i2), self.kernels(i2)
+        logits, kernel = self.attention_logits(i2), self.kernels(i2)
         if keep is not None:
-            keep.update(zip(("attention_h", "attention_w") if self.ca else ("attention",), maps, strict=True))
+            names = ("attention_h", "attention_w") if self.ca else ("attention",)
+            keep.update({name: torch.sigmoid(logit) for name, logit in zip(names, logits, strict=True)})
             keep["kernel"] = kernel
-        rows, weight = as_rows(i2), as_rows(maps[0] * maps[1] if self.ca else maps[0])
-        weighed = torch.addcmul(rows, weight, rows).unflatten(0, (-1, self.frames))  # Atten_h ⊙ Atten_w ⊙ I2 + I2, as B·U, T, ...
+        rows, *weights = (as_rows(tensor).unflatten(0, (-1, self.frames)) for tensor in (i2, *logits))  # B·U, T, H·W/r, r·C/2
         taps = per_row(kernel.permute(2, 0, 1)[:, :, None, None], rows)  # k, B·U, 1, 1, r·C/2
-        o2 = from_rows(shift_multiply_add(weighed, taps), i2)  # Eq. 5
-        return torch.cat([i1, o2], 1)
+        o2 = weigh_and_aggregate(rows, taps, *weights)  # Eq. 5: K ⊗ (Atten_h ⊙ Atten_w ⊙ I2 + I2)
+        return torch.cat([i1, from_rows(o2, i2)], 1)

@@ -212,36 +212,76 @@ class _ShiftMultiplyAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, kernel):  # x (G, S, ...), kernel (k, G, S or 1, ...) with trailing dims that broadcast
         ctx.save_for_backward(x, kernel)
-        k, n = kernel.shape[0], x.shape[1]
-        out = x * kernel[k // 2]
-        for j in range(k):
-            s = j - k // 2
-            if s and abs(s) < n:
-                to, source = _overlap(n, s)
-                out[:, to].addcmul_(x[:, source], _rows(kernel[j], to))
-        return out
+        return _shift_multiply_add(x, kernel)
 
     @staticmethod
     def backward(ctx, grad):
         x, kernel = ctx.saved_tensors
-        k, n = kernel.shape[0], x.shape[1]
-        grad_x = grad_kernel = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad * kernel[k // 2]
-            for j in range(k):
-                s = j - k // 2
-                if s and abs(s) < n:
-                    to, source = _overlap(n, s)
-                    grad_x[:, source].addcmul_(grad[:, to], _rows(kernel[j], to))
-        if ctx.needs_input_grad[1]:
-            grad_kernel = torch.zeros_like(kernel)
-            for j in range(k):
-                s = j - k // 2
-                if abs(s) < n:
-                    to, source = _overlap(n, s)
-                    product = grad[:, to] * x[:, source]
-                    _rows(grad_kernel[j], to).add_(product.sum_to_size(_rows(kernel[j], to).shape))
-        return grad_x, grad_kernel
+        wants_x, wants_kernel = ctx.needs_input_grad
+        return _gradient_of_x(grad, kernel) if wants_x else None, _gradient_of_kernel(grad, x, kernel) if wants_kernel else None
+
+
+class _WeighAndAggregate(torch.autograd.Function):
+    """`weigh_and_aggregate`. What it keeps for the backward pass is x and the sigmoids; the rest is cheaper computed again than kept."""
+
+    @staticmethod
+    def forward(ctx, x, kernel, first, second):  # and not *logits, which torch.compile does not take
+        maps = [torch.sigmoid(z) for z in (first, second) if z is not None]
+        ctx.save_for_backward(x, kernel, *maps)
+        return _shift_multiply_add(_weigh(x, maps), kernel)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, kernel, *maps = ctx.saved_tensors
+        grad_kernel = _gradient_of_kernel(grad, _weigh(x, maps), kernel)
+        grad_weighed = _gradient_of_x(grad, kernel)
+        weight = maps[0] * maps[1] if len(maps) == 2 else maps[0]
+        grad_x = torch.addcmul(grad_weighed, grad_weighed, weight)
+        grad_weighed *= x
+        grad_weighed *= weight  # sigmoid' = sigmoid · (1 - sigmoid), and the product of all sigmoids is common to the maps
+        first, *second = (torch.addcmul(grad_weighed, grad_weighed, a, value=-1) for a in maps)
+        return grad_x, grad_kernel, first, second[0] if second else None
+
+
+def _weigh(x: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
+    out = x * maps[0]
+    for a in maps[1:]:
+        out *= a
+    return out.add_(x)
+
+
+def _shift_multiply_add(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    k, n = kernel.shape[0], x.shape[1]
+    out = x * kernel[k // 2]
+    for j in range(k):
+        s = j - k // 2
+        if s and abs(s) < n:
+            to, source = _overlap(n, s)
+            out[:, to].addcmul_(x[:, source], _rows(kernel[j], to))
+    return out
+
+
+def _gradient_of_x(grad: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    k, n = kernel.shape[0], grad.shape[1]
+    out = grad * kernel[k // 2]
+    for j in range(k):
+        s = j - k // 2
+        if s and abs(s) < n:
+            to, source = _overlap(n, s)
+            out[:, source].addcmul_(grad[:, to], _rows(kernel[j], to))
+    return out
+
+
+def _gradient_of_kernel(grad: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    k, n = kernel.shape[0], x.shape[1]
+    out = torch.zeros_like(kernel)
+    for j in range(k):
+        s = j - k // 2
+        if abs(s) < n:
+            to, source = _overlap(n, s)
+            product = grad[:, to] * x[:, source]
+            _rows(out[j], to).add_(product.sum_to_size(_rows(out[j], to).shape))
+    return out
 
 
 def _overlap(n: int, shift: int) -> tuple[slice, slice]:
@@ -262,3 +302,8 @@ def shift_multiply_add(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     if kernel.shape[0] % 2 == 0:
         raise ValueError(f"shift_multiply_add: the kernel has {kernel.shape[0]} taps; an odd number is needed to keep the length")
     return _ShiftMultiplyAdd.apply(x, kernel.to(x.dtype))  # under autocast a softmax's kernel is float32: the result stays x's
+
+
+def weigh_and_aggregate(x: torch.Tensor, kernel: torch.Tensor, first: torch.Tensor, second: torch.Tensor | None = None) -> torch.Tensor:
+    """shift_multiply_add(A · x + x, kernel), A = sigmoid(first) · sigmoid(second) or the first alone; both shaped as x (Eq. 5)."""
+    return _WeighAndAggregate.apply(x, kernel.to(x.dtype), first, second)
