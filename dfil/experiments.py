@@ -37,10 +37,10 @@ def fill(
     return results, {place: reason for place, reason in reasons.items() if reason}
 
 
-def methods(profile: Profile, asked: Sequence[str] = ()) -> list[str]:
-    """The registry names to run: those asked for, all for "all", else the profile's. Raises RunError for a name that is not registered."""
+def methods(profile: Profile, asked: Sequence[str] = (), table: str = "") -> list[str]:
+    """The registry names to run: those asked for, all for "all", else the profile's for the table. Raises RunError for an unknown name."""
     asked = [asked] if isinstance(asked, str) and asked else list(asked)
-    names = models.available() if "all" in asked else asked or list(profile.methods) or models.available()
+    names = models.available() if "all" in asked else asked or list(profile.runs(table)) or models.available()
     if unknown := [name for name in names if name not in models.available()]:
         raise RunError(f"no method is called {unknown[0]!r}; choose all or some of {', '.join(models.available())}")
     return names

@@ -36,7 +36,7 @@ class Profile:
     within: Training = field(default_factory=Training)  # Table 2
     across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
-    methods: tuple[str, ...] = ()  # registry names of the rows that are run unless asked otherwise; empty: all
+    methods: dict[str, tuple[str, ...]] = field(default_factory=dict)  # rows run unless asked otherwise, by table or "" for the others
     validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model per manipulation, as in the paper, or one for all four
     seeds: tuple[int, ...] = (0,)
@@ -49,6 +49,10 @@ class Profile:
             return ""
         blocks = "-".join(map(str, self.backbone["depth"]))
         return f"backbone of {blocks} bottleneck blocks, width {self.backbone['width']}, {self.size} px, from scratch"
+
+    def runs(self, table: str) -> tuple[str, ...]:
+        """Registry names of the methods that a table's notebook runs unless asked otherwise; empty for all."""
+        return self.methods.get(table, self.methods.get("", ()))
 
     @property
     def across(self) -> Training:
@@ -70,6 +74,7 @@ SMOKE = Profile(
     training=Training(epochs=1, lr=1e-3, paired=True),
     within=Training(epochs=1, lr=1e-3, paired=True),
     mechanism=Training(epochs=1, lr=1e-3, paired=True),
+    methods={"": ("resnet50", "dil"), "table1": ()},
     validation=0.5,
     trees={
         "ff-like": {"train": 4, "val": 2, "test": 4, "frames": 24},
@@ -88,7 +93,7 @@ DEMO = Profile(
     training=Training(epochs=4, lr=3e-3, schedule="one-cycle", paired=True),
     within=Training(epochs=12, lr=3e-3, schedule="one-cycle", paired=True),
     mechanism=Training(epochs=10, lr=3e-3, schedule="one-cycle", paired=True),
-    methods=("resnet50", "dil"),
+    methods={"": ("resnet50", "dil")},
     validation=0.25,
     trees={
         "ff-like": {"train": 48, "val": 8, "test": 24, "frames": 40},

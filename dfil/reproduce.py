@@ -81,7 +81,7 @@ class _ThisPython(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         # Warnings of the kernel program itself would come between the lines that `reproduce` prints.
-        return KernelSpec(argv=make_ipkernel_cmd(extra_arguments=["--log-level=ERROR"]), display_name="Python 3", language="python")
+        return KernelSpec(argv=make_ipkernel_cmd(extra_arguments=["--log-level=CRITICAL"]), display_name="Python 3", language="python")
 
 
 def reproduce(

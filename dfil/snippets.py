@@ -69,7 +69,7 @@ class SnippetDataset(Dataset):
         seed: with the epoch, the video's target (if `paired`) or its id, it decides every draw, so that batches do not depend on the
             number of workers and a resumed run sees what an uninterrupted one would have.
         paired: a real clip and its fakes share their draws: the same frames, flipped or not alike.
-        margin, box: see Crops.snippet.
+        margin, box: see Crops.snippet. A video whose longest stretch is shorter than a snippet shows that stretch and holds its last frame.
         all_tracks: one item per person followed through the video, where the store keeps several (its index's column `tracks`),
             instead of one item per video with the largest face. `videos` says which row of `rows` each item belongs to.
     """
@@ -110,10 +110,14 @@ class SnippetDataset(Dataset):
         rng = np.random.default_rng([self.seed, self.epoch, self._draws[row]]) if self.train else None
         flip = rng is not None and rng.random() < 0.5
         crops = self.store.open(self._ids[row], track)
-        starts = snippet_starts(crops.runs, self.snippets, self.frames, self.stride, rng)
+        longest = max(count for _, count in crops.runs)
+        frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))  # all there are, where a dense clip is longer than the video
+        starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
         clip_uthwc = np.stack(
-            [crops.snippet(int(s), self.frames, self.size, margin=self.margin, box=self.box, stride=self.stride) for s in starts]
+            [crops.snippet(int(s), frames, self.size, margin=self.margin, box=self.box, stride=self.stride) for s in starts]
         )
+        if frames < self.frames:
+            clip_uthwc = clip_uthwc[:, np.minimum(np.arange(self.frames), frames - 1)]
         x = torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)  # U, T, 3, H, W
         return (x.flip(-1) if flip else x), self._labels[row], item
 

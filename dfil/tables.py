@@ -28,7 +28,11 @@ _TEXT, _COUNTS, _NUMBERS = (
     ["paper", "ours", "ci_low", "ci_high"],
 )
 _METRICS = {paper.ACCURACY: metrics.accuracy, paper.AUC: metrics.auc}
-_METRIC_TEXT = {paper.ACCURACY: "Accuracy at threshold 0.5", paper.AUC: "Area under the ROC curve (AUC)"}
+_METRIC_TEXT = {
+    paper.ACCURACY: "Accuracy at threshold 0.5",
+    paper.AUC: "Area under the ROC curve (AUC)",
+    "localisation": "Share of frames whose peak, or share of the map's sum, lies in the forged mask",
+}
 _PER_SEED = "per seed "
 
 

@@ -11,8 +11,9 @@ from dfil.profiles import DEMO, PAPER, SMOKE
 
 
 def test_methods_asked_for_the_profiles_or_all():
-    assert experiments.methods(DEMO) == list(DEMO.methods) and set(DEMO.methods) < set(models.available())
-    assert experiments.methods(DEMO, ["all"]) == experiments.methods(PAPER) == experiments.methods(SMOKE) == models.available()
+    assert experiments.methods(DEMO) == experiments.methods(SMOKE, table="table2") == ["resnet50", "dil"]
+    assert experiments.methods(DEMO, ["all"]) == experiments.methods(PAPER) == models.available()
+    assert experiments.methods(SMOKE, table="table1") == experiments.methods(PAPER, table="table3") == models.available()
     assert experiments.methods(PAPER, ["dil"]) == experiments.methods(PAPER, "dil") == ["dil"]
     with pytest.raises(RunError, match="'dill'.*resnet50"):
         experiments.methods(DEMO, ["dill"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfil.errors import DataError
-from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD, batches, normalise, snippet_starts
+from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD, SnippetDataset, batches, normalise, snippet_starts
 
 
 @pytest.mark.parametrize("frames", [16, 17, 40, 333])
@@ -88,3 +88,15 @@ def test_normalise_against_its_formula():
     x = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     expected = (x.double().numpy() / 255 - np.reshape(IMAGENET_MEAN, (3, 1, 1))) / np.reshape(IMAGENET_STD, (3, 1, 1))
     np.testing.assert_allclose(normalise(x).numpy(), expected, atol=1e-5)
+
+
+def test_a_video_shorter_than_a_dense_clip_is_shown_whole_and_held(tiny_store):
+    rows = tiny_store.index[tiny_store.index["status"] == "ok"].head(1)
+    name = rows["video_id"].iloc[0]
+    first, count = max(tiny_store.open(name).runs, key=lambda run: run[1])
+    data = SnippetDataset(tiny_store, rows, snippets=1, frames=count + 3, size=16)
+    x, _, _ = data[0]
+    assert x.shape == (1, count + 3, 3, 16, 16)
+    whole = tiny_store.open(name).snippet(first, count, 16)
+    np.testing.assert_array_equal(x[0, :count].permute(0, 2, 3, 1).numpy(), whole)
+    assert (x[0, count:] == x[0, count - 1]).all()
