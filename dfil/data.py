@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dfil import paths, synthetic
+from dfil import cluster, paths, synthetic
 from dfil.datasets import load_records
 from dfil.errors import DataError
 from dfil.faces.preprocess import made_with, preprocess
@@ -79,7 +79,8 @@ def crops(profile: Profile, root: Path, dataset: str = "ffpp", jobs: int | None 
     folder = store_folder(dataset, root, profile.size)
     settings = {"detector": DETECTORS[dataset], "tracks": TRACKS[dataset]} | made_with(folder)
     carving = {"share": profile.validation} if dataset in CARVED else {}
-    return preprocess(load_records(dataset, root, **carving), folder, profile.size, jobs=jobs, **settings)
+    with cluster.executor(cluster.address()) as executor:
+        return preprocess(load_records(dataset, root, **carving), folder, profile.size, jobs=jobs, executor=executor, **settings)
 
 
 def stores(profile: Profile, datasets: Iterable[str], roots: Mapping[str, str | Path] | None = None) -> dict[str, CropStore]:

@@ -85,7 +85,7 @@ def test_real_and_synthetic_trees_are_not_mixed(tmp_path, tiny_tree, monkeypatch
 def test_a_carved_dataset_gets_the_profiles_share_and_all_people_where_the_protocol_asks_for_them(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(data, "load_records", lambda dataset, root, **given: seen.setdefault(dataset, given))
-    monkeypatch.setattr(data, "preprocess", lambda records, folder, size, jobs, **settings: seen.update(settings=settings))
+    monkeypatch.setattr(data, "preprocess", lambda records, folder, size, jobs, executor, **settings: seen.update(settings=settings))
     profile = dataclasses.replace(SMOKE, validation=0.3)
     data.crops(profile, tmp_path, "celebdf")
     assert seen["celebdf"] == {"share": 0.3} and seen["settings"] == {"detector": "mtcnn", "tracks": "largest"}
