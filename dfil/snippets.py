@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -113,13 +114,24 @@ class SnippetDataset(Dataset):
         longest = max(count for _, count in crops.runs)
         frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))  # all there are, where a dense clip is longer than the video
         starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
-        clip_uthwc = np.stack(
-            [crops.snippet(int(s), frames, self.size, margin=self.margin, box=self.box, stride=self.stride) for s in starts]
-        )
-        if frames < self.frames:
-            clip_uthwc = clip_uthwc[:, np.minimum(np.arange(self.frames), frames - 1)]
-        x = torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)  # U, T, 3, H, W
-        return (x.flip(-1) if flip else x), self._labels[row], item
+        clip_uthwc = np.empty((self.snippets, self.frames, self.size, self.size, 3), np.uint8)
+        for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
+            crops.snippet(start, frames, self.size, self.margin, self.box, self.stride, out=snippet_thwc[:frames])
+            snippet_thwc[frames:] = snippet_thwc[frames - 1]
+        if flip:
+            for frame_hwc in clip_uthwc.reshape(-1, self.size, self.size, 3):
+                cv2.flip(frame_hwc, 1, dst=frame_hwc)
+        return torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3), self._labels[row], item
+
+
+def collate(items: Sequence[tuple[torch.Tensor, float, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Items of SnippetDataset as a batch: (B, U, T, 3, H, W) uint8, labels (B,) float32, items (B,).
+
+    The pixels stay in the order in which the crops lie in memory, channels last, which is also what the models' convolutions want.
+    """
+    clips, labels, numbers = zip(*items, strict=True)
+    x_buthwc = torch.stack([clip.permute(0, 1, 3, 4, 2) for clip in clips])
+    return x_buthwc.permute(0, 1, 2, 5, 3, 4), torch.tensor(labels), torch.tensor(numbers)
 
 
 def _number(text: str) -> int:

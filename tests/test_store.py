@@ -45,16 +45,19 @@ def reference(frames_thwc, boxes_n4, size, margin):
     for frame_hwc in frames_thwc:
         padded = np.pad(frame_hwc, ((200, 200), (200, 200), (0, 0)), mode="edge")
         cut = padded[y0 + 200 : y0 + 200 + side, x0 + 200 : x0 + 200 + side]
-        crops.append(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR))
+        crops.append(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR))
     return np.stack(crops), side
 
 
 def on_grid(frame_hwc, scale):
     """A whole frame at a scale p / q, its edge repeated up to whole blocks of q pixels."""
-    p, q = Fraction(scale).limit_denominator(100).as_integer_ratio()
+    whole = int(1 / scale)
+    p, q = Fraction(scale * whole).limit_denominator(100).as_integer_ratio()
+    q *= whole
     height, width = (-(-n // q) for n in frame_hwc.shape[:2])
     padded = np.pad(frame_hwc, [(0, height * q - frame_hwc.shape[0]), (0, width * q - frame_hwc.shape[1]), (0, 0)], mode="edge")
-    return cv2.resize(padded, (width * p, height * p), interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(padded, (padded.shape[1] // whole, padded.shape[0] // whole), interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (width * p, height * p), interpolation=cv2.INTER_LINEAR)
 
 
 def written(folder: Path, frames, boxes, valid=None, scale=1.0, **options) -> S.Crops:
@@ -84,7 +87,7 @@ def test_scaled_store_resizes_each_frame_once_on_one_grid(tmp_path, size):
     frames, boxes = moving(20, seed=1)
     crops = written(tmp_path, frames, boxes, scale=0.6)
     assert crops.grid == (96, 72) and crops.source == (160, 120)
-    small = [cv2.resize(f, (96, 72), interpolation=cv2.INTER_AREA) for f in frames]
+    small = [on_grid(f, 0.6) for f in frames]
     for first in (0, 3, 16):
         expected, _ = reference(small[first : first + 4], boxes[first : first + 4] * np.float32(0.6), size, 1.3)
         assert np.array_equal(crops.snippet(first, 4, size), expected)

@@ -31,7 +31,8 @@ from dfil.faces.video import Frame
 BRIDGE = 24  # frames: the longest time without a detection that following alone may fill
 FORGET = 75  # frames without a detection after which a person who comes back is another one
 BACK = 24  # frames: how far a newly found face is followed back
-SEARCH = (32, 128)  # frames from one search of the whole picture to the next: at first, and after many that found nobody new
+SEARCH = (48, 192)  # frames from one search of the whole picture to the next: at first, and after many that found nobody new
+LARGE = 0.2  # of the picture's shorter side: a face that is looked for first
 NEWCOMER = 0.5  # times the largest face's width: smaller ones than this are not looked for as long as somebody is there
 SPREAD = 1.8  # times a face's width: the surroundings in which it is detected
 PATH = 48  # pixels: width, at least, of a face in the picture in which it is followed
@@ -336,7 +337,12 @@ class Follower:
             largest = max(_width(_to_boxes(p.state)) for p in self.live)
             return self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))
         self._empty += 1
-        return self.finder.everywhere(frame, None if self._empty % 4 == 1 else coarse)  # small faces cost most and are rare
+        # A large face is found in a small picture; then those half as large are looked for. Small faces cost most and are rare.
+        found_n5 = self.finder.everywhere(frame, max(coarse, LARGE * min(frame.width, frame.height)))
+        if len(found_n5):
+            largest = float((found_n5[:, 2] - found_n5[:, 0]).max())
+            return np.concatenate([found_n5, self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))])
+        return self.finder.everywhere(frame, None if self._empty % 4 == 1 else coarse)
 
     def _plan_search(self, number: int, found: bool) -> None:
         if self.live:

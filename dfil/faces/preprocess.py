@@ -232,6 +232,10 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     places = _places(np.array(list(frames)), notes)
     at = dict(zip(places.tolist(), frames.values(), strict=True))
     height, width = at[0].shape[:2]
+    scale = min(1.0, settings.size / max(height, width))
+    if scale < 1:  # here, and not on the grid, whose scales are only near this one: a picture is to be resized once, to exactly the size
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        at = {n: cv2.resize(picture_hwc, (width, height), interpolation=cv2.INTER_AREA) for n, picture_hwc in at.items()}
     middle = np.array([width, height]) / 2
     box = np.concatenate([middle - middle / MARGIN, middle + middle / MARGIN])
     valid_n = np.isin(np.arange(places[-1] + 1), places)
@@ -240,9 +244,8 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     if _longest_run(keep_n) < SHORTEST:
         notes.insert(0, f"at most {_longest_run(keep_n)} pictures in a row, {SHORTEST} are needed")
         return {"frames": len(frames), "faces": len(frames), "status": "too short", "reason": "; ".join(notes)}
-    scale = min(1.0, settings.size / max(height, width))  # exactly, so that the picture is resized once to exactly this
     filled = (at.get(n, at[0]) for n in range(len(valid_n)))  # what stands in a gap is not valid and never stored
-    tracks = [(boxes_n4, keep_n, scale)]
+    tracks = [(boxes_n4, keep_n, 1.0)]
     row = write_crops(folder, record.video_id, filled, tracks, settings.reach, settings.store_margin)
     if row["faces"] < len(frames):
         notes.append(f"crops of {row['faces']} of {len(frames)} frames")
