@@ -11,7 +11,7 @@ import pytest
 
 from dfil import cli
 
-VERBS = ["reproduce", "preprocess", "data make", "data check", "score", "models", "report"]
+VERBS = ["reproduce", "preprocess", "data make", "data check", "train", "plan", "score", "models", "bench", "report"]
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from dfil import synthetic
 from dfil.datasets import load_records
 from dfil.environment import cores
-from dfil.faces.preprocess import preprocess
+from dfil.faces.preprocess import COMPACT, preprocess
 from dfil.faces.store import CropStore
 from dfil.plan import FFPP, FRAMES
 from dfil.scoring import loader
@@ -30,7 +30,6 @@ from dfil.synthetic.codec import decode, encode
 
 PNG = 256  # pixels of the files
 ENLARGED = 2  # synthetic frames have 320 pixels, whose faces are smaller than the paper's crop
-COMPACT = {"store_margin": 1.3, "stretches": (5, 16)}  # stretches at 0, 1/4, ... 1 of a video: eight different snippets, or 16 frames
 FFPP_VIDEOS = 2 * 5 * sum(FFPP.values())  # two qualities, reals and four manipulations
 
 
