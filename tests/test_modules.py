@@ -152,6 +152,12 @@ def test_equations_5_and_6_with_every_part_on_and_off(bp, ca, lk):
                                    expected[name] if m.lk or name != "kernel" else expected[name][:1], atol=1e-12)  # fmt: skip
 
 
+def test_single_precision_is_within_1e_5_of_the_equations():
+    x = features()
+    for make, expected, call in ((intra, intra_reference, lambda m, x: m(x)), (inter, inter_reference, lambda m, x: m(x, U))):
+        np.testing.assert_allclose(array(call(make().float(), x.float())), expected(make(), x)["out"], atol=1e-5, rtol=1e-5)
+
+
 def test_kernel_of_five_taps():
     m, x = intra(kernel_size=5), features()
     np.testing.assert_allclose(array(m(x)), intra_reference(m, x)["out"], atol=1e-12)

@@ -52,7 +52,7 @@ def measure(profile: str = "", steps: int = 10, people: int = 8, threads: int | 
     chosen = profiles.get(profile or ("paper" if device.type == "cuda" else "demo"))
     rows = []
     with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
-        sizes = {"train": people, "val": 1, "test": 0, "frames": 40, "qualities": ("c23",), "manipulations": ("Deepfakes",)}
+        sizes = {"train": people, "val": 2, "test": 0, "frames": 40, "qualities": ("c23",), "manipulations": ("Deepfakes",)}
         tree = synthetic.write("ff-like", Path(folder) / "tree", **sizes, jobs=1, progress=False)
         store = Path(folder) / "store"
         preprocess(load_records("ffpp", tree), store, chosen.size, jobs=1, progress=False)
