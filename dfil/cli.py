@@ -130,7 +130,8 @@ def _print_score(result: dict) -> None:
         others = ", ".join(f"{person['score']:.3f}" for person in result["people"])
         print(f"  {len(result['people'])} people, the largest face first: {others}; below, the highest")
     for snippet in result["snippets"]:
-        print(f"  frames {snippet['first_frame']:6}-{snippet['last_frame']:<6} {snippet['score']:.3f}")
+        score = "-" if snippet["score"] is None else f"{snippet['score']:.3f}"
+        print(f"  frames {snippet['first_frame']:6}-{snippet['last_frame']:<6} {score}")
     if result["synthetic_training"]:
         print("  These weights were trained on synthetic clips: on a real video the number means nothing.")
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dfil.datasets.records import VideoRecord
+from dfil.errors import RunError
 from dfil.faces.preprocess import preprocess
 from dfil.faces.store import Crops, CropStore
 from dfil.models import Detector
@@ -25,14 +26,15 @@ def score_videos(paths: Sequence[Path], weights: Path, snippets: int | None = No
 
     Keys: video, status ("ok" or why not), reason, frames, frames_with_face, score (probability of being forged), snippets (list of
     first_frame, last_frame, score), people, trained_on, synthetic_training. An unreadable file or one without a face has score None and
-    does not stop the others. A snippet's score is the sigmoid of the mean logit of its frames, so a person's logit is the mean of theirs.
+    does not stop the others. A snippet's score is the sigmoid of the mean logit of its frames, so a person's logit is the mean of theirs;
+    it is None for a method that judges a video as a whole.
 
     Everybody in the video is scored, and one forged face makes a forged video: people is a list of frames_with_face, score and snippets,
     the largest face first; the video's score is the highest of theirs, and its frames_with_face and snippets are that person's. Somebody
     who is shown again after a cut counts as another person.
 
     snippets: U (default: the weights' own). detector: "dlib" or "mtcnn" (default: the one of the training data). Raises RunError if the
-    weights cannot be loaded.
+    weights cannot be loaded, or their model cannot take that many snippets.
     """
     model, config = load_weights(weights)
     place(model, pick_device())
@@ -83,14 +85,17 @@ def _score(model: Detector, crops: Crops, sampling: dict, count: int) -> dict:
     device = next(model.parameters()).device
     with precision(device):
         x = normalise(torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)[None].to(device))
-        per_snippet = model.frame_logits(x).float().mean(2)[0]  # U
-        score = torch.sigmoid(model(x).float())[0]
+        try:
+            score = float(torch.sigmoid(model(x).float())[0])
+        except ValueError as error:
+            raise RunError(f"these weights cannot score {count} snippets: {error}; leave --snippets away") from error
+        try:
+            per_snippet = torch.sigmoid(model.snippet_logits(x).float())[0].tolist()
+        except NotImplementedError:  # a method that judges a video as a whole
+            per_snippet = [None] * count
     last = starts + (sampling["frames"] - 1) * sampling["stride"]
     return {
         "frames_with_face": len(crops.frames),
-        "score": float(score),
-        "snippets": [
-            {"first_frame": int(a), "last_frame": int(b), "score": float(p)}
-            for a, b, p in zip(starts, last, torch.sigmoid(per_snippet), strict=True)
-        ],
+        "score": score,
+        "snippets": [{"first_frame": int(a), "last_frame": int(b), "score": p} for a, b, p in zip(starts, last, per_snippet, strict=True)],
     }

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dfil import experiments, frame_level, models, tables
+from dfil import experiments, frame_level, models, own_video, tables
 from dfil.errors import DataError, RunError
 from dfil.profiles import DEMO, PAPER, SMOKE
 
@@ -76,3 +76,17 @@ def test_mixed_snippets_are_left_out_of_the_auc():
     assert frame_level.auc(scores, within=True).value == 1 and frame_level.auc(scores, within=True).n == 2
     pooled = frame_level.auc(scores)
     assert pooled.n == 3 and pooled.value == pytest.approx(np.mean([2 > 1, 2 > 5, 6 > 1, 6 > 5, 0 > 1, 0 > 5]))
+
+
+def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
+    """A method that judges the whole video has no snippet scores; one that takes snippets by fours says so in one sentence."""
+    name = tiny_store.index.loc[tiny_store.index["status"] == "ok", "video_id"].iloc[0]
+    crops, small = tiny_store.open(name), {"depth": (1, 1, 1, 1), "width": 8, "stem": "small"}
+    whole = models.build("s-mil-t", **small).eval()
+    found = own_video._score(whole, crops, {"frames": 1, "stride": 1, "size": 32}, 6)
+    assert 0 <= found["score"] <= 1 and [s["score"] for s in found["snippets"]] == [None] * 6
+    by_fours = models.build("dsanet", **small).eval()
+    sampling = {"frames": 4, "stride": 1, "size": 32}
+    assert all(0 <= s["score"] <= 1 for s in own_video._score(by_fours, crops, sampling, 4)["snippets"])
+    with pytest.raises(RunError, match="3 snippets.*--snippets"):
+        own_video._score(by_fours, crops, sampling, 3)
