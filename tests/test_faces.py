@@ -253,3 +253,21 @@ def corners(square):
 def test_runs():
     assert B.runs(np.array([3, 4, 5, 9, 11, 12])) == [(0, 3), (3, 1), (4, 2)]
     assert B.runs(np.array([], int)) == []
+
+
+def test_a_detector_that_takes_many_moments_at_a_time_loses_no_frame(tmp_path):
+    """Boxes of frames whose detection still waits for others to be asked about must not be taken for final."""
+
+    class Late:
+        batch = 4
+
+        def everywhere(self, frame, smallest=None):
+            return np.array([[40, 30, 90, 80, 1]], np.float32)
+
+        def near(self, places):
+            return [self.everywhere(frame) for frame, _, _ in places]
+
+    noise_hwc = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    path = write_mp4(tmp_path / "still.mp4", np.stack([noise_hwc] * 40))
+    with watch(V.decode(path), Late(), Settings(size=32, every=8)) as people:
+        assert [track.valid_n.all() for track in people.tracks] == [True]

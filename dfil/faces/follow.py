@@ -171,7 +171,8 @@ class Follower:
     @property
     def settled(self) -> int:
         """No box of a frame before this number will change."""
-        open_ = [p.seen[max(0, len(p.seen) - 1 - AVERAGE)] for p in self.live if self.count - p.seen[-1] <= BRIDGE]
+        looked = self._moments[0] if self._moments else self.count  # a detector that takes many at a time has not been asked since
+        open_ = [p.seen[max(0, len(p.seen) - 1 - AVERAGE)] for p in self.live if looked - p.seen[-1] <= BRIDGE]
         return min([self.count, *open_])
 
     def release(self, before: int) -> None:

@@ -151,6 +151,11 @@ class Crops:
         self.runs = [(int(self.frames[at]), length) for at, length in runs(self.frames)]
 
     @property
+    def longest(self) -> tuple[int, int]:
+        """The longest of `runs`, the first of equals: first frame number, how many."""
+        return max(self.runs, key=lambda run: run[1])
+
+    @property
     def patches(self) -> np.ndarray:
         """(N, P, P, 3) uint8 RGB, mapped from the file."""
         if self._patches is None:
