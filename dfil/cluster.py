@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 VARIABLE = "DFIL_SCHEDULER"  # how the kernels of notebooks learn the address
-HANDED_ON = ("DFIL_BACKBONE_WEIGHTS",)  # what a worker needs to know of the caller's environment
+HANDED_ON = ("DFIL_BACKBONE_WEIGHTS", "DFIL_CHECKPOINT")  # what a worker needs to know of the caller's environment
 WAIT = "30s"  # for the scheduler's first answer
 
 

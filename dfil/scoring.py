@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dfil.environment import cores
+from dfil.memory import keep_freed
 from dfil.models import Detector
 from dfil.snippets import SnippetDataset, collate, normalise
 
@@ -49,6 +50,7 @@ def score(model: Detector, data: SnippetDataset, *, batch: int = 10, device: tor
 
     A video of which `data` has several tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
     """
+    keep_freed()
     device = device or pick_device()
     model.to(device).eval()
     order = [list(range(i, min(i + batch, len(data)))) for i in range(0, len(data), batch)]

@@ -27,11 +27,14 @@ from tqdm import tqdm
 
 from dfil.errors import RunError
 from dfil.files import atomic
+from dfil.memory import keep_freed
 from dfil.models import Detector
+from dfil.models.resnet import ResNet
 from dfil.profiles import Training
 from dfil.scoring import loader, pick_device, place, precision, score
 from dfil.snippets import SnippetDataset, batches, normalise
 
+CHECKPOINT = "DFIL_CHECKPOINT"  # set: gradient checkpointing, less memory for more time and the same result, so it is no part of a run
 SLOWEST = timedelta(hours=24)  # one process may cut the crops of a whole dataset while the others wait
 
 
@@ -88,10 +91,13 @@ def train(
     Returns one dict per epoch: epoch, lr, train_loss, val_loss, val_auc, seconds, clips (seen so far), best (so far).
     Raises RunError if the loss stops being a number or the validation split lacks a class.
     """
+    keep_freed()
     device, (rank, world) = device or pick_device(), rank_and_world()
     if world > 1 and device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     place(model, device)
+    if os.environ.get(CHECKPOINT) and isinstance(backbone := getattr(model, "backbone", None), ResNet):
+        backbone.checkpoint = True
     criterion = _Loss(model)
     if world > 1:
         criterion = DistributedDataParallel(criterion)

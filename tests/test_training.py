@@ -130,6 +130,19 @@ def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(tiny_st
     assert [h["val_loss"] for h in history] == [h["val_loss"] for h in expected] and not list(tmp_path.glob(".*"))
 
 
+def test_gradient_checkpointing_changes_nothing_but_the_memory(tiny_store, monkeypatch):
+    trained = []
+    for value in ("", "1"):
+        monkeypatch.setenv(training.CHECKPOINT, value)
+        model = fresh()
+        training.train(
+            model, dataset(tiny_store), dataset(tiny_store, "val"), Training(epochs=1, batch=4, lr=1e-3, snippets=2, paired=True)
+        )
+        assert model.backbone.checkpoint is bool(value)
+        trained.append(weights_of(model))
+    assert same(*trained)
+
+
 def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(tiny_store, monkeypatch):
     monkeypatch.setattr(training, "_validate", lambda *args: (0.5, 1.0))
     settings = Training(epochs=4, lr=1e-3, batch=8, patience=1, paired=True)
