@@ -20,6 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from dfil.errors import RunError
+from dfil.faces.boxes import runs
 from dfil.files import atomic
 from dfil.models import Sampling
 from dfil.snippets import snippet_starts
@@ -272,7 +273,7 @@ def histories(runs: Mapping[str, pd.DataFrame], *, title: str, synthetic: bool) 
 @_styled
 def accuracies(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
     """Filled cells of a table in long form as points with their 95 % intervals: a place per column, a colour per row."""
-    fig = Figure(figsize=(7.2, 2.8))
+    fig = Figure(figsize=(7.2, 3.0))
     ax = fig.subplots()
     columns, rows = list(dict.fromkeys(df["column"])), list(dict.fromkeys(df["row"]))
     ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
@@ -282,9 +283,9 @@ def accuracies(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
         bars = np.clip([part["ours"] - part["ci_low"], part["ci_high"] - part["ours"]], 0, None)
         ax.errorbar(x, part["ours"], yerr=bars, linestyle="", marker="o", markersize=4, elinewidth=0.8, capsize=2, label=row)
     ax.set_xticks(range(len(columns)), columns)
-    ax.set(ylabel="accuracy", ylim=(None, 1.02))
+    ax.set(ylabel="AUC" if set(df["metric"]) == {"auc"} else "accuracy", ylim=(None, 1.02))
     if rows:
-        ax.legend(loc="lower left", ncols=min(4, len(rows)))
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(rows)))
     fig.suptitle(_said(f"{title}, n = {_span(df['n_videos'])} videos a cell" if rows else f"{title}: no cell was run", synthetic))
     return fig
 
@@ -307,6 +308,34 @@ def scores(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
     ax.invert_yaxis()
     ax.set(xlabel="probability of being forged", xlim=(-0.02, 1.02))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper")
+    fig.suptitle(_said(title, synthetic))
+    return fig
+
+
+@_styled
+def timelines(scores: Mapping[str, pd.DataFrame], truth: Mapping[str, np.ndarray], *, title: str, synthetic: bool) -> Figure:
+    """Logits of the snippets along videos, a panel per video of `truth` (bool per frame), its forged frames in grey.
+
+    scores: by detector, as from dfil.frame_level.snippet_scores. Each detector's logits are shown less their mean in the video: what
+    matters is whether a curve rises inside the grey.
+    """
+    fig = Figure(figsize=(7.2, 1.0 + 1.3 * ((len(truth) + 1) // 2)))
+    axes = fig.subplots((len(truth) + 1) // 2, 2, sharex=True, squeeze=False)
+    for ax, (name, forged_t) in zip(axes.flat, truth.items(), strict=False):
+        for first, count in runs(np.flatnonzero(forged_t)):
+            start = np.flatnonzero(forged_t)[first]
+            ax.axvspan(start - 0.5, start + count - 0.5, color="0.85", linewidth=0)
+        for (row, df), colour in zip(scores.items(), COLOURS.values(), strict=False):
+            part = df[df["video_id"] == name]
+            middle = (part["first_frame"] + part["last_frame"]) / 2
+            ax.plot(middle, part["logit"] - part["logit"].mean(), marker=".", color=colour, label=row)
+        ax.set(xlim=(-0.5, len(forged_t) - 0.5))
+    for ax in axes.flat[len(truth) :]:
+        ax.axis("off")
+    fig.supxlabel("frame", fontsize="small")
+    fig.supylabel("logit less its mean", fontsize="small")
+    if scores:
+        fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     fig.suptitle(_said(title, synthetic))
     return fig
 

@@ -168,9 +168,11 @@ def test_figures_of_runs_show_every_run_row_and_video():
     assert [len(ax.lines) for ax in fig.axes] == [2, 3]  # the second panel has the line of chance
 
     rows = pd.DataFrame({"row": ["dil", "dil", "resnet50"], "column": ["HQ DF", "LQ DF", "HQ DF"]})
-    rows = rows.assign(ours=[0.9, 0.8, 0.5], ci_low=[0.8, 0.7, 0.4], ci_high=[0.95, 0.9, 0.6], n_videos=48)
+    rows = rows.assign(ours=[0.9, 0.8, 0.5], ci_low=[0.8, 0.7, 0.4], ci_high=[0.95, 0.9, 0.6], n_videos=48, metric="accuracy")
     fig = figures.accuracies(rows, title="T", synthetic=False)
     assert "n = 48" in words(fig) and "synthetic" not in words(fig) and len(fig.axes[0].containers) == 2
+    assert fig.axes[0].get_ylabel() == "accuracy"
+    assert figures.accuracies(rows.assign(metric="auc"), title="T", synthetic=False).axes[0].get_ylabel() == "AUC"
     assert "no cell was run" in words(figures.accuracies(rows[:0], title="T", synthetic=False))
 
     videos = pd.DataFrame({"row": ["dil"] * 4, "label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9]})
@@ -215,3 +217,22 @@ def test_ut_map_frames_the_forged_and_writes_the_probabilities():
     assert np.array_equal(picture[8:16, 16:24], clip["frames"][1, 2]) and np.array_equal(shown[1].images[0].get_array(), clip["map"])
     assert [text.get_text() for text in shown[1].texts] == [f"{p:.2f}" for p in clip["fake"].ravel()]
     assert drawn(fig)
+
+
+def test_timelines_shade_the_forged_frames_and_centre_each_curve():
+    forged = np.zeros(20, bool)
+    forged[8:12] = True
+    scores = pd.DataFrame({"video_id": "a", "first_frame": [0, 4, 8], "last_frame": [3, 7, 11], "logit": [1.0, 2.0, 6.0]})
+    fig = figures.timelines({"dil": scores}, {"a": forged}, title="Clips", synthetic=True)
+    (line,) = fig.axes[0].lines
+    assert line.get_xdata().tolist() == [1.5, 5.5, 9.5] and line.get_ydata().tolist() == [-2, -1, 3]
+    (grey,) = fig.axes[0].patches
+    assert (grey.get_x(), grey.get_x() + grey.get_width()) == (7.5, 11.5)
+    assert not fig.axes[1].axison and "synthetic" in fig.get_suptitle()
+
+
+def test_looks_join_the_frames_of_a_snippet():
+    fig = figures.looks({"dil": figures.Sampling(4, 8, 4), "tei": figures.Sampling(16, 32, 1)}, frames=64)
+    lines = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in lines] == [4] * 8 + [1] * 32
+    assert all(np.diff(line.get_xdata()).tolist() == [1, 1, 1] for line in lines[:8])
