@@ -36,7 +36,7 @@ LARGE = 0.2  # of the picture's shorter side: a face that is looked for first
 NEWCOMER = 0.5  # times the largest face's width: smaller ones than this are not looked for as long as somebody is there
 SPREAD = 1.8  # times a face's width: the surroundings in which it is detected
 PATH = 48  # pixels: width, at least, of a face in the picture in which it is followed
-STRIDE = 2  # frames from one picture in which it is followed to the next
+STRIDE = 4  # frames from one picture in which it is followed to the next
 GRID = (
     np.stack(np.meshgrid(np.arange(5), np.arange(5)), -1).reshape(-1, 1, 2) + 0.5
 ) / 5 * 0.8 + 0.1  # points on a face, in shares of its box
@@ -90,8 +90,11 @@ class Person:
         if b - a <= BRIDGE and all(n in self.steps for n in range(a + 1, b + 1)):
             steps = np.stack([self.steps[n] for n in range(a + 1, b + 1)])
             arrived = _to_boxes(_to_state(self.found[a]) + steps.sum(0))
-            if iou(arrived[None], self.found[b][None, :4])[0, 0] >= SAME:
+            agreement = iou(arrived[None], self.found[b][None, :4])[0, 0]
+            if agreement >= AGREE:
                 return steps
+            if agreement >= SAME:  # more than detections jump: the path is bent so that it meets both
+                return steps + (change - steps.sum(0)) / (b - a)
         return np.tile(change / (b - a), (b - a, 1)) if b - a <= MAX_GAP else None
 
     def boxes(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,6 +146,7 @@ class Follower:
         self.frames: dict[int, Frame] = {}
         self.count = 0
         self.looks = 0  # moments at which somebody was looked for
+        self._careful = 0  # up to this frame somebody's speed is not known yet
         self._at = 0  # the frame up to which everybody has been followed
         self._moments: list[int] = []
         self._next, self._next_search, self._pause, self._empty = 0, 0, SEARCH[0], 0
@@ -152,7 +156,7 @@ class Follower:
         self.frames[number] = frame
         self.count += 1
         due = number >= self._next or number >= self._next_search
-        if self.live and (due or number - self._at >= STRIDE):
+        if self.live and (due or number - self._at >= (STRIDE if number > self._careful else 1)):
             self._follow(number)
         if number >= self._next or number >= self._next_search:
             self._moment(number)
@@ -170,7 +174,7 @@ class Follower:
 
     @property
     def settled(self) -> int:
-        """No box of a frame before this number will change."""
+        """Frames before this number may be let go: their boxes are final."""
         looked = self._moments[0] if self._moments else self.count  # a detector that takes many at a time has not been asked since
         open_ = [p.seen[max(0, len(p.seen) - 1 - AVERAGE)] for p in self.live if looked - p.seen[-1] <= BRIDGE]
         return min([self.count, *open_])
@@ -265,6 +269,8 @@ class Follower:
     def _unfollow(self, person: Person, number: int) -> None:
         """From now on expect a person where the speed of the last second before the latest detection leads."""
         person.followed = False
+        self._pause = SEARCH[0]
+        self._next_search = min(self._next_search, number + self._pause)
         last = person.seen[-1]
         a = person.seen[bisect_left(person.seen, last - 2 * MAX_GAP)]
         change = (_to_state(person.found[last]) - _to_state(person.found[a])) / (last - a) if a < last else np.zeros(4)
@@ -385,13 +391,18 @@ class Follower:
             self._seen(person, number, found_n5[j], alone=(np.delete(overlap[:, j], people.index(person)) < 0.05).all())
         for i, person in enumerate(people):
             if number not in person.found:
-                others = list(taken)
-                hidden = len(others) > 0 and overlap[i, others].max() > 0.2
+                hidden = any(self._close(expected[i], found_n5[j]) for j in taken)
                 self._missed(person, number, hidden)
         for j in range(len(found_n5)):
             free = j not in taken and (not taken or iou(boxes_n4[j : j + 1], boxes_n4[list(taken)]).max() < SAME)
             if free and not any(overlap[i, j] >= SAME for i, p in enumerate(people) if p.followed):
                 self._new(number, found_n5[j])
+
+    @staticmethod
+    def _close(box: np.ndarray, other: np.ndarray) -> bool:
+        """Whether one face may be behind another, or soon will be."""
+        away = np.hypot(*((box[:2] + box[2:4]) / 2 - (other[:2] + other[2:4]) / 2))
+        return away < 0.75 * (_width(box) + _width(other))
 
     def _may_be(self, person: Person, number: int, expected: np.ndarray, box_5: np.ndarray) -> bool:
         """Whether a face is where a person out of sight may have gone to."""
@@ -402,6 +413,7 @@ class Follower:
     def _seen(self, person: Person, number: int, box_5: np.ndarray, alone: bool) -> None:
         last = person.seen[-1]
         doubtful = person.followed and iou(_to_boxes(person.expected[number])[None], box_5[None, :4])[0, 0] < AGREE
+        refound = number - last > BRIDGE
         person.add(number, box_5)
         if doubtful:
             self._look_between(person, last, number)
@@ -411,6 +423,10 @@ class Follower:
             person.state = person.state + _to_state(box_5) - person.expected[number]
             for n in range(number, latest + 1):
                 person.expected[n] = person.state
+            self._careful = self.count + STRIDE
+            refound = True
+        if refound:
+            self._back(person, number)
         if alone:
             look = self._look(number, box_5)
             person.looks_hw = look if person.looks_hw is None else 0.8 * person.looks_hw + 0.2 * look
@@ -456,7 +472,6 @@ class Follower:
         person.add(number, box_5)
         person.looks_hw = self._look(number, box_5)
         self._back(person, number)
-        person.state, person.window = _to_state(box_5), None
         latest = self.count - 1
         person.expected[number] = person.state
         for n in range(number + 1, latest + 1):
@@ -466,37 +481,44 @@ class Follower:
             person.expected[n] = person.state
         self.people.append(person)
         self.live.append(person)
+        self._careful = self.count + STRIDE
 
     def _back(self, person: Person, number: int) -> None:
-        """Follow a newly found face back, as long as it is also detected there."""
-        oldest = max(next(iter(self.frames)), number - BACK)
-        at, pause = number, self.every
-        while at > oldest and pause >= 1:
-            person.state, person.window, steps = _to_state(person.found[at]), None, {}
-            for n in range(at - 1, max(oldest, at - pause) - 1, -1):
-                step = self._flow(person, n + 1, n)
-                if step is None:
-                    break
-                person.state = person.state + step
-                steps[n + 1] = -step
-            reached = at - len(steps)
-            box = _to_boxes(person.state)
-            found_n5 = self.finder.near([(self.frames[reached], box, SPREAD)])[0] if steps else np.zeros((0, 5))
-            overlap = iou(box[None], found_n5)[0]
-            best = int(overlap.argmax()) if len(overlap) else -1
-            if best < 0 or overlap[best] < SAME or self._taken(reached, found_n5[best]):
-                pause //= 2
-                continue
-            person.steps |= steps
-            person.add(reached, found_n5[best])
-            at = reached
+        """Follow a face that has just been found back in time, as long as it is also detected there."""
+        earlier = [n for n in person.seen if n < number]
+        oldest = max([next(iter(self.frames)), number - BACK, *(n + 1 for n in earlier)])
+        state, window, at = person.state, person.window, number
+        pauses = [self.every, self.every + self.every // 2, self.every // 2, self.every // 4, 1]  # a single frame may lack it
+        while at is not None and at > oldest:
+            at = next((n for pause in pauses if (n := self._step_back(person, at, max(oldest, at - pause))) is not None), None)
+        person.state, person.window = state, window
 
-    def _taken(self, number: int, box_5: np.ndarray) -> bool:
+    def _step_back(self, person: Person, at: int, target: int) -> int | None:
+        """Follow from the detection in frame `at` back to `target` and detect there; the frame reached, None if nothing is there."""
+        person.state, person.window, steps, n = _to_state(person.found[at]), None, {}, at
+        while n > target and (step := self._flow(person, n, n - 1)) is not None:
+            person.state = person.state + step
+            steps[n] = -step
+            n -= 1
+        if n == at:
+            return None
+        box = _to_boxes(person.state)
+        found_n5 = self.finder.near([(self.frames[n], box, SPREAD)])[0]
+        overlap = iou(box[None], found_n5)[0]
+        if overlap.max(initial=0) < SAME or self._taken(person, n, found_n5[overlap.argmax()]):
+            return None
+        person.steps |= steps
+        person.add(n, found_n5[overlap.argmax()])
+        return n
+
+    def _taken(self, person: Person, number: int, box_5: np.ndarray) -> bool:
+        """Whether another person's path leads through a face."""
         for other in self.people:
-            boxes_14, valid = other.boxes(number, number + 1)
-            if valid[0] and iou(boxes_14, box_5[None, :4])[0, 0] > SAME:
-                return True
-        return False
+            if other is not person:
+                boxes_14, valid = other.boxes(number, number + 1)
+                if valid[0] and iou(boxes_14, box_5[None, :4])[0, 0] > SAME:
+                    return True
+        return self._elsewhere(person, number, box_5)
 
     def _look(self, number: int, box: np.ndarray) -> np.ndarray:
         """A face as 24 x 24 grey values of mean 0 and length 1."""
