@@ -215,7 +215,7 @@ def _report(a: argparse.Namespace) -> int:
     if a.profile == "demo":  # the README shows the published results only
         if not readme.is_file():
             raise DataError(f"{readme} is not there, so its results were not updated: run this in a checkout of the project")
-        print(f"{readme}: {'results updated' if report.update_readme(readme, folder) else 'results were up to date'}")
+        print(f"{readme}: {'results updated' if report.update_readme(readme, folder, report.IN_README) else 'results were up to date'}")
     return 0
 
 

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from dfil import claims, paper, tables
 from dfil.errors import DataError
 
+IN_README = ("temporal_only", "table1", "table2", "table3")  # the rest is on the report page
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 _STATUS_COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
