@@ -51,12 +51,11 @@ def reference(frames_thwc, boxes_n4, size, margin):
 
 def on_grid(frame_hwc, scale):
     """A whole frame at a scale p / q, its edge repeated up to whole blocks of q pixels."""
-    whole = int(1 / scale)
-    p, q = Fraction(scale * whole).limit_denominator(100).as_integer_ratio()
-    q *= whole
-    height, width = (-(-n // q) for n in frame_hwc.shape[:2])
-    padded = np.pad(frame_hwc, [(0, height * q - frame_hwc.shape[0]), (0, width * q - frame_hwc.shape[1]), (0, 0)], mode="edge")
-    shrunk = cv2.resize(padded, (padded.shape[1] // whole, padded.shape[0] // whole), interpolation=cv2.INTER_AREA)
+    k = int(1 / scale)
+    p, q = Fraction(scale * k).limit_denominator(100).as_integer_ratio()
+    height, width = (-(-n // (q * k)) for n in frame_hwc.shape[:2])
+    padded = np.pad(frame_hwc, [(0, h * q * k - n) for h, n in zip((height, width), frame_hwc.shape, strict=False)] + [(0, 0)], mode="edge")
+    shrunk = cv2.resize(padded, (width * q, height * q), interpolation=cv2.INTER_AREA)
     return cv2.resize(shrunk, (width * p, height * p), interpolation=cv2.INTER_LINEAR)
 
 
@@ -85,11 +84,11 @@ def test_every_window_at_full_scale_has_the_pixels_of_the_video(tmp_path, margin
 @pytest.mark.parametrize("size", [24, 48, 90])
 def test_scaled_store_resizes_each_frame_once_on_one_grid(tmp_path, size):
     frames, boxes = moving(20, seed=1)
-    crops = written(tmp_path, frames, boxes, scale=0.6)
-    assert crops.grid == (96, 72) and crops.source == (160, 120)
-    small = [on_grid(f, 0.6) for f in frames]
+    crops = written(tmp_path, frames, boxes, scale=0.64)
+    assert crops.grid == (112, 80) and crops.source == (160, 120)
+    small = [on_grid(f, 0.64) for f in frames]
     for first in (0, 3, 16):
-        expected, _ = reference(small[first : first + 4], boxes[first : first + 4] * np.float32(0.6), size, 1.3)
+        expected, _ = reference(small[first : first + 4], boxes[first : first + 4] * np.float32(0.64), size, 1.3)
         assert np.array_equal(crops.snippet(first, 4, size), expected)
 
 
@@ -434,3 +433,12 @@ def test_row_files_hold_the_rows(store):
     for row in store.index.to_dict("records"):
         saved = json.loads((store.folder / "crops" / f"{row['video_id']}.json").read_text())
         assert {name: saved[name] for name in S.COLUMNS} == row
+
+
+def test_the_blocks_of_a_planned_scale_are_its_own():
+    """A video's sidecar keeps the scale alone; the blocks found from it must be those that it came from."""
+    for scale in np.random.default_rng(0).uniform(0.02, 1, 5000):
+        p, q, k = blocks = S._blocks(scale)
+        assert S._blocks(p / (q * k)) == blocks and p <= q <= 2 * p
+        assert abs(p / (q * k) / scale - 1) < 0.5 / p + 0.02
+    assert S._blocks(1.0)[:2] in ((16, 16), (8, 8)) and S._blocks(1.0)[2] == 1

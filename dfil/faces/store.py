@@ -3,10 +3,11 @@
 A snippet of T consecutive frames is cut with ONE box, the square union of its frames' boxes, so that the crop itself moves nothing
 inside a snippet. Which box that is depends on where the snippet starts, so crops cannot be cut beforehand. What is stored instead:
 
-- Each person of each video (a track; track 0 is the largest) has one scale s <= 1, a fraction p / q. Frames are resized by it, q by q
-  pixels to p by p, so that the typical snippet box is about `size` pixels wide: first shrunk by a whole number as long as that leaves
-  them twice too large (means of squares), then bilinearly. All frames lie on one pixel grid, and neighbouring frames are never
-  resampled differently. Blocks of q by q pixels are independent of each other, so only those near the face are resized.
+- Each person of each video (a track; track 0 is the largest) has one scale s <= 1, so that the typical snippet box is about `size`
+  pixels wide. Frames are resized by it block by block: first shrunk by a whole number k as long as that leaves them twice too large
+  (means of squares), then bilinearly from q by q to p by p pixels; s = p / (k q). Blocks are independent of each other, and with p a
+  power of two all weights are exact, so that a part of a frame gets the very pixels that all of it would: only what is near the face is
+  resized, all frames lie on one pixel grid, and neighbouring frames are never resampled differently.
 - Per frame a patch of P x P pixels is cut from that grid at integer origin, large enough for the box of every snippet of up to
   `reach` frames which this frame is part of, at margins up to `store_margin`. Outside the picture the edge is repeated; what no
   snippet can show need not be the picture's.
@@ -31,7 +32,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from fractions import Fraction
 from pathlib import Path
 from zlib import crc32
 
@@ -50,7 +50,7 @@ REACH = 16  # frames: the longest snippet, for the baselines that take 16 frames
 TYPICAL = 4  # frames of the snippet whose box sets a video's scale
 OPEN_VIDEOS = 128  # memory maps that one store keeps; each costs a file descriptor and a process often has 1024
 HEADER = 128  # bytes of an .npy header for a (N, P, P, 3) array
-FINEST = 32  # about the largest q of a scale p / q: near enough to any scale, and blocks small against a face
+BLOCK = 64  # pixels: the largest block that is resized by itself; half of it where scales are above 1/2
 COLUMNS = (
     "dataset video_id label manipulation compression split target boxes_from path masks frames faces status reason crops patch checksum "
     "tracks rule"
@@ -220,16 +220,21 @@ def track_path(path: Path, track: int) -> Path:
 
 
 def plan_scale(boxes_n4: np.ndarray, valid_n: np.ndarray, size: int) -> float:
-    """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is about `size` wide: p / q, never above 1."""
+    """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is about `size` wide; never above 1."""
     sides = [np.diff(_windows(boxes_n4[a : a + n], TYPICAL, MARGIN)[:, ::2], axis=1) for a, n in _valid_runs(valid_n)]
-    scale = min(1.0, size / max(float(np.median(np.concatenate(sides))), 1.0))
-    whole = min(_whole_part(scale), FINEST)
-    return float(max(Fraction(scale * whole).limit_denominator(max(1, FINEST // whole)), Fraction(1, FINEST // whole)) / whole)
+    p, q, k = _blocks(min(1.0, size / max(float(np.median(np.concatenate(sides))), 1.0)))
+    return p / (q * k)
 
 
-def _whole_part(scale: float) -> int:
-    """By which whole number pictures are shrunk first; what is left is a scale above 1/2."""
-    return int(1 / scale + 1e-6)
+def _blocks(scale: float) -> tuple[int, int, int]:
+    """p, q, k of the scale p / (q k) next to this one: pictures are shrunk k times, then brought from q to p pixels, p <= q <= 2 p.
+
+    q k / p stays below k + 1, so that the blocks of that scale are these again.
+    """
+    k = max(1, int(1 / scale + 1e-6))
+    p = max(1, min(16, 2 ** int(np.log2(max(1, BLOCK / 2 / k)))))
+    q = max(p, round(p / (scale * k)))
+    return (p, q, k) if q * k < p * (k + 1) else _blocks(1 / (k + 1))
 
 
 def to_grid(part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, int], scale: float) -> tuple[np.ndarray, tuple[int, int]]:
@@ -238,28 +243,22 @@ def to_grid(part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, in
     corner: x, y of the part in the frame. source: (width, height) of the frame. Where the frame itself ends inside a block, its edge is
     repeated. Each block's pixels depend on the block alone, whatever part it comes in.
     """
-    (p, q, whole), (x0, y0) = _fraction(scale), corner
-    if p == q:
+    (p, q, k), (x0, y0) = _blocks(scale), corner
+    block = q * k
+    if block == p:
         return part_hwc, corner
     height, width = part_hwc.shape[:2]
-    right, bottom = (-n % q if at + extent == n else 0 for n, at, extent in zip(source, corner, (width, height), strict=True))
+    right, bottom = (-n % block if at + extent == n else 0 for n, at, extent in zip(source, corner, (width, height), strict=True))
     if right or bottom:
         part_hwc = cv2.copyMakeBorder(part_hwc, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-    left, top = -x0 % q, -y0 % q
-    wide, high = (part_hwc.shape[1] - left) // q, (part_hwc.shape[0] - top) // q
-    grid_hwc = part_hwc[top : top + high * q, left : left + wide * q]
-    if whole > 1:
-        grid_hwc = cv2.resize(grid_hwc, (wide * q // whole, high * q // whole), interpolation=cv2.INTER_AREA)
-    if p * whole < q:  # bilinear weights at scales of 1/2 to 1 do not reach over the border of a block either
+    left, top = -x0 % block, -y0 % block
+    wide, high = (part_hwc.shape[1] - left) // block, (part_hwc.shape[0] - top) // block
+    grid_hwc = part_hwc[top : top + high * block, left : left + wide * block]
+    if k > 1:
+        grid_hwc = cv2.resize(grid_hwc, (wide * q, high * q), interpolation=cv2.INTER_AREA)
+    if p < q:  # bilinear weights at scales of 1/2 to 1 do not reach over the border of a block either
         grid_hwc = cv2.resize(grid_hwc, (wide * p, high * p), interpolation=cv2.INTER_LINEAR)
-    return grid_hwc, ((x0 + left) // q * p, (y0 + top) // q * p)
-
-
-def _fraction(scale: float) -> tuple[int, int, int]:
-    """p, q and the whole number by which a video is shrunk first, which divides q."""
-    whole = _whole_part(scale)
-    rest = Fraction(scale * whole).limit_denominator(max(1, FINEST // whole))
-    return rest.numerator, rest.denominator * whole, whole
+    return grid_hwc, ((x0 + left) // block * p, (y0 + top) // block * p)
 
 
 def needed(
@@ -270,7 +269,9 @@ def needed(
     pixel: source pixels, (n,) or one number, that one grid pixel may have at most; the scale itself need not be known yet. Around what
     snippets can show lies room for the blocks on its border and for rounding.
     """
-    slack = np.broadcast_to(FINEST + 4 * np.asarray(pixel, float), len(boxes_n4))[:, None] * [-1, -1, 1, 1]
+    pixel = np.asarray(pixel, float)
+    block = np.where(pixel < 2, BLOCK / 2, np.maximum(BLOCK, 2 * pixel))
+    slack = np.broadcast_to(block + 4 * pixel, len(boxes_n4))[:, None] * [-1, -1, 1, 1]
     bound = reached(boxes_n4, valid_n, reach, margin) + slack
     return np.clip(np.concatenate([np.floor(bound[:, :2]), np.ceil(bound[:, 2:])], 1), 0, [*source, *source]).astype(int)
 
@@ -316,12 +317,12 @@ class TrackWriter:
         store_margin: float = STORE_MARGIN,
     ):
         self.path, self.scale, self.source = path, scale, source
-        p, q, _ = _fraction(scale)
-        if abs(p / q - scale) > 1e-6:
-            raise DataError(f"{path}: scale {scale} is none that `plan_scale` gives; take one of these.")
-        self.grid = tuple(-(-n // q) * p for n in source)
+        p, q, k = _blocks(scale)
+        if abs(p / (q * k) - scale) > 1e-9:
+            raise DataError(f"{path}: scale {scale} is none that `plan_scale` gives; take {p / (q * k)}.")
+        self.grid = tuple(-(-n // (q * k)) * p if p < q * k else n for n in source)
         self.numbers = np.flatnonzero(valid_n)
-        self.boxes = (boxes_n4[self.numbers] * (p / q)).astype(np.float32)
+        self.boxes = (boxes_n4[self.numbers] * scale).astype(np.float32)
         self.origins, self.side, self._shown = plan_patches(self.numbers, self.boxes, reach, store_margin)
         self.written = self.checksum = 0
         self._files = ExitStack()
