@@ -276,17 +276,17 @@ def test_reached_is_a_bound_on_all_windows():
                     assert (inside[:, :2] <= np.array([x0, y0]) + 1e-9).all() and (inside[:, 2:] >= np.array([x0, y0]) + side - 1e-9).all()
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.9, 11 / 16, 0.5, 0.37, 0.2])
+@pytest.mark.parametrize("scale", [1.0, 0.9, 11 / 16, 0.5, 0.37, 0.2, 0.05])
 def test_a_part_on_the_grid_has_the_pixels_of_the_whole(scale):
     rng = np.random.default_rng(1)
-    picture = rng.integers(0, 256, (233, 317, 3), np.uint8)
+    picture = rng.integers(0, 256, (633, 1317, 3), np.uint8)
     scale = store.plan_scale(np.array([[0, 0, 100, 100.0]] * 4), np.ones(4, bool), round(130 * scale))
-    whole, corner = store.to_grid(picture, (0, 0), (317, 233), scale)
+    whole, corner = store.to_grid(picture, (0, 0), (1317, 633), scale)
     assert corner == (0, 0)
     for _ in range(20):
-        x0, y0 = int(rng.integers(0, 150)), int(rng.integers(0, 100))
-        x1, y1 = (int(rng.integers(a + 130, n + 1)) for a, n in ((x0, 317), (y0, 233)))
-        part, (gx, gy) = store.to_grid(picture[y0:y1, x0:x1], (x0, y0), (317, 233), scale)
+        x0, y0 = int(rng.integers(0, 1150)), int(rng.integers(0, 400))
+        x1, y1 = (int(rng.integers(a + 130, n + 1)) for a, n in ((x0, 1317), (y0, 633)))
+        part, (gx, gy) = store.to_grid(picture[y0:y1, x0:x1], (x0, y0), (1317, 633), scale)
         assert part.size and np.array_equal(part, whole[gy : gy + part.shape[0], gx : gx + part.shape[1]])
 
 

@@ -20,7 +20,7 @@ from dfil.faces.store import MARGIN, needed
 from dfil.faces.video import Frame
 
 KEEP_BYTES = 256 * 2**20  # of pixels that a video may hold in memory
-TOGETHER = 8  # frames at least that are let go at a time
+TOGETHER = 16  # frames at least that are let go at a time
 ENOUGH = 3  # moments at which somebody was looked for, from which on a single detection is no person
 WEAK = 0.1  # mean score below which, too, dlib has seen a pattern and no face; MTCNN's scores are never below 0.9
 
@@ -121,7 +121,7 @@ class _Keeper:
         if self.bytes <= KEEP_BYTES:
             return part_hwc
         at = self.file.tell()
-        self.file.write(part_hwc)
+        self.file.write(np.ascontiguousarray(part_hwc))
         return at, part_hwc.shape
 
     def _is_person(self, person: Person) -> bool:

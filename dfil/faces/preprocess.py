@@ -49,7 +49,7 @@ from dfil.faces.video import LOST, VideoError, count_frames, decode, read_sequen
 SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
 EVERY = 8  # frames from one detection to the next
 PASSING = 0.2  # share of the largest track's total area and of its frames below both of which another one is somebody passing by
-FORMAT = 2  # of the store; a change makes old rows stale
+FORMAT = 3  # of the store; a change makes old rows stale
 # For disks that a full store does not fit on: stretches at 0, 1/4, ... 1 of a video hold eight different test snippets, or 16 frames.
 COMPACT = {"store_margin": 1.3, "stretches": (5, 16)}
 

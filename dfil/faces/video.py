@@ -44,7 +44,7 @@ class Frame:
         return np.rot90(_plane(decoded, 0)[: decoded.height, : decoded.width], self._turns)
 
     def rgb(self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None) -> np.ndarray:
-        """The part [y0, y1) x [x0, x1), default all: (h, w, 3) uint8 RGB, contiguous, the very pixels of the whole frame."""
+        """The part [y0, y1) x [x0, x1), default all: (h, w, 3) uint8 RGB, the very pixels of the whole frame."""
         x1, y1 = x1 or self.width, y1 or self.height
         wide, high = self._decoded.width, self._decoded.height
         left, top, right, bottom = (  # where the part lies before the turn
@@ -59,7 +59,7 @@ class Frame:
         else:
             a, b = left // 2 * 2, top // 2 * 2
             part_hwc = self._convert(a, b, (right + 1) // 2 * 2, (bottom + 1) // 2 * 2)[top - b : bottom - b, left - a : right - a]
-        return np.ascontiguousarray(np.rot90(part_hwc, self._turns))
+        return np.ascontiguousarray(np.rot90(part_hwc, self._turns)) if self._turns or whole else part_hwc
 
     @cached_property
     def _rgb_hwc(self) -> np.ndarray:

@@ -1,0 +1,180 @@
+"""Several people in a video: which tracks are stored, the rule for its score, fakes that reuse them, and one's own videos."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dfil.datasets.records import VideoRecord
+from dfil.errors import DataError
+from dfil.faces import preprocess as P
+from dfil.faces import store as S
+from dfil.faces.video import read_frames
+from dfil.synthetic import SETTINGS, render_target
+from dfil.synthetic.codec import encode
+
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def heads():
+    return [next(iter(render_target(k, k + 1, SETTINGS["ff-like"], methods=(), frames=FRAMES))).frames_thwc for k in range(2)]
+
+
+@pytest.fixture(scope="module")
+def pair(heads):
+    """A larger face on the left, a smaller one on the right: (T, 320, 640, 3)."""
+    small = [cv2.copyMakeBorder(cv2.resize(f, (250, 250)), 35, 35, 35, 35, cv2.BORDER_REPLICATE) for f in heads[1]]
+    return np.concatenate([heads[0], np.stack(small)], axis=2)
+
+
+def write(path: Path, frames_thwc: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(frames_thwc, 20))
+    return path
+
+
+def record(path: Path, video_id: str = "a", **fields) -> VideoRecord:
+    return VideoRecord("made-up", video_id, fields.pop("label", 0), "real", "", "", path, **fields)
+
+
+def run(records: list[VideoRecord], folder: Path, **settings) -> S.CropStore:
+    return P.preprocess(records, folder, 48, jobs=1, progress=False, **settings)
+
+
+def test_all_tracks_are_stored_the_largest_first(pair, tmp_path):
+    store = run([record(write(tmp_path / "two.mp4", pair))], tmp_path / "all", tracks="all")
+    row = store.index.iloc[0]
+    assert (row["tracks"], row["rule"], row["faces"], row["frames"], store.meta["tracks"]) == (2, "max", FRAMES, FRAMES, "all")
+    left, right = store.open("a"), store.open("a", track=1)
+    assert left.path.name == "a.npy" and right.path.name == "a@1.npy" and left.scale < right.scale
+    assert (left.boxes[:, 2] / left.scale < 330).all() and (right.boxes[:, 0] / right.scale > 320).all()
+    whole = [S.to_grid(f, (0, 0), right.source, right.scale)[0] for f in read_frames(tmp_path / "two.mp4")]
+    x0, y0, side = right.square(5, 4)
+    assert np.array_equal(right.snippet(5, 4, side), [f[y0 : y0 + side, x0 : x0 + side] for f in whole[5:9]])
+    with pytest.raises(DataError, match="tracks 0 to 1"):
+        store.open("a", track=2)
+
+
+def test_only_the_largest(pair, tmp_path):
+    video = record(write(tmp_path / "two.mp4", pair))
+    store = run([video], tmp_path / "largest")
+    assert (store.index["tracks"][0], store.index["rule"][0], store.meta["tracks"]) == (1, "largest", "largest")
+    assert not list((tmp_path / "largest/crops").glob("*@*"))
+    everybody = run([video], tmp_path / "all", tracks="all")
+    assert np.array_equal(store.open("a").patches, everybody.open("a").patches)
+    with pytest.raises(DataError, match=r"tracks 'largest' \(now 'all'\)"):
+        run([video], tmp_path / "largest", tracks="all")
+    with pytest.raises(DataError, match="choose one of: largest, all"):
+        run([video], tmp_path / "other", tracks="two")
+
+
+def test_files_of_tracks_that_are_no_more_go_and_missing_ones_come_back(pair, tmp_path):
+    path = write(tmp_path / "two.mp4", pair)
+    store = run([record(path)], tmp_path / "s", tracks="all")
+    first = (tmp_path / "s/crops/a@1.npy").read_bytes()
+    (tmp_path / "s/crops/a@1.npy").unlink()
+    run([record(path)], tmp_path / "s", tracks="all")
+    assert (tmp_path / "s/crops/a@1.npy").read_bytes() == first
+    write(path, pair[:, :, :320])
+    changed = run([record(path)], tmp_path / "s", tracks="all")
+    assert changed.index["tracks"][0] == 1 and not list((tmp_path / "s/crops").glob("*@*"))
+    assert changed.index["checksum"][0] != store.index["checksum"][0]
+    path.write_bytes(b"")
+    gone = run([record(path)], tmp_path / "s", tracks="all")
+    assert (gone.index["tracks"][0], gone.index["status"][0]) == (0, "unreadable")
+    assert [p.name for p in (tmp_path / "s/crops").iterdir()] == ["a.json"]
+
+
+def test_a_fake_takes_over_all_tracks_of_its_real(pair, tmp_path):
+    real = record(write(tmp_path / "two.mp4", pair), "real")
+    blurred = np.stack([cv2.GaussianBlur(f, (0, 0), 6) for f in pair])
+    fake = record(write(tmp_path / "fake.mp4", blurred), "fake", label=1, boxes_from="real")
+    store = run([real, fake], tmp_path / "s", tracks="all")
+    assert store.index["tracks"].tolist() == [2, 2] and set(store.index["reason"]) == {""}
+    for track in range(2):
+        a, b = store.open("real", track), store.open("fake", track)
+        assert a.scale == b.scale and np.allclose(a.boxes, b.boxes, atol=1e-3) and a.patches.shape == b.patches.shape
+        assert not np.array_equal(a.patches, b.patches)
+
+
+def test_somebody_passing_by_is_dropped_with_a_sentence(heads, tmp_path):
+    turns = np.r_[np.arange(FRAMES), np.arange(FRAMES)[::-1], np.arange(12)]
+    canvas = np.full((60, 320, 560, 3), 90, np.uint8)
+    canvas[:, :, :320] = heads[0][turns]
+    canvas[:9, 60:280, 340:] = np.stack([cv2.resize(f, (220, 220), interpolation=cv2.INTER_AREA) for f in heads[1][:9]])
+    path = write(tmp_path / "by.mp4", canvas)
+    store = run([record(path)], tmp_path / "s", tracks="all", every=4)
+    assert (store.index["status"][0], store.index["tracks"][0]) == ("ok", 1)
+    assert store.index["reason"][0] == "1 more face too short or too small to be people of this video"
+    both = run([record(write(tmp_path / "both.mp4", canvas[:9]))], tmp_path / "t", tracks="all", every=4)
+    assert both.index["tracks"][0] == 2  # where nobody is there for longer, the same face is a person
+
+
+def test_a_mask_on_a_further_track(pair, tmp_path):
+    mask = np.zeros((*pair.shape[:3], 3), np.uint8)
+    mask[:, 100:220, 430:530] = 255  # the right face
+    video = record(write(tmp_path / "two.mp4", pair), masks=write(tmp_path / "mask.mp4", mask))
+    store = run([video], tmp_path / "s", tracks="all")
+    assert store.mask_snippet("a", 3, 4, 32, track=0).mean() < 0.05 < 0.2 < store.mask_snippet("a", 3, 4, 32, track=1).mean()
+
+
+def test_an_id_with_the_mark_of_a_track_is_refused(pair, tmp_path):
+    with pytest.raises(DataError, match="has an @"):
+        run([record(tmp_path / "x.mp4", "a@1")], tmp_path / "s")
+
+
+def test_stretches_keep_the_same_people(pair, tmp_path):
+    store = run([record(write(tmp_path / "two.mp4", pair))], tmp_path / "s", tracks="all", stretches=(2, 6))
+    assert [store.open("a", k).runs for k in range(2)] == [[(0, 6), (18, 6)]] * 2
+
+
+# ---- one's own videos
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A model that calls a crop forged the brighter it is."""
+    import torch
+
+    class Bright(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+        def snippet_logits(self, x):
+            return self.gain * x.mean((2, 3, 4, 5))
+
+        def forward(self, x):
+            return self.snippet_logits(x).mean(1)
+
+    config = {"sampling": {"size": 32, "snippets": 2, "frames": 4, "stride": 1, "detector": "dlib"}, "trained_on": "x", "synthetic": True}
+    return Bright().eval(), config
+
+
+def test_a_videos_score_is_that_of_its_most_suspicious_person(pair, tmp_path, weights, monkeypatch):
+    from dfil import own_video
+
+    monkeypatch.setattr(own_video, "load_weights", lambda path: weights)
+    bright = pair.copy()
+    bright[:, :, 320:] = np.clip(bright[:, :, 320:].astype(int) + 40, 0, 255)
+    paths = [write(tmp_path / "bright.mp4", bright), write(tmp_path / "left.mp4", pair[:, :, :320]), tmp_path / "none.mp4"]
+    two, one, none = own_video.score_videos(paths, tmp_path / "w")
+    scores = [person["score"] for person in two["people"]]
+    assert len(scores) == 2 and scores[1] > scores[0] and two["score"] == scores[1]
+    assert two["snippets"] == two["people"][1]["snippets"] and two["frames_with_face"] == two["people"][1]["frames_with_face"]
+    assert len(one["people"]) == 1 and one["score"] == one["people"][0]["score"]
+    assert (none["status"], none["score"], none["people"]) == ("unreadable", None, []) and "none.mp4" in none["reason"]
+    json.dumps([two, one, none])
+
+
+def test_people_seen_too_briefly_are_not_scored(pair, tmp_path, weights, monkeypatch):
+    from dfil import own_video
+
+    model, config = weights
+    longer = {**config, "sampling": {**config["sampling"], "frames": 40}}
+    monkeypatch.setattr(own_video, "load_weights", lambda path: (model, longer))
+    (result,) = own_video.score_videos([write(tmp_path / "two.mp4", pair)], tmp_path / "w")
+    assert (result["status"], result["score"]) == ("too short", None) and "2 people seen for less than 40 frames" in result["reason"]
