@@ -50,9 +50,8 @@ def make(profile: Profile, methods: Sequence[str] = ()) -> dict:
 
     methods: registry names, default the profile's. Raises RunError for a name that is not registered.
     """
-    chosen = experiments.methods(profile, methods)
     stores = {dataset: expected(profile, dataset) for dataset in SETTINGS}
-    needed = needs(profile, chosen, stores)
+    needed = needs(profile, methods, stores)
     used = list(dict.fromkeys(spec.method for spec, _ in needed))
     seconds = {method: measure(profile, method) for method in tqdm(used, desc="measuring", disable=None, leave=False)}
     runs = [_run(profile, spec, training, need, stores, seconds[spec.method]) for (spec, training), need in needed.items()]
@@ -80,8 +79,9 @@ def needs(profile: Profile, methods: Sequence[str], stores: dict[str, SimpleName
     found: dict[tuple[RunSpec, Training], dict] = {}
     for table in paper.TABLES.values():
         training = {"table2": profile.within, "table3": profile.across}.get(table.key, profile.training)
+        chosen = experiments.methods(profile, methods, table.key)
         for cell in table.cells():
-            if cell.quoted or cell.method not in methods or cell.method not in models.available():
+            if cell.quoted or cell.method not in chosen:
                 continue
             for spec in experiments.specs(cell, profile, stores[cell.train.dataset]):
                 need = found.setdefault((spec, training), {"tables": {}, "tests": {}})
