@@ -53,6 +53,8 @@ CLAIMS = (
     Claim("Inconsistency between neighbouring frames is enough to recognise a forgery.", "temporal_only", "dil", 0.5),
     Claim("Frames four apart do not show it as neighbours do.", "temporal_only", "dil", "DIL, frames four apart"),
     Claim("A detector of single frames does not see it.", "temporal_only", "dil", "resnet50"),
+    Claim("DIL sees it better than its predecessor STIL.", "temporal_only", "dil", "stil"),
+    Claim("DIL sees it better than a general video network, TEI.", "temporal_only", "dil", "tei"),
     Claim("DIL beats the frame baseline on FaceForensics++ (Table 1).", "table1", "dil", "resnet50"),
     Claim("DIL beats its predecessor STIL on FaceForensics++ (Table 1).", "table1", "dil", "stil"),
     Claim("DIL beats the frame baseline on three further datasets (Table 2).", "table2", "dil", "resnet50"),
