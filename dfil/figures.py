@@ -281,7 +281,7 @@ def accuracies(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
         part = df[df["row"] == row]
         x = np.array([columns.index(c) for c in part["column"]]) + min(0.18, 0.8 / len(rows)) * (i - (len(rows) - 1) / 2)
         bars = np.clip([part["ours"] - part["ci_low"], part["ci_high"] - part["ours"]], 0, None)
-        ax.errorbar(x, part["ours"], yerr=bars, linestyle="", marker="o", markersize=4, elinewidth=0.8, capsize=2, label=row)
+        ax.errorbar(x, part["ours"], yerr=bars, linestyle="", marker="os^D"[i // 7 % 4], markersize=4, elinewidth=0.8, capsize=2, label=row)
     ax.set_xticks(range(len(columns)), columns)
     ax.set(ylabel="AUC" if set(df["metric"]) == {"auc"} else "accuracy", ylim=(None, 1.02))
     if rows:
