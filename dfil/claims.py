@@ -52,7 +52,7 @@ class Verdict:
 CLAIMS = (
     Claim("Inconsistency between neighbouring frames is enough to recognise a forgery.", "temporal_only", "dil", 0.5),
     Claim("Frames four apart do not show it as neighbours do.", "temporal_only", "dil", "DIL, frames four apart"),
-    Claim("A detector of single frames does not see it.", "temporal_only", "dil", "resnet50"),
+    Claim("A detector of single frames sees it less.", "temporal_only", "dil", "resnet50"),
     Claim("DIL sees it better than its predecessor STIL.", "temporal_only", "dil", "stil"),
     Claim("DIL sees it better than a general video network, TEI.", "temporal_only", "dil", "tei"),
     Claim("DIL beats the frame baseline on FaceForensics++ (Table 1).", "table1", "dil", "resnet50"),

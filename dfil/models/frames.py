@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 
 from dfil.models.detector import Detector, check_input
+from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD
 
 
 class PartwiseDetector(Detector):
@@ -68,6 +69,6 @@ def dense(clips_ntchw: torch.Tensor) -> torch.Tensor:
 
 def to_unit_range(frames: torch.Tensor) -> torch.Tensor:
     """ImageNet-normalised (..., 3, H, W) -> the range [-1, 1], which the Inception family's weights were trained on."""
-    mean = frames.new_tensor([0.485, 0.456, 0.406])[:, None, None]
-    deviation = frames.new_tensor([0.229, 0.224, 0.225])[:, None, None]
+    mean = frames.new_tensor(IMAGENET_MEAN)[:, None, None]
+    deviation = frames.new_tensor(IMAGENET_STD)[:, None, None]
     return frames * (deviation / 0.5) + (mean - 0.5) / 0.5

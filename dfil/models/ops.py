@@ -251,37 +251,33 @@ def _weigh(x: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _shift_multiply_add(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    k, n = kernel.shape[0], x.shape[1]
-    out = x * kernel[k // 2]
-    for j in range(k):
-        s = j - k // 2
-        if s and abs(s) < n:
-            to, source = _overlap(n, s)
-            out[:, to].addcmul_(x[:, source], _rows(kernel[j], to))
+    out = x * kernel[kernel.shape[0] // 2]
+    for tap, to, source in _shifts(kernel, x.shape[1]):
+        out[:, to].addcmul_(x[:, source], _rows(tap, to))
     return out
 
 
 def _gradient_of_x(grad: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    k, n = kernel.shape[0], grad.shape[1]
-    out = grad * kernel[k // 2]
-    for j in range(k):
-        s = j - k // 2
-        if s and abs(s) < n:
-            to, source = _overlap(n, s)
-            out[:, source].addcmul_(grad[:, to], _rows(kernel[j], to))
+    out = grad * kernel[kernel.shape[0] // 2]
+    for tap, to, source in _shifts(kernel, grad.shape[1]):
+        out[:, source].addcmul_(grad[:, to], _rows(tap, to))
     return out
 
 
 def _gradient_of_kernel(grad: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    k, n = kernel.shape[0], x.shape[1]
     out = torch.zeros_like(kernel)
-    for j in range(k):
-        s = j - k // 2
-        if abs(s) < n:
-            to, source = _overlap(n, s)
-            product = grad[:, to] * x[:, source]
-            _rows(out[j], to).add_(product.sum_to_size(_rows(out[j], to).shape))
+    middle = out[kernel.shape[0] // 2]
+    middle.add_((grad * x).sum_to_size(middle.shape))
+    for tap, to, source in _shifts(out, x.shape[1]):
+        rows = _rows(tap, to)
+        rows.add_((grad[:, to] * x[:, source]).sum_to_size(rows.shape))
     return out
+
+
+def _shifts(kernel: torch.Tensor, n: int) -> list[tuple[torch.Tensor, slice, slice]]:
+    """The taps beside the middle one that reach anything among n, each with the indices that it writes to and reads from."""
+    middle = kernel.shape[0] // 2
+    return [(tap, *_overlap(n, j - middle)) for j, tap in enumerate(kernel) if 0 < abs(j - middle) < n]
 
 
 def _overlap(n: int, shift: int) -> tuple[slice, slice]:
