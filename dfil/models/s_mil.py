@@ -15,9 +15,13 @@ class SMIL(Detector):
 
     h_j is the embedding of frame j, P the video's probability; see `dfil.models.mil`. The order of the frames plays no part.
 
-    No code is public (the paper's repository is empty), and its full text was not at hand, only the abstract and the caption of its
-    pipeline. The formula above is the one the method is generally known by and has not been checked against the paper, and no equation
-    is cited by number. What is open and how it is read:
+    Published: in the source's abstract, that faces are instances and the video is their bag, and that embeddings give the bag's
+    prediction directly, not by way of predictions of the instances; in its Figure 2, the order of the parts: faces, CNN, instances, bags,
+    S-MIL. No code: the source's repository holds none.
+
+    A reading: the formula above. It is the rule by which the method is generally known and does what the abstract says, because
+    P = sigmoid(Σ_j θ · h_j). That the source's equations are the same to the letter is not established; so none is cited by number.
+    Also read:
     - Embedding: the globally pooled features of the backbone, without a further layer. The paper's own backbone
       is not established; here it is the ResNet-50 that DIL stands on, with the same ImageNet weights.
     - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, as many as DIL sees of a video.
