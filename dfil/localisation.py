@@ -86,7 +86,7 @@ def load(run: Run, store: CropStore, video_id: str, masks: bool = True) -> Video
     row, size = rows.iloc[0], x.shape[-1]
     found = None
     if masks and row["masks"]:
-        found = np.stack([store.mask_snippet(video_id, int(s), shape.frames, size, stride=shape.stride) for s in starts])
+        found = store.mask_snippets(video_id, starts, shape.frames, size, stride=shape.stride)
     return Video(video_id, row["manipulation"], x, numbers, found)
 
 

@@ -20,7 +20,7 @@ from dfil.errors import DataError, RunError
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.boxes import square_union
-from dfil.faces.video import read_frames
+from dfil.faces.video import decode, read_frames
 from dfil.synthetic import write_ffpp
 from dfil.synthetic.codec import encode
 
@@ -238,6 +238,28 @@ def test_masks_lie_on_the_snippet(store):
     assert np.array_equal(mask, reference(grid, fake.boxes[5:9], 64, 1.3)[0][..., 0] > 127)
     with pytest.raises(DataError, match="no mask"):
         store.mask_snippet("c23/real/000", 0, 4, 64)
+
+
+def test_masks_of_several_snippets_take_one_decoding(store, monkeypatch, tmp_path):
+    decoded = []
+    monkeypatch.setattr(S, "decode", lambda path: decoded.append(path) or decode(path))
+    name, starts = "c23/NeuralTextures/001_000", [7, 0, 9, 7, FRAMES - 7]  # out of order, overlapping, twice
+    masks = store.mask_snippets(name, starts, 3, 32, margin=1.4, stride=3)
+    path = store.index.set_index("video_id").masks[name]
+    assert decoded == [path] and masks.shape == (5, 3, 32, 32) and masks.dtype == bool
+    crops, frames = store.open(name), list(read_frames(path))
+    for first, mask in zip(starts, masks, strict=True):
+        grid = [on_grid(frames[n], crops.scale) for n in (first, first + 3, first + 6)]
+        assert np.array_equal(mask, reference(grid, crops.boxes[first : first + 7], 32, 1.4)[0][..., 0] > 127)
+        assert np.array_equal(mask, store.mask_snippet(name, first, 3, 32, margin=1.4, stride=3))
+    assert decoded == [path] * 6 and not np.array_equal(masks[0], masks[1])
+    assert store.mask_snippets(name, [], 3, 32).shape == (0, 3, 32, 32)
+    (tmp_path / "short.mp4").write_bytes(encode(np.zeros((10, 320, 320), np.uint8), 18))
+    short = S.CropStore(store.folder)
+    short.index["masks"] = str(tmp_path / "short.mp4")
+    assert not short.mask_snippets(name, [2, 6], 4, 32).any()
+    with pytest.raises(DataError, match="short.mp4 ends before frame 10"):
+        short.mask_snippets(name, [7, 2], 4, 32)
 
 
 def test_opening(store, monkeypatch):

@@ -41,7 +41,7 @@ import pandas as pd
 
 from dfil.errors import DataError
 from dfil.faces.boxes import reached, runs, square_union, window_squares
-from dfil.faces.video import Frame, read_frames
+from dfil.faces.video import Frame, decode
 from dfil.files import atomic
 
 MARGIN = 1.3  # the paper's crop: the square box times 1.3
@@ -105,25 +105,33 @@ class CropStore:
     def mask_snippet(
         self, video_id: str, first: int, T: int, size: int, margin: float = MARGIN, stride: int = 1, track: int = 0
     ) -> np.ndarray:
-        """Ground truth of the forged region for the same square as `snippet`: (T, size, size) bool.
+        """Ground truth of the forged region for the same square as `snippet`: (T, size, size) bool; see `mask_snippets`."""
+        return self.mask_snippets(video_id, [first], T, size, margin, stride, track)[0]
 
-        Decodes the mask video from its start at each call; meant for figures and evaluation, not for training.
-        Raises DataError if the video has no masks or they end before the snippet does.
+    def mask_snippets(
+        self, video_id: str, starts: Sequence[int], T: int, size: int, margin: float = MARGIN, stride: int = 1, track: int = 0
+    ) -> np.ndarray:
+        """`mask_snippet` of every first frame in `starts`, which may be in any order and overlap: (U, T, size, size) bool.
+
+        Decodes the mask video once, from its start to the last frame wanted; meant for figures and evaluation, not for training.
+        Raises DataError if the video has no masks or they end before the snippets do.
         """
         path = self._row(video_id)["masks"]
         if not path:
             raise DataError(f"{video_id} has no mask video; masks exist for the fakes of trees that ship them.")
         crops = self.open(video_id, track)
-        square = crops.square(first, T, margin, stride)
-        wanted = range(first, first + (T - 1) * stride + 1, stride)
-        masks = []
-        for number, frame_hwc in enumerate(read_frames(path)):
-            if number in wanted:
-                grid_hwc, _ = to_grid(frame_hwc, (0, 0), crops.source, crops.scale)
-                masks.append(_resize(_cut(grid_hwc, *square), size)[..., 0] > 127)
-                if len(masks) == T:
-                    return np.stack(masks)
-        raise DataError(f"{path} ends before frame {wanted[-1]}; the mask video is shorter than its video.")
+        squares = [crops.square(int(first), T, margin, stride) for first in starts]
+        numbers_ut = np.asarray(starts, int)[:, None] + stride * np.arange(T)
+        masks_uthw, last = np.empty((*numbers_ut.shape, size, size), bool), numbers_ut.max(initial=0)
+        for number, frame in enumerate(decode(path)):
+            places = np.argwhere(numbers_ut == number)
+            if len(places):
+                grid_hwc, _ = to_grid(frame.rgb(), (0, 0), crops.source, crops.scale)
+            for u, t in places:
+                masks_uthw[u, t] = _resize(_cut(grid_hwc, *squares[u]), size)[..., 0] > 127
+            if number == last:
+                return masks_uthw
+        raise DataError(f"{path} ends before frame {last}; the mask video is shorter than its video.")
 
     def _row(self, video_id: str) -> pd.Series:
         if video_id not in self._row_of:
