@@ -206,37 +206,6 @@ def test_iou_against_counting_pixels():
     assert np.allclose(B.iou(a, b), slow, atol=1e-6)
 
 
-def test_largest_track_whatever_the_order():
-    rng = np.random.default_rng(0)
-    big, small = np.array([10, 10, 110, 110]), np.array([150, 20, 230, 100])
-    detections = {}
-    for frame in range(0, 60, 4):
-        pair = np.stack([big + frame / 2, small - frame / 3]) + rng.normal(0, 1, (2, 4))
-        detections[frame] = pair[rng.permutation(2)]
-    detections[20] = detections[20][:0]  # nobody is found once
-    detections[32] = detections[32][detections[32][:, 0].argsort()][1:]  # the larger face is missed once
-    frames, boxes = B.largest_track(detections)
-    assert frames.tolist() == [f for f in range(0, 60, 4) if f not in (20, 32)]
-    assert np.abs(boxes - (big + frames[:, None] / 2)).max() < 5
-
-
-def test_second_person_does_not_take_over():
-    first, second = np.array([[10, 10, 90, 90.0]]), np.array([[200, 10, 260, 70.0]])
-    frames, boxes = B.largest_track({f: first if f < 40 else second for f in range(0, 60, 4)})
-    assert frames.max() == 36 and (boxes[:, 0] == 10).all()
-    late = {0: first, 4: first, 8: first, 100: first[:, [0, 1, 2, 3]], 104: first}  # long after: not known to be the same person
-    assert B.largest_track(late)[0].tolist() == [0, 4, 8]
-
-
-def test_interpolate():
-    boxes, valid = B.interpolate(np.array([2, 6, 18, 31]), np.array([[0, 0, 8, 8], [4, 8, 12, 16], [4, 8, 12, 16], [9, 9, 9, 9.0]]), 40)
-    assert np.flatnonzero(valid).tolist() == [*range(2, 19), 31]  # 18 to 31 is too far
-    assert boxes[3].tolist() == [1, 2, 9, 10] and boxes[10].tolist() == [4, 8, 12, 16]
-    assert not boxes[~valid].any()
-    boxes, valid = B.interpolate(*B.largest_track({0: np.zeros((0, 5))}), 3)
-    assert boxes.shape == (3, 4) and not valid.any()
-
-
 def test_square_union():
     boxes = np.array([[10, 20, 30, 30], [20, 22, 60, 40.0]])
     x0, y0, side = B.square_union(boxes, 1.2)

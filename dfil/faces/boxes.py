@@ -1,11 +1,9 @@
-"""Boxes over time: which face, where between detections, and the square that a snippet is cut from.
+"""Boxes: how far two agree, the squares that snippets are cut from, and how far those can reach.
 
 A box is x0, y0, x1, y1 in pixels, x to the right, y down, x1 and y1 exclusive.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,52 +16,6 @@ def iou(a_n4: np.ndarray, b_m4: np.ndarray) -> np.ndarray:
     high = np.minimum(a_n4[:, None, 2:4], b_m4[None, :, 2:4])
     shared = np.clip(high - low, 0, None).prod(-1)
     return shared / np.maximum(_area(a_n4)[:, None] + _area(b_m4)[None] - shared, 1e-9)
-
-
-def largest_track(detections: Mapping[int, np.ndarray], min_iou: float = 0.3, max_age: int = 4 * MAX_GAP) -> tuple[np.ndarray, np.ndarray]:
-    """The face with the largest total area over the clip: frame numbers (k,) int and boxes (k, 4) float32.
-
-    detections: frame number -> (n, 4 or more) boxes. Tracks grow greedily, the best IoU with a track's last box first; a track
-    not seen for more than `max_age` frames is closed. So a second person starts a track of its own and never takes over the
-    first one's. Both arrays are empty if nothing was detected.
-    """
-    tracks: list[tuple[list[int], list[np.ndarray]]] = []
-    for frame in sorted(detections):
-        boxes = np.asarray(detections[frame], np.float32)[:, :4]
-        live = [track for track in tracks if frame - track[0][-1] <= max_age]
-        free = set(range(len(boxes)))
-        if live and free:
-            overlap = iou(np.stack([track[1][-1] for track in live]), boxes)
-            taken = set()
-            for i, j in zip(*np.unravel_index(np.argsort(-overlap, axis=None, kind="stable"), overlap.shape), strict=True):
-                if overlap[i, j] < min_iou:
-                    break
-                if i not in taken and j in free:
-                    taken.add(i)
-                    free.remove(j)
-                    live[i][0].append(frame)
-                    live[i][1].append(boxes[j])
-        tracks += [([frame], [boxes[j]]) for j in sorted(free)]
-    if not tracks:
-        return np.zeros(0, int), np.zeros((0, 4), np.float32)
-    frames, boxes = max(tracks, key=lambda track: float(_area(np.stack(track[1])).sum()))
-    return np.array(frames), np.stack(boxes)
-
-
-def interpolate(frames_k: np.ndarray, boxes_k4: np.ndarray, n: int, max_gap: int = MAX_GAP) -> tuple[np.ndarray, np.ndarray]:
-    """A box for each of n frames from boxes at some of them: boxes (n, 4) float32 and valid (n,) bool.
-
-    Linear between two detections that are at most `max_gap` frames apart. Every other frame is invalid and its box is zero.
-    """
-    boxes, valid = np.zeros((n, 4), np.float32), np.zeros(n, bool)
-    if not len(frames_k):
-        return boxes, valid
-    valid[frames_k] = True
-    for first, last in zip(frames_k[:-1], frames_k[1:], strict=True):
-        valid[first:last] |= last - first <= max_gap
-    at = np.flatnonzero(valid)
-    boxes[at] = np.stack([np.interp(at, frames_k, boxes_k4[:, k]) for k in range(4)], -1)
-    return boxes, valid
 
 
 def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, float, float]:
