@@ -23,7 +23,7 @@ from dfil.synthetic import DATASET_OF, METHODS, SETTINGS, celebdf_tree, dfdc_tre
 from dfil.synthetic.camera import Camera
 from dfil.synthetic.codec import decode
 from dfil.synthetic.settings import PEOPLE, SIZE
-from dfil.synthetic.tree import deal
+from dfil.synthetic.tree import Common, deal
 
 SIZES = {
     "celebdf-like": dict(train=4, test=4, frames=6, seed=5),
@@ -159,7 +159,7 @@ def test_celebdf_names_list_and_overlap(trees):
 
 
 def test_celebdf_people_have_clips_in_training_and_some_in_test():
-    common = celebdf_tree._Job(Path(), SETTINGS["celebdf-like"], 8, 0, "", "", 0, 0)
+    common = Common(Path(), SETTINGS["celebdf-like"], 8, 0)
     plan = celebdf_tree._plan(common, 24, 16)
     stems = [f"{job.folder}/{job.stem}" for job in plan]
     assert len(set(stems)) == len({job.clip for job in plan}) == 40 and sum(len(job.sources) for job in plan) == 40
@@ -183,7 +183,7 @@ def test_celebdf_a_fake_shares_everything_with_its_real_but_the_face_and_tremble
 
 def test_two_fakes_of_one_clip_tremble_differently(tmp_path):
     """Otherwise they would be one forgery with two faces."""
-    common = celebdf_tree._Job(Path(), SETTINGS["celebdf-like"], 4, 0, "", "", 0, 0)
+    common = Common(Path(), SETTINGS["celebdf-like"], 4, 0)
     twice = next(job for job in celebdf_tree._plan(common, 4, 0) if len(job.sources) == 2)
     celebdf_tree._write_clip(replace(twice, root=tmp_path))
     _, one, two = (decode(path).astype(int) for path in replace(twice, root=tmp_path).files())
@@ -195,7 +195,7 @@ def test_two_fakes_of_one_clip_tremble_differently(tmp_path):
 
 
 def dfdc_plan(count: int, frames: int = 40, split: str = "train") -> list:
-    return dfdc_tree._plan(Path(), SETTINGS["dfdc-like"], frames, 0, split, count, 0)
+    return dfdc_tree._plan(Common(Path(), SETTINGS["dfdc-like"], frames, 0), split, count, 0)
 
 
 def test_dfdc_truth_is_what_the_renderer_did():
@@ -273,7 +273,8 @@ def test_dfdc_darkness_and_noise_say_nothing_about_the_label(trees):
 
 def test_dfdc_actors_are_in_one_split_only():
     for train, test in ((1, 1), (5, 3), (24, 16)):
-        jobs = [dfdc_tree._plan(Path(), SETTINGS["dfdc-like"], 24, 0, *what) for what in (("train", train, 0), ("test", test, train))]
+        common = Common(Path(), SETTINGS["dfdc-like"], 24, 0)
+        jobs = [dfdc_tree._plan(common, *what) for what in (("train", train, 0), ("test", test, train))]
         people = [{j.actor for j in part} | {j.swapped for j in part if train > 2} for part in jobs]
         assert not people[0] & people[1]
         assert all(j.actor != j.swapped for part in jobs for j in part)
@@ -294,7 +295,7 @@ def test_truth_of_other_trees(trees, tmp_path):
 
 
 def wild_plan(category: str, count: int, frames: int = 40) -> list:
-    return wilddeepfake_tree._plan(Path(), SETTINGS["wild-like"], frames, 0, category, count, 0)
+    return wilddeepfake_tree._plan(Common(Path(), SETTINGS["wild-like"], frames, 0), category, count, 0)
 
 
 def test_wilddeepfake_pictures(trees):
@@ -340,7 +341,7 @@ def test_wilddeepfake_the_video_goes_on_in_a_gap():
     """A picture is that of its number, whichever others are there."""
     for method in ("real", "Face2Face"):
         whole = wilddeepfake_tree._Sequence(3, 3, (50, 51, 52, 53, 54))
-        job = wilddeepfake_tree._Job(Path(), SETTINGS["wild-like"], 0, "real_train", 0, 0, method, (whole,))
+        job = wilddeepfake_tree._Job(Path(), SETTINGS["wild-like"], 5, 0, "real_train", 0, 0, method, (whole,))
         source = wilddeepfake_tree._source(np.random.default_rng(0))
         full, gapped = (wilddeepfake_tree.draw_sequence(job, source, replace(whole, numbers=n)) for n in (whole.numbers, (50, 51, 54)))
         np.testing.assert_array_equal(full[[0, 1, 4]], gapped)

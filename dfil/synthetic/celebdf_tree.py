@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from dfil.datasets.celebdf import FAKE, LIST
-from dfil.errors import DataError
 from dfil.synthetic.camera import Camera
 from dfil.synthetic.codec import encode
 from dfil.synthetic.fields import generator
 from dfil.synthetic.identity import outer_identity
 from dfil.synthetic.places import stage
 from dfil.synthetic.render import render_takes, takes
-from dfil.synthetic.settings import FPS, PEOPLE, RENDERER, SIZE, Setting
+from dfil.synthetic.settings import PEOPLE, SIZE, Setting
 from dfil.synthetic.signals import nuisances
-from dfil.synthetic.tree import claim, draw, find_setting, write
+from dfil.synthetic.tree import Common, begin, draw, write
 
 TREE = 1  # raised whenever the same parameters no longer give the same files, the renderer apart
 SECONDS_PER_FRAME = 0.02  # one core, a real and a fake
@@ -34,11 +33,7 @@ SHIFT = (
 
 
 @dataclass(frozen=True)
-class _Job:
-    root: Path
-    setting: Setting
-    frames: int
-    seed: int
+class _Job(Common):
     folder: str  # Celeb-real or YouTube-real
     stem: str
     clip: int  # decides motion, stage, camera and grain
@@ -75,35 +70,17 @@ def write_celebdf(
 
     Raises DataError if root holds something else than a synthetic tree of the same parameters.
     """
-    setting = find_setting(setting)
-    root, frames = Path(root), frames or setting.frames
-    if min(train, test) < 0 or train + test == 0:
-        raise DataError(f"A Celeb-DF tree was asked for {train} training and {test} test clips; ask for at least one.")
-    claim(
-        root,
-        {
-            "synthetic": True,
-            "layout": "Celeb-DF",
-            "renderer": RENDERER,
-            "tree": TREE,
-            "seed": seed,
-            "real_clips": {"train": train, "test": test},
-            "frames": frames,
-            "frames_per_second": FPS,
-            "size": [SIZE, ROWS.stop - ROWS.start],
-            "shift": SHIFT,
-            "setting": setting.as_dict(),
-        },
-    )
-    plan = _plan(_Job(root, setting, frames, seed + PEOPLE["celebdf-like"], "", "", 0, 0), train, test)
+    facts = dict(layout="Celeb-DF", tree=TREE, counted="clips", size=[SIZE, ROWS.stop - ROWS.start], shift=SHIFT)
+    common = begin(root, setting, train, test, frames, seed, people=PEOPLE["celebdf-like"], **facts)
+    plan = _plan(common, train, test)
     listed = [f"{int(not name.startswith(FAKE))} {name}.mp4" for job in plan if job.test for name in job.names()]  # 1 is real here
-    write(root / LIST, "".join(f"{line}\n" for line in listed).encode())
+    write(common.root / LIST, "".join(f"{line}\n" for line in listed).encode())
     todo = [job for job in plan if not all(path.exists() for path in job.files())]
-    draw(todo, _write_clip, root, unit="clip", seconds=frames * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
-    return root
+    draw(todo, _write_clip, common.root, unit="clip", seconds=common.frames * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
+    return common.root
 
 
-def _plan(common: _Job, train: int, test: int) -> list[_Job]:
+def _plan(common: Common, train: int, test: int) -> list[_Job]:
     """Who is in which clip, and with whose face it is forged."""
     alone = {"train": train // 4, "test": test // 4}
     celebrities = {"train": train - alone["train"], "test": test - alone["test"]}
@@ -123,11 +100,12 @@ def _plan(common: _Job, train: int, test: int) -> list[_Job]:
             number = clips_of[person] = clips_of.get(person, -1) + 1
             stem, clip = f"id{person}_{number:04d}", sum(len(job.sources) > 0 for job in plan)
             sources = tuple(sorted(sources))
-            plan.append(replace(common, folder="Celeb-real", stem=stem, clip=clip, person=person, sources=sources, test=split == "test"))
+            where = dict(folder="Celeb-real", stem=stem, clip=clip, person=person, sources=sources)
+            plan.append(_Job(**vars(common), **where, test=split == "test"))
         for _ in range(alone[split]):
             number, strangers = ALONE + strangers, strangers + 1
             where = dict(folder="YouTube-real", stem=f"{number - ALONE:05d}", clip=number, person=number)
-            plan.append(replace(common, **where, test=split == "test"))
+            plan.append(_Job(**vars(common), **where, test=split == "test"))
     return plan
 
 

@@ -14,15 +14,14 @@ import numpy as np
 
 from dfil.datasets.dfdc_preview import MANIPULATIONS, ORIGINALS
 from dfil.datasets.truth import FILE as TRUTH
-from dfil.errors import DataError
 from dfil.synthetic.camera import Camera
 from dfil.synthetic.codec import encode
 from dfil.synthetic.fields import generator
 from dfil.synthetic.identity import outer_identity
 from dfil.synthetic.places import living_room
 from dfil.synthetic.render import Clip, render_takes, takes
-from dfil.synthetic.settings import FPS, PEOPLE, RENDERER, SIZE, Setting
-from dfil.synthetic.tree import MASK_CRF, claim, deal, draw, find_setting, write
+from dfil.synthetic.settings import PEOPLE, SIZE, Setting
+from dfil.synthetic.tree import MASK_CRF, Common, begin, deal, draw, write
 
 TREE = 1  # raised whenever the same parameters no longer give the same files, the renderer apart
 SECONDS_PER_FRAME = 0.03  # one core, a real and a fake, a third of them with two people
@@ -40,11 +39,7 @@ SHIFT = (
 
 
 @dataclass(frozen=True)
-class _Job:
-    root: Path
-    setting: Setting
-    frames: int
-    seed: int
+class _Job(Common):
     split: str
     clip: int  # decides motion, room, camera and grain
     actor: int
@@ -90,42 +85,21 @@ def write_dfdc(
 
     Raises DataError if root holds something else than a synthetic tree of the same parameters.
     """
-    setting = find_setting(setting)
-    root, frames = Path(root), frames or setting.frames
-    if min(train, test) < 0 or train + test == 0:
-        raise DataError(f"A DFDC tree was asked for {train} training and {test} test clips; ask for at least one.")
-    claim(
-        root,
-        {
-            "synthetic": True,
-            "layout": "DFDC preview",
-            "renderer": RENDERER,
-            "tree": TREE,
-            "seed": seed,
-            "real_clips": {"train": train, "test": test},
-            "frames": frames,
-            "frames_per_second": FPS,
-            "size": [SIZE, SIZE],
-            "shift": SHIFT,
-            "setting": setting.as_dict(),
-        },
-    )
-    plan = [
-        job
-        for split, count, first in (("train", train, 0), ("test", test, train))
-        for job in _plan(root, setting, frames, seed + PEOPLE["dfdc-like"], split, count, first)
-    ]
+    facts = dict(layout="DFDC preview", tree=TREE, counted="clips", size=[SIZE, SIZE], shift=SHIFT)
+    common = begin(root, setting, train, test, frames, seed, people=PEOPLE["dfdc-like"], **facts)
+    plan = _plan(common, "train", train, 0) + _plan(common, "test", test, train)
     for manipulation in MANIPULATIONS:
-        (root / manipulation).mkdir(exist_ok=True)  # a tree of one clip has both folders too
-    write(root / "dataset.json", json.dumps(_listing(plan), indent=1).encode())
-    write(root / TRUTH, json.dumps(_truth(plan), indent=1).encode())
+        (common.root / manipulation).mkdir(exist_ok=True)  # a tree of one clip has both folders too
+    write(common.root / "dataset.json", json.dumps(_listing(plan), indent=1).encode())
+    write(common.root / TRUTH, json.dumps(_truth(plan), indent=1).encode())
     todo = [job for job in plan if not all(path.exists() for path in job.files().values())]
-    draw(todo, _write_clip, root, unit="clip", seconds=frames * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
-    return root
+    draw(todo, _write_clip, common.root, unit="clip", seconds=common.frames * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
+    return common.root
 
 
-def _plan(root: Path, setting: Setting, frames: int, seed: int, split: str, count: int, first: int) -> list[_Job]:
+def _plan(common: Common, split: str, count: int, first: int) -> list[_Job]:
     """What each clip of a split is like. All conditions are dealt independently of each other."""
+    seed = common.seed
     hands = {
         "manipulation": deal(seed, f"{split} manipulation", MANIPULATIONS, count),
         "people": deal(seed, f"{split} people", (1, 2, 1), count),
@@ -142,9 +116,8 @@ def _plan(root: Path, setting: Setting, frames: int, seed: int, split: str, coun
         dealt = {name: hand[n] for name, hand in hands.items()}
         place = int(rng.integers(dealt["people"]))
         offset = 1000 + first  # no number is an actor's in both splits, because an actor has at least one clip
-        common = dict(root=root, setting=setting, frames=frames, seed=seed, split=split, clip=first + n)
-        who = dict(actor=offset + actor, take=n % CLIPS_EACH, swapped=offset + swapped)
-        jobs.append(_Job(**common, **who, **dealt, span=_span(rng, extents[n], frames), place=place))
+        who = dict(clip=first + n, actor=offset + actor, take=n % CLIPS_EACH, swapped=offset + swapped)
+        jobs.append(_Job(**vars(common), split=split, **who, **dealt, span=_span(rng, extents[n], common.frames), place=place))
     return jobs
 
 

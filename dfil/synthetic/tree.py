@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from dfil.environment import cores
 from dfil.errors import DataError, RunError
 from dfil.files import atomic
 from dfil.synthetic.fields import generator
-from dfil.synthetic.settings import SETTINGS, Setting
+from dfil.synthetic.settings import FPS, RENDERER, SETTINGS, Setting
 
 Job = TypeVar("Job")
 MASK_CRF = 18
@@ -32,6 +33,61 @@ def find_setting(setting: Setting | str) -> Setting:
     if setting not in SETTINGS:
         raise DataError(f"No synthetic setting is called {setting}; there are {', '.join(SETTINGS)}.")
     return SETTINGS[setting]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all jobs of a tree have in common. seed: that of its people, who are others in every dataset."""
+
+    root: Path
+    setting: Setting
+    frames: int
+    seed: int
+
+
+def begin(
+    root: str | Path,
+    setting: Setting | str,
+    train: int,
+    test: int,
+    frames: int | None,
+    seed: int,
+    *,
+    people: int,
+    layout: str,
+    tree: int,
+    counted: str,
+    size: Sequence[int],
+    shift: Sequence[str],
+) -> Common:
+    """Claim `root` for a tree of training and test data without a validation split, and return what its jobs have in common.
+
+    frames: None for the setting's. people: what is added to the seed, see settings.PEOPLE. tree: the writer's version. counted: what
+    train and test are numbers of, "clips" or "sequences". size: width and height of a picture. All but people goes into synthetic.json.
+
+    Raises DataError if nothing or less is asked for, and as `claim` does.
+    """
+    setting = find_setting(setting)
+    root, frames = Path(root), frames or setting.frames
+    if min(train, test) < 0 or train + test == 0:
+        raise DataError(f"A {layout} tree was asked for {train} training and {test} test {counted}; ask for at least one.")
+    claim(
+        root,
+        {
+            "synthetic": True,
+            "layout": layout,
+            "renderer": RENDERER,
+            "tree": tree,
+            "seed": seed,
+            f"real_{counted}": {"train": train, "test": test},
+            "frames": frames,
+            "frames_per_second": FPS,
+            "size": size,
+            "shift": shift,
+            "setting": setting.as_dict(),
+        },
+    )
+    return Common(root, setting, frames, seed + people)
 
 
 def claim(root: Path, parameters: dict) -> None:

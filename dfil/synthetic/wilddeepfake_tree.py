@@ -25,9 +25,9 @@ from dfil.synthetic.identity import outer_identity
 from dfil.synthetic.places import living_room, stage
 from dfil.synthetic.render import render_takes, takes
 from dfil.synthetic.room import wall
-from dfil.synthetic.settings import FPS, METHODS, PEOPLE, RENDERER, SIZE, Setting
+from dfil.synthetic.settings import METHODS, PEOPLE, SIZE, Setting
 from dfil.synthetic.signals import motion
-from dfil.synthetic.tree import claim, deal, draw, even, find_setting, write
+from dfil.synthetic.tree import Common, begin, deal, draw, even, write
 
 TREE = 1  # raised whenever the same parameters no longer give the same files, the renderer apart
 CROP = 224  # pixels, the owners' size
@@ -53,10 +53,7 @@ class _Sequence:
 
 
 @dataclass(frozen=True)
-class _Job:
-    root: Path
-    setting: Setting
-    seed: int
+class _Job(Common):
     category: str
     shard: int
     person: int
@@ -86,39 +83,22 @@ def write_wilddeepfake(
 
     Raises DataError if root holds something else than a synthetic tree of the same parameters.
     """
-    setting = find_setting(setting)
-    root, frames = Path(root), frames or setting.frames
-    if min(train, test) < 0 or train + test == 0:
-        raise DataError(f"A WildDeepfake tree was asked for {train} training and {test} test sequences; ask for at least one.")
-    claim(
-        root,
-        {
-            "synthetic": True,
-            "layout": "WildDeepfake",
-            "renderer": RENDERER,
-            "tree": TREE,
-            "seed": seed,
-            "real_sequences": {"train": train, "test": test},
-            "frames": frames,
-            "frames_per_second": FPS,
-            "size": [CROP, CROP],
-            "shift": SHIFT,
-            "setting": setting.as_dict(),
-        },
-    )
+    facts = dict(layout="WildDeepfake", tree=TREE, counted="sequences", size=[CROP, CROP], shift=SHIFT)
+    common = begin(root, setting, train, test, frames, seed, people=PEOPLE["wild-like"], **facts)
     plan = []
     for n, category in enumerate(CATEGORIES):
-        (root / category).mkdir(exist_ok=True)
+        (common.root / category).mkdir(exist_ok=True)
         count = {"train": train, "test": test}[category.split("_")[1]]
-        plan += _plan(root, setting, frames, seed + PEOPLE["wild-like"], category, count, 10_000 * n)
+        plan += _plan(common, category, count, 10_000 * n)
     todo = [job for job in plan if not job.file().exists()]
     each = sum(len(s.numbers) for job in todo for s in job.sequences) / max(1, len(todo))
-    draw(todo, _write_shard, root, unit="archive", seconds=each * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
-    return root
+    draw(todo, _write_shard, common.root, unit="archive", seconds=each * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
+    return common.root
 
 
-def _plan(root: Path, setting: Setting, frames: int, seed: int, category: str, count: int, first: int) -> list[_Job]:
+def _plan(common: Common, category: str, count: int, first: int) -> list[_Job]:
     """The source videos of one category; their people have the numbers from `first` on."""
+    seed = common.seed
     lengths, sizes = deal(seed, f"{category} lengths", LENGTHS, count), []
     while (rest := count - sum(sizes)) > 0:
         sizes.append(min(rest, SHARDS[len(sizes) % len(SHARDS)]))
@@ -128,8 +108,9 @@ def _plan(root: Path, setting: Setting, frames: int, seed: int, category: str, c
     for shard, size in enumerate(sizes):
         rng = generator(seed, first + shard, "sequences")
         names = sorted(int(name) for name in rng.choice(SEQUENCES, size, replace=False))
-        sequences = tuple(_Sequence(name, (first + shard) * SEQUENCES + name, _numbers(rng, next(dealt), frames)) for name in names)
-        plan.append(_Job(root, setting, seed, category, shard, first + shard, methods[shard], sequences))
+        sequences = tuple(_Sequence(name, (first + shard) * SEQUENCES + name, _numbers(rng, next(dealt), common.frames)) for name in names)
+        what = dict(category=category, shard=shard, person=first + shard, method=methods[shard], sequences=sequences)
+        plan.append(_Job(**vars(common), **what))
     return plan
 
 
