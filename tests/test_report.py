@@ -1,6 +1,7 @@
 """The report page is complete, self-contained and honest about what is missing; the README's results come from the same tables."""
 
 import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -96,11 +97,29 @@ def test_page_is_well_formed_and_self_contained(folder):
     assert links and all(link[0] == "#" and link[1:] in page.ids for link in links)
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
     sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
-    assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(sources) == 2 and all(source.startswith("data:image/webp;base64,") for source in sources)
     assert not re.search(r"https?://|url\(|@import", text)
-    assert base64.b64decode(sources[0].partition(",")[2]) == (folder / "figures" / "fig1.png").read_bytes()
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
     assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+
+
+def test_figures_are_inlined_smaller_and_pixel_for_pixel(folder):
+    rng = np.random.default_rng(0)
+    noise_hwc = np.kron(rng.integers(0, 256, (20, 30, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    Image.fromarray(noise_hwc).save(folder / "figures" / "fig1.png")
+    clear_hwc = np.concatenate([noise_hwc, np.full((160, 240, 1), 255, np.uint8)], 2)  # matplotlib's PNGs have an opaque fourth channel
+    Image.fromarray(clear_hwc).save(folder / "figures" / "fig9.png")
+    page = Page(report.build(folder).read_text(encoding="utf-8"))
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 2 and all((image["width"], image["height"]) == ("240", "160") for image in images)
+    for image, key in zip(images, ("fig1", "fig9"), strict=True):
+        webp = base64.b64decode(image["src"].partition(",")[2])
+        assert len(webp) < (folder / "figures" / f"{key}.png").stat().st_size
+        with Image.open(io.BytesIO(webp)) as shown:
+            assert shown.format == "WEBP" and np.array_equal(np.asarray(shown.convert("RGB")), noise_hwc)
+    Image.new("1", (20_000, 1)).save(folder / "figures" / "fig9.png")  # wider than WebP can be
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert "fig9.png is not a PNG that can be shown" in text and text.count("<img") == 1
 
 
 def test_paper_stands_beside_ours_in_the_papers_arrangement(folder):
