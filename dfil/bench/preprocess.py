@@ -20,6 +20,7 @@ from statistics import median
 import av
 import cv2
 import numpy as np
+import torch
 
 from dfil.datasets.records import VideoRecord
 from dfil.environment import cores
@@ -53,14 +54,16 @@ def measure(sizes: Sequence[int] = (720, 1080), frames: int = 300, repeats: int 
     frames: per clip. repeats: turns of which the median counts. every: per-frame detection is done in every so manieth frame, which
     decides nothing about the following, only how many comparisons there are. mtcnn_frames: length of the clip for MTCNN.
     """
-    threads = cv2.getNumThreads()
+    threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     try:
         heads = [next(iter(render_target(k, k + 1, SETTINGS["ff-like"], methods=(), frames=DRAWN))).frames_thwc for k in range(2)]
         with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
             rows = [_at(height, heads, Path(folder), frames, repeats, every, mtcnn_frames) for height in sizes]
     finally:
-        cv2.setNumThreads(threads)
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
     return {"cores": cores(), "frames": frames, "repeats": repeats, "sizes": rows}
 
 
