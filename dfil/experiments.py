@@ -13,6 +13,7 @@ from dfil.profiles import Profile, Training
 from dfil.runs import RunSpec, RunStore
 
 POOLED = "one model for all manipulations"
+STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
 
 
 def fill(
@@ -33,7 +34,8 @@ def fill(
         trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
         scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
         pooled = trained[0].spec.manipulations != cell.train.manipulations
-        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], POOLED if pooled else "")
+        notes = [POOLED if pooled else "", STARTED if trained[0].training.start else ""]
+        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], "; ".join(filter(None, notes)))
     return results, {place: reason for place, reason in reasons.items() if reason}
 
 

@@ -362,7 +362,8 @@ DIFFERENCES = [
     (
         "Backbone and resolution",
         f"The paper starts from an ImageNet-pretrained ResNet-50 at {SETTINGS.image_size} px. Smoke and demo train a small backbone "
-        "from scratch on smaller crops, so that everything runs on a CPU without any download.",
+        "from scratch on smaller crops, so that everything runs on a CPU without any download. Their models for Table 2 begin with the "
+        "weights of the same method's HQ run of Table 1, because from random weights a hundred clips are too few.",
     ),
     (
         "Length of training",

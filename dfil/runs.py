@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,15 +23,16 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 
 import dfil
-from dfil import cluster, environment, models, weights
+from dfil import cluster, data, environment, models, weights
 from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.files import atomic
 from dfil.models import Detector, Sampling, build
+from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import Profile, Training
 from dfil.scoring import score
 from dfil.snippets import SnippetDataset
-from dfil.training import rank_and_world, train
+from dfil.training import in_first, rank_and_world, train
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class RunStore:
 
     def __init__(self, folder: Path, profile: Profile):
         self.folder, self.profile = Path(folder).absolute(), profile  # absolute: workers elsewhere stand in another folder
+        self._starts: dict[str, CropStore] = {}
 
     def describe(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> dict:
         """All that decides the outcome of a run, as JSON types."""
@@ -77,6 +79,8 @@ class RunStore:
         described = {**asdict(spec), "data": store.meta["digest"], "profile": self.profile.name, **self.profile.settings(training)}
         if own := models.sampling(spec.method):
             described |= {"sampling": asdict(own)}
+        if training.start:
+            described |= {"start": self.key(*self.start(spec, training))}
         return json.loads(json.dumps(described, sort_keys=True))
 
     def key(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> str:
@@ -84,6 +88,13 @@ class RunStore:
         digest = hashlib.sha256(json.dumps(self.describe(spec, store, training), sort_keys=True).encode()).hexdigest()[:10]
         what = spec.manipulations[0] if len(spec.manipulations) == 1 else "all"
         return "-".join(filter(None, (spec.method, spec.dataset, spec.compression, what, digest)))
+
+    def start(self, spec: RunSpec, training: Training) -> tuple[RunSpec, CropStore]:
+        """The run whose weights `training.start` makes this one begin with, and its data: the same model, trained as for Table 1 on c23
+        videos of all manipulations of that built-in tree, which is made now if it is not there yet."""
+        if training.start not in self._starts:
+            self._starts[training.start] = in_first(lambda: data.crops(self.profile, data.tree(self.profile, setting=training.start)))
+        return replace(spec, dataset="ffpp", compression="c23", manipulations=ALL_MANIPULATIONS), self._starts[training.start]
 
     def get(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> Run:
         """The trained run, trained now if it is not there yet, and gone on with if it was interrupted."""
@@ -109,6 +120,9 @@ class RunStore:
         Full-size ones gain from every thread and would fill the memory together, so they come one after the other.
         """
         todo = [s for s in dict.fromkeys(specs) if not self._run(s, store, training).is_trained]
+        if todo and training and training.start:
+            before = [self.start(spec, training) for spec in todo]
+            self.get_all([spec for spec, _ in before], before[0][1])
         if todo and cluster.address():
             self._on_cluster(todo, store, training)
             todo = []
@@ -136,18 +150,22 @@ class RunStore:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(spec.seed)
         model = run.build()
-        if self.profile.pretrained:
+        if training.start:
+            model.load_state_dict(self.get(*self.start(spec, training)).model().state_dict())
+        elif self.profile.pretrained:
             weights.load_imagenet(model)
-        data = {
+        videos = {
             split: run.dataset(store, spec.select(store, split), run.sampling.train, train=split == "train") for split in ("train", "val")
         }
-        history = train(model, data["train"], data["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name)
+        history = train(
+            model, videos["train"], videos["val"], training, seed=spec.seed, checkpoint=folder / "checkpoint.pt", label=folder.name
+        )
         if rank_and_world()[0] == 0:
-            self._keep(run, store, model, data, history)
+            self._keep(run, store, model, videos, history)
         if distributed.is_initialized():
             distributed.barrier()  # whoever asks for the run now finds it
 
-    def _keep(self, run: Run, store: CropStore, model: Detector, data: dict[str, SnippetDataset], history: list[dict]) -> None:
+    def _keep(self, run: Run, store: CropStore, model: Detector, videos: dict[str, SnippetDataset], history: list[dict]) -> None:
         """Write what a training left, `run.json` last."""
         spec, training, folder = run.spec, run.training, run.folder
         with atomic(folder / "history.csv") as temporary:
@@ -155,7 +173,7 @@ class RunStore:
         save_weights(model, folder / "weights.safetensors", config=run.config(store))
         described = self.describe(spec, store, training)
         described |= {
-            "videos": {split: len(d) for split, d in data.items()},
+            "videos": {split: len(d) for split, d in videos.items()},
             "versions": {"dfil": dfil.__version__, "torch": torch.__version__, "python": platform.python_version()},
         }
         with atomic(folder / "run.json") as temporary:
