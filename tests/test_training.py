@@ -233,6 +233,25 @@ def test_a_table_is_filled_from_runs_and_says_what_it_cannot_fill(tiny_store, ru
     assert len(df) == 16 * 8 and filled["n_videos"].eq(4).all() and filled["note"].str.contains("synthetic").all()
 
 
+def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(tiny_store, runs, monkeypatch):
+    asked = []
+    monkeypatch.setattr("dfil.data.tree", lambda profile, setting: asked.append(setting))
+    monkeypatch.setattr("dfil.data.crops", lambda profile, root: tiny_store)
+    still = Training(epochs=1, lr=0.0, batch=4, paired=True, start="ff-like")  # at this learning rate parameters stay as they began
+    spec = dataclasses.replace(SPEC, switches=(("alternate", "network"),), manipulations=())
+    (run,) = runs.get_all([spec], tiny_store, still)
+    first = runs.get(dataclasses.replace(spec, manipulations=paper.ALL_MANIPULATIONS), tiny_store)
+    assert asked == ["ff-like"] and sorted(path.name for path in runs.folder.iterdir()) == sorted([run.key, first.key])
+    begun, ended = dict(first.model().named_parameters()), dict(run.model().named_parameters())
+    assert begun.keys() == ended.keys() and all(torch.equal(begun[name], ended[name]) for name in begun)
+    assert json.loads((run.folder / "run.json").read_text())["start"] == first.key
+    keys = {runs.key(spec, tiny_store, t) for t in (still, dataclasses.replace(still, start=""))}
+    assert len(keys) == 2 and run.key in keys
+    table = paper.TABLES["table1"]
+    results, _ = experiments.fill(table, runs, {"ffpp": tiny_store}, ["dil"], still)
+    assert results["dil", "HQ DF"].note == experiments.STARTED
+
+
 def test_ablations_share_the_full_models_run(tiny_store, runs):
     places = {"table1": ("dil", "LQ DF"), "table4": ("intra+inter", "DF"), "table5": ("bp+ca+lk", "DF"), "table6": ("stages 1-4", "DF")}
     cells = [paper.TABLES[table].cell(*place) for table, place in places.items()]
