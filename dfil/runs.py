@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import platform
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 
 import dfil
-from dfil import cluster, data, environment, models, weights
+from dfil import cluster, data, environment, models, weights, workers
 from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.files import atomic
@@ -127,12 +126,11 @@ class RunStore:
             self._on_cluster(todo, store, training)
             todo = []
         cores, alone = environment.cores(), torch.cuda.is_available() or self.profile.pretrained
-        workers = 1 if alone else max(1, min(len(todo), cores))
+        at_a_time = 1 if alone else max(1, min(len(todo), cores))
         if todo and rank_and_world()[0] == 0:
-            print(f"{len(todo)} runs are to be trained, {workers} at a time.", flush=True)
-        if workers > 1:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, context, torch.set_num_threads, (cores // workers,)) as pool:
+            print(f"{len(todo)} runs are to be trained, {at_a_time} at a time.", flush=True)
+        if at_a_time > 1:
+            with workers.pool(at_a_time, torch.set_num_threads, cores // at_a_time) as pool:
                 start, waiting = time.perf_counter(), [pool.submit(self.get, spec, store, training) for spec in todo]
                 for done, future in enumerate(as_completed(waiting), 1):
                     print(f"{future.result().key} is trained, {done} of {len(todo)}, after {time.perf_counter() - start:.0f} s", flush=True)

@@ -5,13 +5,11 @@ Each variant (precision, gradient checkpointing) trains in a process of its own,
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import pandas as pd
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from dfil import models, profiles, synthetic
+from dfil import models, profiles, synthetic, workers
 from dfil.datasets import load_records
 from dfil.environment import cores
 from dfil.errors import RunError
@@ -57,7 +55,7 @@ def measure(profile: str = "", steps: int = 10, people: int = 8, threads: int | 
         store = Path(folder) / "store"
         preprocess(load_records("ffpp", tree), store, chosen.size, jobs=1, progress=False)
         for precision, checkpoint in VARIANTS[device.type]:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            with workers.pool(1) as pool:
                 rows.append(pool.submit(run, chosen, store, precision, checkpoint, steps, threads).result())
     return {
         "profile": chosen.name,

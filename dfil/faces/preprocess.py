@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dfil import workers
 from dfil.datasets import VideoRecord, synthetic_setting
 from dfil.datasets.sequences import is_sequence, on_disk
 from dfil.environment import cores
@@ -419,7 +419,7 @@ def _pool(jobs: int | None, executor: Executor | None, todo: int) -> Iterator[Ex
     if executor is not None or jobs == 1 or not todo:
         yield executor
         return
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = workers.pool(jobs, _start_worker)
     try:
         yield pool
     finally:

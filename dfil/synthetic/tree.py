@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dfil import workers
 from dfil.datasets import MARK
 from dfil.environment import cores
 from dfil.errors import DataError, RunError
@@ -156,8 +156,7 @@ def _run(todo: Sequence[Job], work: Callable[[Job], None], jobs: int) -> Iterato
         for job in todo:
             yield _alone(work, job)
         return
-    # spawn: forking a process that has threads (torch, OpenCV) can hang.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with workers.pool(jobs) as pool:
         waiting = [pool.submit(_alone, work, job) for job in todo]
         try:
             for done in as_completed(waiting):

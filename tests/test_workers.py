@@ -1,0 +1,42 @@
+"""Processes beside this one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from dfil import workers
+
+SCRIPT = """
+import os, time
+from dfil import workers
+if __name__ == "__main__":
+    with workers.pool(2) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_pool_calls_its_start_in_every_process():
+    with workers.pool(1, os.putenv, "DFIL_TEST", "1") as pool:
+        assert pool.submit(os.getpid).result() != os.getpid()
+    with workers.pool(1, int, "no number") as pool, pytest.raises(RuntimeError):
+        pool.submit(os.getpid).result()
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    with subprocess.Popen([sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, text=True) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.is_running()
+        parent.send_signal(signal.SIGKILL)
+        for _ in range(100):
+            if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
+                return
+            time.sleep(0.1)
+    worker.kill()
+    pytest.fail("the worker went on without its parent for ten seconds")
