@@ -20,9 +20,10 @@ inside a snippet. Which box that is depends on where the snippet starts, so crop
     <folder>/crops/<video_id>.json     the row of the index
 
 Disk: 3 P^2 bytes per frame and track. Measured with dlib boxes, P is 1.3 to 1.5 times `size` at store_margin 1.5, and 1.1 to 1.3
-times at 1.3. At size 64 a clip of 48 frames takes 1.2 MB. At size 224 a frame takes about 0.27 MB (P = 300), so a video of
-FaceForensics++ with 500 frames takes 135 MB and one of its qualities (5000 videos) 0.7 TB. Where that is too much, preprocess with
-`stretches`, which keeps evenly spaced stretches of consecutive frames: eight of 16 frames are 35 MB per video and 0.17 TB for a quality.
+times at 1.3. At size 64 a clip of 48 frames takes 1.2 MB. At size 224 a frame takes about 0.29 MB (P = 310), so a video of
+FaceForensics++ with 500 frames takes 145 MB and one of its qualities (5000 videos) 0.72 TB. Where that is too much, preprocess with
+`stretches`, which keeps evenly spaced stretches of consecutive frames: the five of 16 frames that `--compact` keeps, at store_margin
+1.3, are 16 MB per video and 80 GB for a quality.
 """
 
 from __future__ import annotations
