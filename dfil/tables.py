@@ -361,6 +361,18 @@ def _kept(df: pd.DataFrame, before: pd.DataFrame, columns: Sequence[str]) -> pd.
     return pd.concat([ours[ours["column"].isin(columns)], kept]).loc[ours.index].reset_index(drop=True)
 
 
+def with_earlier(df: pd.DataFrame, path: Path, runs: Mapping[str, str]) -> pd.DataFrame:
+    """df with the lines that the table at `path`, if there is one, has in place of empty ones, as far as they are of these very runs.
+
+    runs: the key of the run that each row would be filled by now. A line of another run (other data, other settings) is not taken.
+    """
+    if not Path(path).is_file():
+        return df
+    ours, theirs = (frame.set_index(["row", "column"], drop=False) for frame in (df, load_file(path)))
+    same = theirs["run"].eq(theirs["row"].map(runs)) & theirs.index.isin(ours.index[ours["ours"].isna()])
+    return _typed(pd.concat([ours[~ours.index.isin(theirs.index[same])], theirs[same]]).loc[ours.index].reset_index(drop=True))
+
+
 def _typed(df: pd.DataFrame) -> pd.DataFrame:
     types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_COUNTS, "Int64")
     counts = {name: pd.to_numeric(df[name]) for name in _COUNTS}

@@ -70,6 +70,19 @@ def test_save_and_load_give_the_same(tmp_path):
     assert tables.load(tmp_path / "nowhere") == {}
 
 
+def test_earlier_lines_are_taken_if_they_are_of_the_same_run(tmp_path):
+    layout = tables.grid("extra", "Extra", "auc", ["a", "b", "c", "d"], ["X"])
+    results = {(row, "X"): tables.CellResult([scores(seed=k)], [f"run-{row}"]) for k, row in enumerate("abc")}
+    path = tables.save(tables.build(layout, results, "on request", synthetic=True), tmp_path, "extra", "Extra")
+    now = tables.build(layout, {("a", "X"): tables.CellResult([scores(seed=9)], ["run-a"])}, "on request", synthetic=True)
+    merged = tables.with_earlier(now, path, {"a": "run-a", "b": "run-b", "c": "run-with-other-settings", "d": "run-d"})
+    assert at(merged, "a", "X")["ours"] == at(now, "a", "X")["ours"]
+    assert at(merged, "b", "X").equals(at(tables.load_file(path), "b", "X"))
+    assert at(merged, "c", "X")["note"] == at(merged, "d", "X")["note"] == "on request" and merged["ours"].notna().sum() == 2
+    assert list(merged["row"]) == list("abcd") and (merged.dtypes == now.dtypes).all()
+    assert tables.with_earlier(now, tmp_path / "none.csv", {}).equals(now)
+
+
 def test_markdown_looks_like_the_paper():
     text = tables.markdown(table1(), "Table 1")
     lines = [line for line in text.splitlines() if line.startswith("|")]
