@@ -10,7 +10,7 @@ from dfil import metrics, models, paper, tables
 from dfil.errors import RunError
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile, Training
-from dfil.runs import RunSpec, RunStore
+from dfil.runs import Run, RunSpec, RunStore
 
 POOLED = "one model for all manipulations"
 STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
@@ -34,7 +34,7 @@ def fill(
         trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
         scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
         pooled = trained[0].spec.manipulations != cell.train.manipulations
-        notes = [POOLED if pooled else "", STARTED if trained[0].training.start else ""]
+        notes = [POOLED if pooled else "", STARTED if trained[0].training.start else "", _rate(trained[0])]
         results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], "; ".join(filter(None, notes)))
     return results, {place: reason for place, reason in reasons.items() if reason}
 
@@ -65,10 +65,11 @@ def temporal_only(runs: RunStore, store: CropStore, methods: Sequence[str] = ())
     """The rows of `temporal_only_specs`, trained with the profile's `mechanism` settings, as results of the one column "Deepfakes c23"."""
     rows = temporal_only_specs(methods)
     trained = runs.get_all(list(rows.values()), store, runs.profile.mechanism)
-    return {
-        (row, "Deepfakes c23"): tables.CellResult([run.scores(store, "c23")], [run.key], f"seed {run.spec.seed}")
-        for row, run in zip(rows, trained, strict=True)
-    }
+    results = {}
+    for row, run in zip(rows, trained, strict=True):
+        note = "; ".join(filter(None, (f"seed {run.spec.seed}", _rate(run))))
+        results[row, "Deepfakes c23"] = tables.CellResult([run.scores(store, "c23")], [run.key], note)
+    return results
 
 
 def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]:
@@ -103,6 +104,11 @@ def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequen
             if not _has(stores[videos.dataset], videos.compression, manipulation):
                 return f"the tree has no {' '.join(filter(None, (videos.compression, manipulation)))} videos"
     return ""
+
+
+def _rate(run: Run) -> str:
+    """The learning rate where it is not that of the other methods; empty where it is."""
+    return f"learning rate {run.training.lr:g}" if run.spec.method in run.profile.rates else ""
 
 
 def _has(store: CropStore, compression: str, manipulation: str) -> bool:

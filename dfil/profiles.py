@@ -37,6 +37,7 @@ class Profile:
     within: Training = field(default_factory=Training)  # Table 2
     across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
+    rates: dict[str, float] = field(default_factory=dict)  # learning rates of single methods that differ from the trainings' own
     methods: dict[str, tuple[str, ...]] = field(default_factory=dict)  # rows run unless asked otherwise, by table or "" for the others
     validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model per manipulation, as in the paper, or one for all four

@@ -74,7 +74,7 @@ class RunStore:
 
     def describe(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> dict:
         """All that decides the outcome of a run, as JSON types."""
-        training = training or self.profile.training
+        training = self._training(spec, training)
         described = {**asdict(spec), "data": store.meta["digest"], "profile": self.profile.name, **self.profile.settings(training)}
         if own := models.sampling(spec.method):
             described |= {"sampling": asdict(own)}
@@ -106,9 +106,13 @@ class RunStore:
         """Whether `get` would find the run and not train it."""
         return self._run(spec, store, training).is_trained
 
+    def _training(self, spec: RunSpec, training: Training | None) -> Training:
+        training = training or self.profile.training
+        return replace(training, lr=self.profile.rates.get(spec.method, training.lr))
+
     def _run(self, spec: RunSpec, store: CropStore, training: Training | None) -> Run:
         """The run, trained or not."""
-        training = training or self.profile.training
+        training = self._training(spec, training)
         return Run(self.folder / self.key(spec, store, training), spec, self.profile, training)
 
     def get_all(self, specs: Sequence[RunSpec], store: CropStore, training: Training | None = None) -> list[Run]:

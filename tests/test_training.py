@@ -252,6 +252,15 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(tiny_store,
     assert results["dil", "HQ DF"].note == experiments.STARTED
 
 
+def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
+    runs = [RunStore(tmp_path, dataclasses.replace(PROFILE, rates=rates)) for rates in ({}, {"dil": 2e-3}, {"resnet50": 2e-3})]
+    plain, other, same = (r.describe(SPEC, tiny_store) for r in runs)
+    assert plain == same and other == plain | {"lr": 2e-3}
+    assert runs[1].get(SPEC, tiny_store).history["lr"].eq(2e-3).all()
+    results, _ = experiments.fill(paper.TABLES["table1"], runs[1], {"ffpp": tiny_store}, ["dil"])
+    assert results["dil", "HQ DF"].note == "learning rate 0.002"
+
+
 def test_ablations_share_the_full_models_run(tiny_store, runs):
     places = {"table1": ("dil", "LQ DF"), "table4": ("intra+inter", "DF"), "table5": ("bp+ca+lk", "DF"), "table6": ("stages 1-4", "DF")}
     cells = [paper.TABLES[table].cell(*place) for table, place in places.items()]
