@@ -23,6 +23,7 @@ from dfil.datasets import load_records
 from dfil.environment import cores
 from dfil.faces.preprocess import COMPACT, preprocess
 from dfil.faces.store import CropStore
+from dfil.memory import keep_freed
 from dfil.plan import FFPP, FRAMES
 from dfil.scoring import loader
 from dfil.snippets import SnippetDataset, normalise, snippet_starts
@@ -37,8 +38,10 @@ def measure(size: int = 224, people: int = 2, frames: int = 120, repeats: int = 
     """Snippets of four frames per second and core from the store and from PNG files, `ratio` of the two, memory, and disk.
 
     people: each with a real and a forged clip of so many frames. repeats: medians are of so many turns. epochs: passes of random
-    access between the two readings of memory, the first pass, which opens the files, before them.
+    access between the two readings of memory, the first pass, which opens the files, before them. Freed memory is kept, for both ways,
+    as training and scoring do.
     """
+    keep_freed()
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -17,6 +17,7 @@ from torch import nn
 
 from dfil import models, profiles
 from dfil.environment import cores
+from dfil.memory import keep_freed
 from dfil.scoring import pick_device, place
 
 SNIPPET = 4  # frames; U follows from the number of frames
@@ -41,7 +42,9 @@ def measure(size: int = 224, frames: int = 16, threads: int = 2, repeats: int = 
 
     size, frames: of a clip at the paper's scale; at `demo`'s they are its own. threads: on a CPU, at most its cores; at `demo`'s scale
     one, because its runs train side by side with one thread each. repeats: turns. Wall-clock time; the device's work is waited for.
+    Freed memory is kept, for both networks, as training and scoring do.
     """
+    keep_freed()
     device, before = device or pick_device(), torch.get_num_threads()
     threads, demo = min(threads, cores()), profiles.get("demo")
     large = torch.randn(CLIPS[device.type], frames // SNIPPET, SNIPPET, 3, size, size)
