@@ -34,8 +34,8 @@ def fill(
         trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
         scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
         pooled = trained[0].spec.manipulations != cell.train.manipulations
-        notes = [POOLED if pooled else "", STARTED if trained[0].training.start else "", _rate(trained[0])]
-        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], "; ".join(filter(None, notes)))
+        note = _note(trained[0], POOLED if pooled else "")
+        results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], note)
     return results, {place: reason for place, reason in reasons.items() if reason}
 
 
@@ -65,11 +65,10 @@ def temporal_only(runs: RunStore, store: CropStore, methods: Sequence[str] = ())
     """The rows of `temporal_only_specs`, trained with the profile's `mechanism` settings, as results of the one column "Deepfakes c23"."""
     rows = temporal_only_specs(methods)
     trained = runs.get_all(list(rows.values()), store, runs.profile.mechanism)
-    results = {}
-    for row, run in zip(rows, trained, strict=True):
-        note = "; ".join(filter(None, (f"seed {run.spec.seed}", _rate(run))))
-        results[row, "Deepfakes c23"] = tables.CellResult([run.scores(store, "c23")], [run.key], note)
-    return results
+    return {
+        (row, "Deepfakes c23"): tables.CellResult([run.scores(store, "c23")], [run.key], _note(run, f"seed {run.spec.seed}"))
+        for row, run in zip(rows, trained, strict=True)
+    }
 
 
 def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]:
@@ -106,9 +105,10 @@ def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequen
     return ""
 
 
-def _rate(run: Run) -> str:
-    """The learning rate where it is not that of the other methods; empty where it is."""
-    return f"learning rate {run.training.lr:g}" if run.spec.method in run.profile.rates else ""
+def _note(run: Run, text: str) -> str:
+    """`text`, and what sets this run apart from those of other methods or tables: where its weights began, a learning rate of its own."""
+    rate = f"learning rate {run.training.lr:g}" if run.spec.method in run.profile.rates else ""
+    return "; ".join(filter(None, (text, STARTED if run.training.start else "", rate)))
 
 
 def _has(store: CropStore, compression: str, manipulation: str) -> bool:
