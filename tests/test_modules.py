@@ -10,15 +10,13 @@ from torch import nn
 
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
+from dfil.models.norms import PointwiseNorm, batch_norm, moments
 from dfil.models.ops import (
-    PointwiseNorm,
     as_rows,
-    batch_norm,
     difference_to_next,
     difference_to_previous,
     from_rows,
     mean_difference,
-    moments,
     per_row,
     shift_multiply_add,
     weigh_and_aggregate,
@@ -258,6 +256,8 @@ def test_batch_norm_is_torchs(channels, size, layout):
     for function in (lambda bn, x, residual=0: bn(x) + residual, batch_norm):
         bn, own = randomise(nn.BatchNorm2d(channels)).train(), x.clone().requires_grad_()
         outs = [function(bn, own), function(bn, own * 2, own)]
+        bn.momentum = None  # the mean over all batches, as torch.optim.swa_utils.update_bn takes it
+        outs.append(function(bn, own * 4))
         outs += [function(bn.eval(), own), function(bn, own, own * 3)]
         sum((out**3).sum() for out in outs).backward()
         results.append([*outs, own.grad, bn.weight.grad, bn.bias.grad, *bn.buffers()])
@@ -320,6 +320,33 @@ def test_weigh_and_aggregate(maps):
     expected = shift_multiply_add(torch.stack([torch.sigmoid(z) for z in logits]).prod(0) * x + x, kernel)
     torch.testing.assert_close(weigh_and_aggregate(x, kernel, *logits), expected)
     assert torch.autograd.gradcheck(weigh_and_aggregate, (x, kernel, *logits))
+
+
+@pytest.mark.parametrize("cached", [1, 2**18])  # a snippet at a time, all of them at once
+@pytest.mark.parametrize("switches", [{}, {"bp": False}, {"ca": False}, {"lk": False}, {"kernel_size": 5}, {"kernel_bn": True}])
+def test_scoring_writes_equation_6_over_its_input(switches, cached, monkeypatch):
+    monkeypatch.setattr("dfil.models.ops._CACHED", cached)
+    m, x = intra(**switches), features().contiguous(memory_format=torch.channels_last)
+    given = x.clone()
+    with torch.no_grad():
+        expected = m(x)
+        assert torch.equal(x, given)  # unless it may, nothing is written over
+        out = m(x, overwrite=True)
+    assert out.data_ptr() == x.data_ptr() and torch.equal(x[:, : C // 2], given[:, : C // 2])
+    torch.testing.assert_close(out, expected)
+    if "kernel_bn" not in switches:  # which intra_reference knows nothing of
+        np.testing.assert_allclose(array(out), intra_reference(m, given)["out"], atol=1e-12)
+
+
+def test_nothing_is_written_over_where_it_is_needed_or_would_be_lost():
+    m, x = intra(), features().contiguous(memory_format=torch.channels_last)
+    given, expected = x.clone(), intra_reference(m, x)["out"]
+    with torch.no_grad():
+        np.testing.assert_allclose(array(m(x.contiguous(), overwrite=True)), expected, atol=1e-12)
+        m(x, {}, overwrite=True)
+        m.train()(x, overwrite=True)
+    randomise(m)(x.requires_grad_(), overwrite=True).sum().backward()
+    assert torch.equal(x, given)
 
 
 def test_bad_arguments_are_named():

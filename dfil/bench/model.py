@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 import torchvision
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from dfil import models, profiles
 from dfil.environment import cores
@@ -78,7 +79,9 @@ def compare(networks: dict[str, Callable[[], nn.Module]], x: torch.Tensor, mode:
     """`networks`, of which one is called "plain", by turns on x (B, U, T, 3, H, W): medians over `repeats` turns after one to warm up.
 
     Returns {"forward" | "step": {name: seconds, ..., "ratio": {name: ratio to "plain"}}}. A step is the cross-entropy of half fakes,
-    its gradients and Adam's update; a forward pass is in evaluation mode without gradients.
+    its gradients and Adam's update; a forward pass is in evaluation mode without gradients. The running statistics are those of x, as
+    they would be of the training videos: with those of a new network activations grow from block to block until sigmoids underflow,
+    which costs time that no trained network takes.
     """
     y = (torch.arange(len(x), device=x.device) % 2).float()
     made, calls, optimisers = {}, {}, {}
@@ -86,6 +89,7 @@ def compare(networks: dict[str, Callable[[], nn.Module]], x: torch.Tensor, mode:
         torch.manual_seed(0)
         made[name] = make()
         place(made[name], x.device)
+        update_bn([x], made[name])
         calls[name] = torch.compile(made[name]) if "compiled" in mode else made[name]
         optimisers[name] = torch.optim.Adam(made[name].parameters(), lr=1e-4, fused=x.device.type == "cuda")
     seconds: dict[str, dict[str, list[float]]] = {what: {name: [] for name in networks} for what in ("forward", "step")}

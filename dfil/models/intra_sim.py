@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from dfil.models.norms import PointwiseNorm, batch_norm, fold
 from dfil.models.ops import (
-    PointwiseNorm,
     as_rows,
-    batch_norm,
     difference_to_next,
     difference_to_previous,
     from_rows,
     mean_difference,
     per_row,
+    pointwise,
     weigh_and_aggregate,
+    weigh_and_aggregate_in_place,
 )
 
 
@@ -34,9 +35,16 @@ class PlaneConv(nn.Module):
 
     def forward(self, d: torch.Tensor) -> torch.Tensor:
         """d (G, T, C, H, W) -> Conv3x3(d) + d, (G·T, C, H, W)."""
-        weight, padding = (self.weight[..., None], (1, 1, 0)) if self.along == 2 else (self.weight[:, :, :, None], (1, 0, 1))
-        out = nn.functional.conv3d(d.transpose(1, 2), weight, padding=padding)  # G, C, T, H, W
-        return batch_norm(self.bn, out.transpose(1, 2).flatten(0, 1), residual=d.flatten(0, 1))
+        if self.bn.training:
+            return batch_norm(self.bn, self._conv(d, self.weight), residual=d.flatten(0, 1))
+        weight, bias = fold(self.weight, self.bn)
+        identity = nn.functional.pad(torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[..., None, None], (1, 1, 1, 1))
+        return self._conv(d, weight + identity, bias)  # without statistics to take, all of it is one convolution
+
+    def _conv(self, d: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        weight, padding = (weight[..., None], (1, 1, 0)) if self.along == 2 else (weight[:, :, :, None], (1, 0, 1))
+        out = nn.functional.conv3d(d.transpose(1, 2), weight, bias, padding=padding)  # G, C, T, H, W
+        return out.transpose(1, 2).flatten(0, 1)
 
 
 class IntraSIM(nn.Module):
@@ -102,7 +110,8 @@ class IntraSIM(nn.Module):
 
     def _squeezed(self, i2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """F and Conv3x3(F) of Eq. 1, both (B·U, T, Cr, H, W)."""
-        f = batch_norm(self.squeeze[1], self.squeeze[0](i2))
+        conv, bn = self.squeeze
+        f = batch_norm(bn, conv(i2)) if bn.training else pointwise(i2, *fold(conv.weight, bn))
         return f.unflatten(0, (-1, self.frames)), self.neighbour(f).unflatten(0, (-1, self.frames))
 
     def differences(self, i2: torch.Tensor) -> list[torch.Tensor]:
@@ -115,8 +124,8 @@ class IntraSIM(nn.Module):
         """Eq. 2-3: the attention maps, each (B·U·T, C/2, H, W) in (0, 1): [H, W], or one map without coordinate attention."""
         return [torch.sigmoid(logit) for logit in self.attention_logits(i2)]
 
-    def attention_logits(self, i2: torch.Tensor) -> list[torch.Tensor]:
-        """The attention maps before the sigmoid.
+    def _views(self, i2: torch.Tensor) -> list[tuple[torch.Tensor, PointwiseNorm]]:
+        """The averaged difference in each view (B·U·T, C/2r, H, W), with the recovery that makes attention logits of it.
 
         The paper takes each direction through the views and the recovery and averages then. All of that is linear, so averaging first
         gives the same and costs half. The batch normalisations, which the paper does not show, therefore see the averaged difference.
@@ -124,8 +133,12 @@ class IntraSIM(nn.Module):
         f, g = self._squeezed(i2)
         d = mean_difference(f, g) if self.bp else difference_to_next(f, g, dim=1)
         if not self.ca:
-            return [self.recover(d.flatten(0, 1))]
-        return [self.recover_h(self.view_h(d)), self.recover_w(self.view_w(d))]
+            return [(d.flatten(0, 1), self.recover)]
+        return [(self.view_h(d), self.recover_h), (self.view_w(d), self.recover_w)]
+
+    def attention_logits(self, i2: torch.Tensor) -> list[torch.Tensor]:
+        """The attention maps before the sigmoid."""
+        return [recover(view) for view, recover in self._views(i2)]
 
     def kernels(self, i2: torch.Tensor) -> torch.Tensor:
         """Eq. 4: the temporal kernels (B·U, C/2, k), softmax over k; the static ones (1, C/2, k) without learnable kernels."""
@@ -135,8 +148,13 @@ class IntraSIM(nn.Module):
         hidden = torch.relu(self.phi1(pooled.flatten(0, 1)))  # B·U·C/2, γT
         return torch.softmax(self.phi2(hidden), -1).unflatten(0, pooled.shape[:2])
 
-    def forward(self, x: torch.Tensor, keep: dict | None = None) -> torch.Tensor:
-        """x (B·U·T, C, H, W) -> the same shape (Eq. 6). `keep` receives attention_h, attention_w (or attention) and kernel."""
+    def forward(self, x: torch.Tensor, keep: dict | None = None, overwrite: bool = False) -> torch.Tensor:
+        """x (B·U·T, C, H, W) -> the same shape (Eq. 6). `keep` receives attention_h, attention_w (or attention) and kernel.
+
+        overwrite: the caller needs x no more, so that scoring on a CPU may write the result over it.
+        """
+        if overwrite and keep is None and self._may_overwrite(x):
+            return self._overwrite(x)
         i1, i2 = x.split(self.half, 1)
         i2 = i2.contiguous(memory_format=torch.channels_last)
         logits, kernel = self.attention_logits(i2), self.kernels(i2)
@@ -148,3 +166,20 @@ class IntraSIM(nn.Module):
         taps = per_row(kernel.permute(2, 0, 1)[:, :, None, None], rows)  # k, B·U, 1, 1, r·C/2
         o2 = weigh_and_aggregate(rows, taps, *weights)  # Eq. 5: K ⊗ (Atten_h ⊙ Atten_w ⊙ I2 + I2)
         return torch.cat([i1, from_rows(o2, i2)], 1)
+
+    def _may_overwrite(self, x: torch.Tensor) -> bool:
+        plain = x.dtype == self.squeeze[0].weight.dtype and x.is_contiguous(memory_format=torch.channels_last)
+        keeps = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        return x.device.type == "cpu" and plain and not keeps
+
+    def _overwrite(self, x: torch.Tensor) -> torch.Tensor:
+        """Eq. 5 written over the second half of x (channels_last): I1 stays where it is, nothing is cut out and put together again."""
+        i2 = x[:, self.half :]
+        kernel = self.kernels(i2).permute(2, 0, 1)  # k, B·U or 1, C/2
+        views = [(self._by_snippet(view), *fold(conv.weight.flatten(1), bn)) for view, (conv, bn) in self._views(i2)]
+        weigh_and_aggregate_in_place(self._by_snippet(i2), kernel, views)
+        return x
+
+    def _by_snippet(self, x_nchw: torch.Tensor) -> torch.Tensor:
+        """(B·U·T, C, H, W) in channels_last -> (B·U, T, H·W, C), a view."""
+        return x_nchw.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, self.frames))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
 
 
 def as_rows(x_nchw: torch.Tensor, length: int = 64) -> torch.Tensor:
@@ -30,118 +31,13 @@ def per_row(per_channel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return per_channel.repeat(*[1] * (per_channel.ndim - 1), rows.shape[-1] // per_channel.shape[-1])
 
 
-def _fold(sums: torch.Tensor, channels: int) -> torch.Tensor:
-    """(r·C,) -> (C,): the sums over a row's pixels."""
-    return sums.unflatten(0, (-1, channels)).sum(0)
-
-
-class _BatchNorm(torch.autograd.Function):
-    """Training-mode batch normalisation of rows (R, r·C) by the statistics of C channels, plus `residual`; also mean and variance."""
-
-    @staticmethod
-    def forward(ctx, rows, weight, bias, eps, residual):
-        channels, count = len(weight), rows.numel() // len(weight)
-        mean = _fold(rows.sum(0), channels) / count
-        normal = rows - per_row(mean, rows)
-        out = normal * normal  # to be overwritten
-        variance = _fold(out.sum(0), channels) / count
-        scale = torch.rsqrt(variance + eps)
-        normal *= per_row(scale, rows)
-        torch.addcmul(per_row(bias, rows), normal, per_row(weight, rows), out=out)
-        ctx.save_for_backward(normal, weight, scale)
-        ctx.mark_non_differentiable(mean, variance)
-        return out if residual is None else out.add_(residual), mean, variance
-
-    @staticmethod
-    def backward(ctx, grad, *_):
-        normal, weight, scale = ctx.saved_tensors
-        channels, count = len(weight), grad.numel() // len(weight)
-        grad_rows = grad * normal  # to be overwritten
-        grad_weight, grad_bias = _fold(grad_rows.sum(0), channels), _fold(grad.sum(0), channels)
-        factor = weight * scale
-        torch.addcmul(per_row(-factor * grad_bias / count, grad), normal, per_row(-factor * grad_weight / count, grad), out=grad_rows)
-        return grad_rows.addcmul_(grad, per_row(factor, grad)), grad_weight, grad_bias, None, grad if ctx.needs_input_grad[4] else None
-
-
-def batch_norm(bn: nn.BatchNorm2d, x_nchw: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-    """`bn(x_nchw)` plus `residual` (N, C, H, W), running statistics included; on a CPU over four channels or fewer three times faster."""
-    slow = x_nchw.shape[1] <= 4 and x_nchw.device.type == "cpu" and x_nchw.dtype == bn.weight.dtype and not torch.compiler.is_compiling()
-    if not slow:
-        return bn(x_nchw) if residual is None else bn(x_nchw) + residual
-    rows, added = as_rows(x_nchw).flatten(0, 1), None if residual is None else as_rows(residual).flatten(0, 1)
-    if bn.training:
-        out, mean, variance = _BatchNorm.apply(rows, bn.weight, bn.bias, bn.eps, added)
-        update_statistics(bn, mean, variance, x_nchw.numel() // x_nchw.shape[1])
-    else:
-        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
-        out = torch.addcmul(per_row(bn.bias - bn.running_mean * scale, rows), rows, per_row(scale, rows))
-        out = out if added is None else out + added
-    return from_rows(out, x_nchw)
-
-
-@torch.no_grad()
-def update_statistics(bn: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
-    """Take a batch's mean and biased variance, each (C,), over `count` values into the running ones, as nn.BatchNorm2d does."""
-    bn.num_batches_tracked.add_(1)
-    bn.running_mean.lerp_(mean.detach().to(bn.running_mean.dtype), bn.momentum)
-    bn.running_var.lerp_(variance.detach().to(bn.running_var.dtype) * (count / max(count - 1, 1)), bn.momentum)
-
-
-class _Moments(torch.autograd.Function):
-    """Mean (C,) and covariance (C, C) of the C channels of rows (R, r·C), R·r values each."""
-
-    @staticmethod
-    def forward(ctx, rows, channels):
-        count = rows.numel() // channels
-        mean = _fold(rows.sum(0), channels) / count
-        centred = rows - per_row(mean, rows)
-        with torch.autocast(rows.device.type, enabled=False):
-            products = centred.t() @ centred
-        r = rows.shape[1] // channels
-        covariance = products.reshape(r, channels, r, channels).diagonal(dim1=0, dim2=2).sum(-1) / count
-        ctx.save_for_backward(rows, mean)
-        return mean, covariance
-
-    @staticmethod
-    def backward(ctx, grad_mean, grad_covariance):
-        rows, mean = ctx.saved_tensors
-        count, r = rows.numel() // len(mean), rows.shape[1] // len(mean)
-        both = (grad_covariance + grad_covariance.t()) / count
-        shift = grad_mean / count - mean @ both  # d covariance / d mean is zero, so only x - mean meets `both`
-        return torch.addmm(per_row(shift, rows), rows, torch.block_diag(*[both] * r)), None
-
-
-def moments(x_nchw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (C,) and biased covariance (C, C) of the channels over batch and positions, in at least float32."""
-    rows = as_rows(x_nchw if x_nchw.dtype == torch.float64 else x_nchw.float(), 16)  # the products of a row grow with its square
-    return _Moments.apply(rows.flatten(0, 1), x_nchw.shape[1])
-
-
-class PointwiseNorm(nn.Sequential):
-    """A bias-free 1x1 convolution to more channels, then batch normalisation, in one convolution.
-
-    Mean and variance of w·u are w·mean(u) and w·cov(u)·w. So the statistics are taken of the few channels that go in, and the
-    normalisation becomes the convolution's own scale and bias: the many channels that come out are written once and never read back.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int):
-        super().__init__(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out))
-
-    def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
-        """(N, in, H, W) -> (N, out, H, W)."""
-        conv, bn = self
-        if isinstance(bn, nn.SyncBatchNorm):  # whose statistics are those of all processes
-            return super().forward(x_nchw)
-        weight = conv.weight.flatten(1)  # out, in
-        if bn.training:
-            mean_in, covariance = moments(x_nchw)
-            mean = (weight * mean_in).sum(1)  # and not matmul, which autocast would round
-            variance = (weight[:, :, None] * covariance * weight[:, None, :]).sum((1, 2))
-            update_statistics(bn, mean, variance, x_nchw.numel() // x_nchw.shape[1])
-        else:
-            mean, variance = bn.running_mean, bn.running_var
-        scale = bn.weight * torch.rsqrt(variance + bn.eps)
-        return nn.functional.conv2d(x_nchw, (weight * scale[:, None])[..., None, None], bn.bias - mean * scale)
+def pointwise(x_nchw: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A 1x1 convolution, weight (out, C, 1, 1), bias (out,). It makes no copy of channels that are a part of a larger map; conv2d does."""
+    if x_nchw.is_contiguous(memory_format=torch.channels_last):
+        return torch.nn.functional.conv2d(x_nchw, weight, bias)
+    n, _, h, w = x_nchw.shape
+    rows = torch.addmm(bias, x_nchw.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1).t())
+    return rows.reshape(n, h, w, -1).permute(0, 3, 1, 2)
 
 
 class _MeanDifference(torch.autograd.Function):
@@ -303,3 +199,38 @@ def shift_multiply_add(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 def weigh_and_aggregate(x: torch.Tensor, kernel: torch.Tensor, first: torch.Tensor, second: torch.Tensor | None = None) -> torch.Tensor:
     """shift_multiply_add(A · x + x, kernel), A = sigmoid(first) · sigmoid(second) or the first alone; both shaped as x (Eq. 5)."""
     return _WeighAndAggregate.apply(x, kernel.to(x.dtype), first, second)
+
+
+_CACHED = 2**18  # numbers of one frame of some snippets, a megabyte: with what is made of them they stay in the cores' caches
+
+
+@torch.no_grad()
+def weigh_and_aggregate_in_place(
+    x_gtpc: torch.Tensor, kernel: torch.Tensor, views: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+) -> None:
+    """Eq. 5 written over x (G, T, P, C), P pixels, for scoring on a CPU; any view whose channels are neighbours in memory will do.
+
+    kernel: (k, G or 1, C). views: for each attention map what its logits are made of, (G, T, P, R), with weight (C, R) and bias (C,).
+
+    Passes over the whole map would each fetch it from memory anew. Here the logits exist for one frame of a few snippets at a time,
+    and a core meets the same pixels in every pass.
+    """
+    groups, frames, pixels, channels = x_gtpc.shape
+    kernel, middle = kernel.contiguous().expand(-1, groups, -1), len(kernel) // 2
+    some = max(1, _CACHED // (pixels * channels))  # snippets
+    for at in range(0, groups, some):
+        x, taps = x_gtpc[at : at + some], kernel[:, at : at + some, None]
+        parts = [(view[at : at + some], w.t().contiguous().expand(len(x), -1, -1), b) for view, w, b in views]
+        weighed = [_weighed_frame(x[:, t], [(view[:, t], w, b) for view, w, b in parts]) for t in range(frames)]
+        for t in range(frames):
+            torch.mul(weighed[t], taps[middle], out=x[:, t])
+            for j, tap in enumerate(taps):
+                if j != middle and 0 <= t + j - middle < frames:
+                    x[:, t].addcmul_(weighed[t + j - middle], tap)
+
+
+def _weighed_frame(x_gpc: torch.Tensor, views: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    first, *second = (torch.baddbmm(b, view, w).sigmoid_() for view, w, b in views)
+    for attention in second:
+        first *= attention
+    return torch.addcmul(x_gpc, x_gpc, first, out=first)

@@ -31,7 +31,7 @@ class SnippetBottleneck(Bottleneck):
         """x (B·U·T, C, H, W) -> (B·U·T, 4·planes, H', W'); snippets = U."""
         out = self.relu(self.bn1(self.conv1(x)))
         if self.intra is not None:
-            out = self.intra(out, keep)
+            out = self.intra(out, keep, overwrite=True)
         if self.inter is not None:
             out = self.inter(out, snippets, keep)
         out = self.relu(self.bn2(self.conv2(out)))
