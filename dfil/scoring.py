@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dfil.environment import cores
 from dfil.memory import keep_freed
 from dfil.models import Detector
-from dfil.snippets import SnippetDataset, collate, normalise
+from dfil.snippets import SnippetDataset, as_it_is, normalise
 
 SCORE_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "logit", "score"]
 
@@ -41,7 +41,7 @@ def precision(device: torch.device) -> Iterator[None]:
 def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device) -> DataLoader:
     """Batches by index. Worker processes only feed a GPU: beside a training on the CPU they would take its cores."""
     workers = min(8, cores() - 1) if device.type == "cuda" else 0
-    return DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=device.type == "cuda")
+    return DataLoader(data, batch_sampler=batches, collate_fn=as_it_is, num_workers=workers, pin_memory=device.type == "cuda")
 
 
 @torch.no_grad()

@@ -107,6 +107,22 @@ class SnippetDataset(Dataset):
 
     def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
         """(U, T, 3, size, size) uint8, label, item."""
+        x, labels, _ = self.__getitems__([item])
+        return x[0], float(labels[0]), item
+
+    def __getitems__(self, items: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A batch: (B, U, T, 3, size, size) uint8, labels (B,) float32, items (B,). A DataLoader asks for this if there is one.
+
+        Every crop is resized into its place in the batch, so nothing is copied. The pixels stay in the order in which the crops lie in
+        memory, channels last, which is also what the models' convolutions want.
+        """
+        x_buthwc = np.empty((len(items), self.snippets, self.frames, self.size, self.size, 3), np.uint8)
+        for clip_uthwc, item in zip(x_buthwc, items, strict=True):
+            self._read(item, clip_uthwc)
+        labels = torch.tensor([self._labels[self.videos[item]] for item in items])
+        return torch.from_numpy(x_buthwc).permute(0, 1, 2, 5, 3, 4), labels, torch.tensor(items)
+
+    def _read(self, item: int, clip_uthwc: np.ndarray) -> None:
         row, track = self._items[item]
         rng = np.random.default_rng([self.seed, self.epoch, self._draws[row]]) if self.train else None
         flip = rng is not None and rng.random() < 0.5
@@ -114,24 +130,17 @@ class SnippetDataset(Dataset):
         longest = max(count for _, count in crops.runs)
         frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))  # all there are, where a dense clip is longer than the video
         starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
-        clip_uthwc = np.empty((self.snippets, self.frames, self.size, self.size, 3), np.uint8)
         for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
             crops.snippet(start, frames, self.size, self.margin, self.box, self.stride, out=snippet_thwc[:frames])
             snippet_thwc[frames:] = snippet_thwc[frames - 1]
         if flip:
             for frame_hwc in clip_uthwc.reshape(-1, self.size, self.size, 3):
                 cv2.flip(frame_hwc, 1, dst=frame_hwc)
-        return torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3), self._labels[row], item
 
 
-def collate(items: Sequence[tuple[torch.Tensor, float, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Items of SnippetDataset as a batch: (B, U, T, 3, H, W) uint8, labels (B,) float32, items (B,).
-
-    The pixels stay in the order in which the crops lie in memory, channels last, which is also what the models' convolutions want.
-    """
-    clips, labels, numbers = zip(*items, strict=True)
-    x_buthwc = torch.stack([clip.permute(0, 1, 3, 4, 2) for clip in clips])
-    return x_buthwc.permute(0, 1, 2, 5, 3, 4), torch.tensor(labels), torch.tensor(numbers)
+def as_it_is(batch: tuple) -> tuple:
+    """What SnippetDataset.__getitems__ returns is a batch already; a DataLoader would else try to make one of it."""
+    return batch
 
 
 def _number(text: str) -> int:

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import psutil
 import torch
-from torch.utils.data import Dataset
 
 from dfil import synthetic
 from dfil.datasets import load_records
@@ -34,12 +33,12 @@ ENLARGED = 2  # synthetic frames have 320 pixels, whose faces are smaller than t
 FFPP_VIDEOS = 2 * 5 * sum(FFPP.values())  # two qualities, reals and four manipulations
 
 
-def measure(size: int = 224, people: int = 2, frames: int = 120, repeats: int = 5, epochs: int = 5) -> dict:
+def measure(size: int = 224, people: int = 4, frames: int = 80, repeats: int = 7, epochs: int = 5) -> dict:
     """Snippets of four frames per second and core from the store and from PNG files, `ratio` of the two, memory, and disk.
 
-    people: each with a real and a forged clip of so many frames. repeats: medians are of so many turns. epochs: passes of random
-    access between the two readings of memory, the first pass, which opens the files, before them. Freed memory is kept, for both ways,
-    as training and scoring do.
+    people: an even number, each with a real and a forged clip of so many frames. repeats: medians are of so many turns, each a batch of
+    all clips. epochs: passes of random access between the two readings of memory, the first pass, which opens the files, before them.
+    Freed memory is kept, for both ways, as training and scoring do.
     """
     keep_freed()
     threads = torch.get_num_threads(), cv2.getNumThreads()
@@ -83,22 +82,20 @@ def _write_pngs(store: CropStore, folder: Path) -> dict[tuple[str, int], str]:
     return names
 
 
-class PngDataset(Dataset):
-    """The videos of a SnippetDataset, their snippets decoded from PNG files and resized as cv2 does by default."""
+class PngDataset(SnippetDataset):
+    """The videos of a SnippetDataset, their snippets decoded from PNG files and resized as cv2 does by default; unflipped."""
 
     def __init__(self, data: SnippetDataset, names: dict[tuple[str, int], str]):
-        self.data, self.names = data, names
+        self.__dict__.update(data.__dict__)
+        self.names = names
 
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
-        """(U, T, 3, size, size) uint8, label, item; unflipped."""
-        data, video_id = self.data, self.data.rows["video_id"][item]
-        starts = snippet_starts(data.store.open(video_id).runs, data.snippets, data.frames, rng=np.random.default_rng([data.epoch, item]))
-        crops_uthwc = np.empty((data.snippets, data.frames, data.size, data.size, 3), np.uint8)
-        for u, start in enumerate(starts.tolist()):
-            for t in range(data.frames):
+    def _read(self, item: int, clip_uthwc: np.ndarray) -> None:
+        video_id = self._ids[item]
+        starts = snippet_starts(self.store.open(video_id).runs, self.snippets, self.frames, rng=np.random.default_rng([self.epoch, item]))
+        for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
+            for t, out_hwc in enumerate(snippet_thwc):
                 picture_hwc = cv2.cvtColor(cv2.imread(self.names[video_id, start + t]), cv2.COLOR_BGR2RGB)
-                cv2.resize(picture_hwc, (data.size, data.size), dst=crops_uthwc[u, t])
-        return torch.from_numpy(crops_uthwc).permute(0, 1, 4, 2, 3), float(data.rows["label"][item]), item
+                cv2.resize(picture_hwc, (self.size, self.size), dst=out_hwc)
 
 
 def _speed(data: SnippetDataset, names: dict[tuple[str, int], str], repeats: int) -> dict:
@@ -106,8 +103,8 @@ def _speed(data: SnippetDataset, names: dict[tuple[str, int], str], repeats: int
     ways, batch = {"store": data, "png": PngDataset(data, names)}, list(range(len(data)))
     seconds: dict[str, list[float]] = {"store": [], "png": [], "normalise": []}
     for turn in range(repeats + 1):  # the first opens the files and is not counted
-        data.epoch = turn
         for way, source in ways.items():
+            source.epoch = turn
             start = time.process_time()
             ((x, _, _),) = loader(source, [batch], torch.device("cpu"))  # on a CPU it starts no processes
             seconds[way].append(time.process_time() - start)
