@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(a: argparse.Namespace) -> int:
-    from dfil import cluster
+    from dfil import cluster, profiles
     from dfil.reproduce import parse_value, reproduce
 
     cluster.use(a.scheduler)
@@ -43,6 +43,8 @@ def _reproduce(a: argparse.Namespace) -> int:
     parameters = {name: parse_value(text) for name, text in a.parameters}
     if a.methods:
         parameters["methods"] = a.methods
+    if a.seeds:
+        parameters["seeds"] = list(profiles.get(a.profile, a.seeds).seeds)
     return reproduce(a.profile, a.only, a.root, parameters, command=a.command_line)
 
 
@@ -174,7 +176,7 @@ def _bench(a: argparse.Namespace) -> int:
 def _plan(a: argparse.Namespace) -> int:
     from dfil import plan, profiles
 
-    made = plan.make(profiles.get(a.profile), a.methods)
+    made = plan.make(profiles.get(a.profile, a.seeds), a.methods)
     print(json.dumps(made, indent=1) if a.json else plan.text(made, each_run=a.list))
     return 0
 
@@ -248,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--only", nargs="+", metavar="NN", help="numbers or names of the notebooks to run (default: all)")
     verb.add_argument("--root", default="", metavar="TREE", help="a real FaceForensics++ tree instead of the profile's data")
     verb.add_argument("--methods", nargs="+", metavar="NAME", help="rows of Tables 1-3 to run, all for every one (default: the profile's)")
+    _add_seeds(verb)
     verb.add_argument("--backbone-weights", type=Path, metavar="FILE", help="ImageNet weights of ResNet-50 for the paper profile, offline")
     verb.add_argument(
         "-p",
@@ -326,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "plan", _plan, "what the six tables take: runs, hours by a short measurement on this machine, disk", example)
     verb.add_argument("--profile", choices=PROFILES, default="paper", help="scale of everything (default: %(default)s)")
     verb.add_argument("--methods", nargs="+", default=[], metavar="NAME", help="registry names, all for every one (default: the profile's)")
+    _add_seeds(verb)
     verb.add_argument("--list", action="store_true", help="a line for each run")
     verb.add_argument("--json", action="store_true", help="print everything as JSON")
 
@@ -368,6 +372,11 @@ def _verb(verbs, name: str, run, what: str, example: str) -> argparse.ArgumentPa
 
 def _add_scheduler(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a running dask cluster that does the work; see dfil.cluster")
+
+
+def _add_seeds(verb: argparse.ArgumentParser) -> None:
+    text = "of weights and batches; every model is trained once for each and tables hold their mean (default: the profile's)"
+    verb.add_argument("--seeds", nargs="+", type=int, default=[], metavar="S", help=text)
 
 
 def _add_checkpoint(verb: argparse.ArgumentParser) -> None:

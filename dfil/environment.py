@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +21,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def describe(profile: str, root: str | Path = "", command: str = "") -> dict:
+def describe(profile: str, root: str | Path = "", command: str = "", seeds: Sequence[int] = ()) -> dict:
     """Names and values for environment.json.
 
-    root: the real tree given for this run, empty for none. `synthetic` is true if the built-in clips are used: the profile has some and
+    root: the real tree given for this run, empty for none. seeds: those asked for, empty for the profile's. `synthetic` is true if the built-in clips are used: the profile has some and
     no root is given, or the tree that is read was written by dfil.synthetic. Raises RunError for an unknown profile.
     """
-    chosen = profiles.get(profile)
+    chosen = profiles.get(profile, seeds)
     used = Path(root).expanduser() if root else None if chosen.trees else paths.real_root("ffpp")
     return {
         "profile": chosen.name,

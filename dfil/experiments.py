@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dfil import metrics, models, paper, tables
@@ -39,6 +42,20 @@ def fill(
     return results, {place: reason for place, reason in reasons.items() if reason}
 
 
+def with_earlier(
+    df: pd.DataFrame, path: Path, table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore], training: Training | None = None
+) -> pd.DataFrame:
+    """`df` with the rows that an earlier call filled in the table at `path`, `--methods all` for example, where today's data and settings
+    would give the same runs."""
+    possible = [cell for cell in table.cells() if not _obstacle(cell, stores, models.available())]
+    keys = {
+        (cell.row, cell.column): [runs.key(spec, store, training) for spec in specs(cell, runs.profile, store)]
+        for cell in possible
+        if (store := stores[cell.train.dataset])
+    }
+    return tables.with_earlier(df, path, keys)
+
+
 def methods(profile: Profile, asked: Sequence[str] = (), table: str = "") -> list[str]:
     """The registry names to run: those asked for, all for "all", else the profile's for the table. Raises RunError for an unknown name."""
     asked = [asked] if isinstance(asked, str) and asked else list(asked)
@@ -56,19 +73,29 @@ TEMPORAL_ONLY = {
 }
 
 
-def temporal_only_specs(methods: Sequence[str] = ()) -> dict[str, RunSpec]:
+def temporal_only_specs(methods: Sequence[str] = (), seed: int = 0) -> dict[str, RunSpec]:
     """TEMPORAL_ONLY and, by their names, whatever further methods are asked for."""
-    return TEMPORAL_ONLY | {m: RunSpec(m, "ffpp", "c23", ("Deepfakes",)) for m in methods if m not in TEMPORAL_ONLY}
+    rows = TEMPORAL_ONLY | {m: RunSpec(m, "ffpp", "c23", ("Deepfakes",)) for m in methods if m not in TEMPORAL_ONLY}
+    return {row: replace(spec, seed=seed) for row, spec in rows.items()}
 
 
 def temporal_only(runs: RunStore, store: CropStore, methods: Sequence[str] = ()) -> dict[tuple[str, str], tables.CellResult]:
-    """The rows of `temporal_only_specs`, trained with the profile's `mechanism` settings, as results of the one column "Deepfakes c23"."""
-    rows = temporal_only_specs(methods)
-    trained = runs.get_all(list(rows.values()), store, runs.profile.mechanism)
-    return {
-        (row, "Deepfakes c23"): tables.CellResult([run.scores(store, "c23")], [run.key], _note(run, f"seed {run.spec.seed}"))
-        for row, run in zip(rows, trained, strict=True)
-    }
+    """The rows of `temporal_only_specs`, trained with the profile's `mechanism` settings and seeds, as results of the one column
+    "Deepfakes c23"."""
+    rows = [temporal_only_specs(methods, seed) for seed in runs.profile.seeds]
+    runs.get_all([spec for each in rows for spec in each.values()], store, runs.profile.mechanism)
+    results = {}
+    for row in rows[0]:
+        trained = [runs.get(each[row], store, runs.profile.mechanism) for each in rows]
+        scores = [run.scores(store, "c23") for run in trained]
+        results[row, "Deepfakes c23"] = tables.CellResult(scores, [run.key for run in trained], _note(trained[0], ""))
+    return results
+
+
+def temporal_only_keys(runs: RunStore, store: CropStore) -> dict[tuple[str, str], list[str]]:
+    """Of every row that temporal_only could have, all methods asked for: the keys of its runs, one per seed."""
+    rows = [temporal_only_specs(models.available(), seed) for seed in runs.profile.seeds]
+    return {(row, "Deepfakes c23"): [runs.key(each[row], store, runs.profile.mechanism) for each in rows] for row in rows[0]}
 
 
 def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]:
@@ -129,6 +156,29 @@ def paired(results: Mapping[tuple[str, str], tables.CellResult], first: str, sec
             lines.append({"column": column, "n": test.n, "difference": test.difference, f"only {first} right": test.only_first,
                           f"only {second} right": test.only_second, "p": test.p_value})  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def run_names(results: Mapping[tuple[str, str], tables.CellResult], profile: Profile) -> dict[str, str]:
+    """Of the runs behind some results, by key: the row that each feeds, and its seed where there are several."""
+    several = len(profile.seeds) > 1
+    return {
+        key: f"{row}, seed {seed}" if several else row
+        for (row, _), result in results.items()
+        for key, seed in zip(result.runs, profile.seeds, strict=True)
+    }
+
+
+def seed_spread(results: Mapping[tuple[str, str], tables.CellResult], profile: Profile, metric: str = paper.ACCURACY) -> pd.DataFrame:
+    """How far seeds lie apart: a line per row of the table, and for each seed the mean of the metric over the row's columns, between the
+    lowest and the highest of which differences between rows decide nothing. Empty for a single seed."""
+    if len(profile.seeds) < 2:
+        return pd.DataFrame()
+    lines: dict[str, list] = {}
+    for (row, _), result in results.items():
+        lines.setdefault(row, []).append([tables.METRICS[metric](df["label"], df["score"]).value for df in result.scores])
+    means = {row: np.mean(values, 0) for row, values in lines.items()}
+    found = pd.DataFrame(means, index=[f"seed {seed}" for seed in profile.seeds]).T
+    return found.assign(mean=found.mean(axis=1), range=found.max(axis=1) - found.min(axis=1)).rename_axis("row").reset_index()
 
 
 def against(results: Mapping[tuple[str, str], tables.CellResult], full: str) -> pd.DataFrame:

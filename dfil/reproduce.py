@@ -124,7 +124,8 @@ def reproduce(
 
     Raises RunError, before anything runs, for a profile, notebook or parameter that does not exist.
     """
-    profiles.get(profile)
+    seeds = (parameters or {}).get("seeds", ())
+    profiles.get(profile, seeds)
     chosen = select(Path(notebooks) if notebooks else paths.project() / "notebooks", only)
     folder = paths.outputs(profile)
     values = _values(chosen, profile, root, parameters or {})
@@ -135,7 +136,7 @@ def reproduce(
     before = read_status(folder / "status.csv")
     print(_forecast(chosen, profile, before), flush=True)
     with atomic(folder / "environment.json") as file:
-        file.write_text(json.dumps(shorten(environment.describe(profile, root, command)), indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(shorten(environment.describe(profile, root, command, seeds)), indent=1) + "\n", encoding="utf-8")
 
     every_name = {path.stem for path in _all(chosen[0].parent)}
     rows = {name: row for name, row in before.items() if name in every_name}

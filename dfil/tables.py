@@ -20,6 +20,7 @@ from dfil.files import atomic
 
 COLUMNS = ["table", "row", "column", "metric", "paper", "ours", "ci_low", "ci_high", "n_videos", "seeds", "run", "note"]
 SYNTHETIC = "synthetic data"
+EARLIER = "found by an earlier call, with the same data and settings"
 QUOTED = "quoted by the paper from another publication"
 
 _TEXT, _COUNTS, _NUMBERS = (
@@ -27,7 +28,7 @@ _TEXT, _COUNTS, _NUMBERS = (
     ["n_videos", "seeds"],
     ["paper", "ours", "ci_low", "ci_high"],
 )
-_METRICS = {paper.ACCURACY: metrics.accuracy, paper.AUC: metrics.auc}
+METRICS = {paper.ACCURACY: metrics.accuracy, paper.AUC: metrics.auc}
 _METRIC_TEXT = {
     paper.ACCURACY: "Accuracy at threshold 0.5",
     paper.AUC: "Area under the ROC curve (AUC)",
@@ -309,12 +310,12 @@ def _filled(cell: paper.Cell, result: CellResult | Measured, notes: list[str]) -
     if isinstance(result, Measured):
         return _line(result.estimate, result.seeds, result.runs, notes)
     where = f"{cell.table}, row {cell.row}, column {cell.column}"
-    if cell.metric not in _METRICS:
-        raise RunError(f"{where}: there is no metric {cell.metric!r}, only {', '.join(_METRICS)}")
+    if cell.metric not in METRICS:
+        raise RunError(f"{where}: there is no metric {cell.metric!r}, only {', '.join(METRICS)}")
     labels_n, scores_sn = _aligned(where, result.scores)
     try:
-        estimate = _METRICS[cell.metric](labels_n, scores_sn)
-        single = [_METRICS[cell.metric](labels_n, scores_n).value for scores_n in scores_sn]
+        estimate = METRICS[cell.metric](labels_n, scores_sn)
+        single = [METRICS[cell.metric](labels_n, scores_n).value for scores_n in scores_sn]
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     if len(single) > 1:
@@ -361,15 +362,19 @@ def _kept(df: pd.DataFrame, before: pd.DataFrame, columns: Sequence[str]) -> pd.
     return pd.concat([ours[ours["column"].isin(columns)], kept]).loc[ours.index].reset_index(drop=True)
 
 
-def with_earlier(df: pd.DataFrame, path: Path, runs: Mapping[str, str]) -> pd.DataFrame:
+def with_earlier(df: pd.DataFrame, path: Path, runs: Mapping[tuple[str, str], Sequence[str]]) -> pd.DataFrame:
     """df with the lines that the table at `path`, if there is one, has in place of empty ones, as far as they are of these very runs.
 
-    runs: the key of the run that each row would be filled by now. A line of another run (other data, other settings) is not taken.
+    runs: by (row, column) the keys of the runs that would fill the cell by now, one per seed; a line of one of these runs, and perhaps of
+    further seeds, is taken. A line of other runs (other data, other settings) is not. What is taken says so in its note.
     """
     if not Path(path).is_file():
         return df
     ours, theirs = (frame.set_index(["row", "column"], drop=False) for frame in (df, load_file(path)))
-    same = theirs["run"].eq(theirs["row"].map(runs)) & theirs.index.isin(ours.index[ours["ours"].isna()])
+    valid = [not set(keys.split()).isdisjoint(runs.get(place, ())) for place, keys in theirs["run"].items()]
+    same = np.array(valid, bool) & theirs.index.isin(ours.index[ours["ours"].isna()])
+    said = theirs["note"].str.contains(EARLIER, regex=False)
+    theirs = theirs.assign(note=theirs["note"].where(said, theirs["note"] + "; " + EARLIER))
     return _typed(pd.concat([ours[~ours.index.isin(theirs.index[same])], theirs[same]]).loc[ours.index].reset_index(drop=True))
 
 

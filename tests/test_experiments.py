@@ -1,11 +1,13 @@
 """Which methods are run, what a frame-level score is, and what the paired comparison of all rows says."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from dfil import experiments, frame_level, models, own_video, tables
+from dfil import experiments, frame_level, models, own_video, profiles, tables
 from dfil.errors import DataError, RunError
 from dfil.profiles import DEMO, PAPER, SMOKE
 
@@ -17,6 +19,14 @@ def test_methods_asked_for_the_profiles_or_all():
     assert experiments.methods(PAPER, ["dil"]) == experiments.methods(PAPER, "dil") == ["dil"]
     with pytest.raises(RunError, match="'dill'.*resnet50"):
         experiments.methods(DEMO, ["dill"])
+
+
+def test_seeds_of_ones_own():
+    assert profiles.get("demo") is DEMO and profiles.get("demo", [2, 0]).seeds == (2, 0)
+    assert dataclasses.replace(profiles.get("demo", [2, 0]), seeds=(0,)) == DEMO
+    for wrong in ([0, 0], [-1], [1.5], ["1"], [True]):
+        with pytest.raises(RunError, match="different whole numbers"):
+            profiles.get("demo", wrong)
 
 
 def result(right):

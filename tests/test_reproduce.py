@@ -165,6 +165,7 @@ def test_a_damaged_status_file_is_said_and_replaced(tmp_path, capsys):
 
 def test_environment_says_what_the_numbers_hang_on(tmp_path, monkeypatch):
     about = environment.describe("smoke")
+    assert environment.describe("smoke", seeds=[3, 1])["seeds"] == [3, 1]
     assert about["synthetic"] is True and about["seeds"] == [0] and about["cores"] <= os.cpu_count()
     assert {"dfil", "torch", "numpy", "papermill"} <= set(about["packages"]) and "jupyterlab" not in about["packages"]
     monkeypatch.delenv("DFIL_FFPP", raising=False)

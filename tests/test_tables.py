@@ -73,13 +73,19 @@ def test_save_and_load_give_the_same(tmp_path):
 def test_earlier_lines_are_taken_if_they_are_of_the_same_run(tmp_path):
     layout = tables.grid("extra", "Extra", "auc", ["a", "b", "c", "d"], ["X"])
     results = {(row, "X"): tables.CellResult([scores(seed=k)], [f"run-{row}"]) for k, row in enumerate("abc")}
+    results["b", "X"] = tables.CellResult([scores(seed=1), scores(seed=2)], ["run-b", "run-b-seed-1"])
     path = tables.save(tables.build(layout, results, "on request", synthetic=True), tmp_path, "extra", "Extra")
     now = tables.build(layout, {("a", "X"): tables.CellResult([scores(seed=9)], ["run-a"])}, "on request", synthetic=True)
-    merged = tables.with_earlier(now, path, {"a": "run-a", "b": "run-b", "c": "run-with-other-settings", "d": "run-d"})
+    runs = {("a", "X"): ["run-a"], ("b", "X"): ["run-b", "run-b-seed-2"], ("c", "X"): ["run-with-other-settings"], ("d", "X"): ["run-d"]}
+    merged = tables.with_earlier(now, path, runs)
     assert at(merged, "a", "X")["ours"] == at(now, "a", "X")["ours"]
-    assert at(merged, "b", "X").equals(at(tables.load_file(path), "b", "X"))
+    kept, before = at(merged, "b", "X"), at(tables.load_file(path), "b", "X")
+    assert kept.drop("note").equals(before.drop("note")) and kept["note"] == f"{before['note']}; {tables.EARLIER}"
     assert at(merged, "c", "X")["note"] == at(merged, "d", "X")["note"] == "on request" and merged["ours"].notna().sum() == 2
     assert list(merged["row"]) == list("abcd") and (merged.dtypes == now.dtypes).all()
+    tables.save(merged, tmp_path, "extra", "Extra")
+    assert tables.with_earlier(now, path, runs).equals(merged)  # and it says so once
+    assert tables.with_earlier(now, path, {("b", "X"): ["run-b-seed-2"]}).equals(now)
     assert tables.with_earlier(now, tmp_path / "none.csv", {}).equals(now)
 
 

@@ -261,6 +261,38 @@ def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
     assert results["dil", "HQ DF"].note == "learning rate 0.002"
 
 
+def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_path):
+    """Two seeds in a table and in the mechanism; a later call with other methods and one seed keeps the rows it does not fill."""
+    two = RunStore(tmp_path / "runs", dataclasses.replace(PROFILE, seeds=(0, 3)))
+    table, path, stores = paper.TABLES["table1"], tmp_path / "table1.csv", {"ffpp": tiny_store}
+    results, reasons = experiments.fill(table, two, stores, ["dil"])
+    (cell,) = results.values()
+    assert len(cell.scores) == len(set(cell.runs)) == 2
+    assert experiments.run_names(results, two.profile) == {cell.runs[0]: "dil, seed 0", cell.runs[1]: "dil, seed 3"}
+    assert experiments.run_names({("dil", "X"): tables.CellResult([], ["k"])}, PROFILE) == {"k": "dil"}
+
+    spread = experiments.seed_spread({**results, ("dil", "LQ DF"): cell}, two.profile).set_index("row").loc["dil"]
+    each = [float(((df["score"] >= 0.5) == (df["label"] == 1)).mean()) for df in cell.scores]
+    assert spread.tolist() == pytest.approx([*each, np.mean(each), max(each) - min(each)]) and list(spread.index[:2]) == [
+        "seed 0",
+        "seed 3",
+    ]
+    assert experiments.seed_spread(results, PROFILE).empty
+
+    tables.save(tables.build(table, results, lambda c: reasons[c.row, c.column], synthetic=True), tmp_path, "table1", "")
+    one = RunStore(tmp_path / "runs", PROFILE)
+    now = tables.build(table, {}, "left out", synthetic=True)
+    kept = experiments.with_earlier(now, path, table, one, stores)
+    assert kept.dropna(subset="ours")[["row", "column", "seeds"]].values.tolist() == [["dil", "HQ DF", 2]]
+    other = RunStore(tmp_path / "runs", dataclasses.replace(PROFILE, rates={"dil": 1.0}))
+    assert experiments.with_earlier(now, path, table, other, stores).equals(now)
+
+    mechanism = experiments.temporal_only(two, tiny_store)
+    assert {row: len(r.scores) for (row, _), r in mechanism.items()} == dict.fromkeys(experiments.TEMPORAL_ONLY, 2)
+    keys = experiments.temporal_only_keys(two, tiny_store)
+    assert all(list(r.runs) == keys[place] for place, r in mechanism.items()) and ("i3d", "Deepfakes c23") in keys
+
+
 def test_ablations_share_the_full_models_run(tiny_store, runs):
     places = {"table1": ("dil", "LQ DF"), "table4": ("intra+inter", "DF"), "table5": ("bp+ca+lk", "DF"), "table6": ("stages 1-4", "DF")}
     cells = [paper.TABLES[table].cell(*place) for table, place in places.items()]
