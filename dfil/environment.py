@@ -24,8 +24,9 @@ def cores() -> int:
 def describe(profile: str, root: str | Path = "", command: str = "", seeds: Sequence[int] = ()) -> dict:
     """Names and values for environment.json.
 
-    root: the real tree given for this run, empty for none. seeds: those asked for, empty for the profile's. `synthetic` is true if the built-in clips are used: the profile has some and
-    no root is given, or the tree that is read was written by dfil.synthetic. Raises RunError for an unknown profile.
+    root: the real tree given for this run, empty for none. seeds: those asked for, empty for the profile's. `synthetic` is true if the
+    built-in clips are used: the profile has some and no root is given, or the tree that is read was written by dfil.synthetic. Raises
+    RunError for an unknown profile.
     """
     chosen = profiles.get(profile, seeds)
     used = Path(root).expanduser() if root else None if chosen.trees else paths.real_root("ffpp")
