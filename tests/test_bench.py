@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfil import profiles
+from dfil import models, profiles
 from dfil.bench import model as bench_model
 from dfil.bench import train as bench_train
 from dfil.errors import RunError
@@ -59,9 +59,23 @@ def test_bench_train_is_the_real_loop(tiny_store, paired):
     data, _ = bench_train._rows(tiny_store, profile, 3)
     assert len(batches(data.rows, 4, paired, np.random.default_rng(0))) == 3
     result = {"profile": "x", "size": 32, "batch": [4, 2, 4], "gpu": "", "cores": 2, "torch": "2", "steps": 3, "rows": [row]}
-    assert f"{row['frames_per_second']:.1f}" in bench_train.table(result)
+    text = bench_train.table(result | {"paper_batch": [{"precision": "float32", "checkpoint": True, "gigabytes": 6.15}]})
+    assert f"{row['frames_per_second']:.1f}" in text and "6.2 GB" in text
     with pytest.raises(RunError, match="at least 2"):
         bench_train.run(profile, tiny_store.folder, "float32", False, steps=1)
+
+
+def test_memory_is_counted_without_arithmetic():
+    def count(batch, precision="float32", checkpoint=False):
+        training = dataclasses.replace(TINY.training, batch=batch)
+        return bench_train.count(dataclasses.replace(TINY, training=training), precision, checkpoint)
+
+    weights = 4 * sum(p.numel() for p in models.build("dil", frames=TINY.frames, **TINY.backbone).parameters())
+    eight, sixteen = count(8), count(16)
+    per_clip = (sixteen - eight) / 8
+    assert count(24) - sixteen == pytest.approx(8 * per_clip, rel=0.02)  # activations and inputs grow with the batch, nothing else does
+    assert 3 * weights < eight - 8 * per_clip < 5 * weights  # weights, Adam's two averages, and the gradients that are there by then
+    assert count(16, "bfloat16") < 0.8 * sixteen and count(16, checkpoint=True) < 0.8 * sixteen
 
 
 def test_waiting_is_what_lies_between_update_and_forward_pass(tiny_store):
