@@ -185,12 +185,12 @@ def against(results: Mapping[tuple[str, str], tables.CellResult], full: str) -> 
     """`paired` of every other row with the row `full`, one line per row and column, positive differences where `full` is better.
 
     `p (Holm)` allows for the number of lines. Below 0.05 this many videos carry the difference; above, they do not, which is no proof
-    that there is none.
+    that there is none. Empty where there is nothing to compare.
     """
     names = {f"only {full} right": "only full right"}
+    tests = {row: paired(results, full, row) for row in dict.fromkeys(row for row, _ in results if row != full)}
     lines = [
-        paired(results, full, row).rename(columns=names | {f"only {row} right": "only row right"}).assign(row=row)
-        for row in dict.fromkeys(row for row, _ in results if row != full)
+        test.rename(columns=names | {f"only {row} right": "only row right"}).assign(row=row) for row, test in tests.items() if len(test)
     ]
     if not lines:
         return pd.DataFrame()

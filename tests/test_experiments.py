@@ -44,6 +44,7 @@ def test_against_compares_every_row_with_the_full_model():
     assert lines.loc["none", "p"] == pytest.approx(2 / 2**10) and lines.loc["none", "p (Holm)"] == pytest.approx(4 / 2**10)
     assert lines.loc["part", ["difference", "p", "p (Holm)"]].tolist() == [0, 1, 1]
     assert experiments.against({("full", "x"): result([True])}, "full").empty
+    assert experiments.against({("none", "x"): result([True])}, "full").empty  # other methods were asked for
 
 
 class FakeRun:
