@@ -316,7 +316,12 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "train", _train, "train one run of the tables, where they find it, or go on with it", more)
     verb.add_argument("method", metavar="METHOD", help="a name that `dfil models` lists")
     verb.add_argument("--profile", choices=PROFILES, default="demo", help="scale of everything (default: %(default)s)")
-    verb.add_argument("--dataset", choices=[d for d in ADAPTERS if d != "dfdc"], default="ffpp", help="(default: %(default)s)")
+    verb.add_argument(
+        "--dataset",
+        choices=[d for d in ADAPTERS if d != "dfdc"],
+        default="ffpp",
+        help="(default: %(default)s); in smoke and demo the others begin with the weights of a built-in ffpp run, which is trained first",
+    )
     verb.add_argument("--root", type=Path, metavar="TREE", help="the dataset's real tree instead of the profile's data")
     verb.add_argument("--compression", metavar="C", help="ffpp only (default: c23)")
     verb.add_argument("--manipulations", nargs="+", choices=ALL_MANIPULATIONS, metavar="M", help="ffpp only (default: all)")
