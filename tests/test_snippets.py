@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from dfil.errors import DataError
-from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD, SnippetDataset, batches, normalise, snippet_starts
+from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD, SnippetDataset, as_it_is, batches, normalise, snippet_starts
 
 
 @pytest.mark.parametrize("frames", [16, 17, 40, 333])
@@ -104,3 +105,15 @@ def test_a_video_shorter_than_a_dense_clip_is_shown_whole_and_held(tiny_store):
     assert x.shape == (1, 13, 3, 16, 16)
     np.testing.assert_array_equal(x[0, :10].permute(0, 2, 3, 1).numpy(), crops.snippet(3, 10, 16))
     assert (x[0, 10:] == x[0, 9]).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_is_its_items_with_the_pixels_channels_last(tiny_store, workers):
+    rows = tiny_store.index[tiny_store.index["status"] == "ok"]
+    data = SnippetDataset(tiny_store, rows, snippets=2, frames=4, size=16, train=True)
+    (batch,) = DataLoader(data, batch_sampler=[[2, 0]], collate_fn=as_it_is, num_workers=workers)
+    x, labels, items = batch
+    assert x.shape == (2, 2, 4, 3, 16, 16) and x.permute(0, 1, 2, 4, 5, 3).is_contiguous() and items.tolist() == [2, 0]
+    for got, label, item in zip(x, labels.tolist(), items.tolist(), strict=True):
+        alone, its_label, number = data[item]
+        assert torch.equal(got, alone) and (label, item) == (its_label, number) == (rows["label"].iloc[item], item)
