@@ -37,7 +37,7 @@ def fill(
         trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
         scores = [select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test) for run in trained]
         pooled = trained[0].spec.manipulations != cell.train.manipulations
-        note = _note(trained[0], POOLED if pooled else "")
+        note = _note(trained, POOLED if pooled else "")
         results[cell.row, cell.column] = tables.CellResult(scores, [run.key for run in trained], note)
     return results, {place: reason for place, reason in reasons.items() if reason}
 
@@ -88,7 +88,7 @@ def temporal_only(runs: RunStore, store: CropStore, methods: Sequence[str] = ())
     for row in rows[0]:
         trained = [runs.get(each[row], store, runs.profile.mechanism) for each in rows]
         scores = [run.scores(store, "c23") for run in trained]
-        results[row, "Deepfakes c23"] = tables.CellResult(scores, [run.key for run in trained], _note(trained[0], ""))
+        results[row, "Deepfakes c23"] = tables.CellResult(scores, [run.key for run in trained], _note(trained, ""))
     return results
 
 
@@ -132,10 +132,13 @@ def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequen
     return ""
 
 
-def _note(run: Run, text: str) -> str:
-    """`text`, and what sets this run apart from those of other methods or tables: where its weights began, a learning rate of its own."""
+def _note(trained: Sequence[Run], text: str) -> str:
+    """`text`, the seeds, and what sets these runs apart from those of other methods or tables: where their weights began, a learning
+    rate of their own."""
+    run, numbers = trained[0], [str(run.spec.seed) for run in trained]
+    seeds = f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(numbers)}"
     rate = f"learning rate {run.training.lr:g}" if run.spec.method in run.profile.rates else ""
-    return "; ".join(filter(None, (text, STARTED if run.training.start else "", rate)))
+    return "; ".join(filter(None, (text, seeds, STARTED if run.training.start else "", rate)))
 
 
 def _has(store: CropStore, compression: str, manipulation: str) -> bool:

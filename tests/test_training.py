@@ -249,7 +249,7 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(tiny_store,
     assert len(keys) == 2 and run.key in keys
     table = paper.TABLES["table1"]
     results, _ = experiments.fill(table, runs, {"ffpp": tiny_store}, ["dil"], still)
-    assert results["dil", "HQ DF"].note == experiments.STARTED
+    assert results["dil", "HQ DF"].note == f"seed 0; {experiments.STARTED}"
 
 
 def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
@@ -258,7 +258,7 @@ def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
     assert plain == same and other == plain | {"lr": 2e-3}
     assert runs[1].get(SPEC, tiny_store).history["lr"].eq(2e-3).all()
     results, _ = experiments.fill(paper.TABLES["table1"], runs[1], {"ffpp": tiny_store}, ["dil"])
-    assert results["dil", "HQ DF"].note == "learning rate 0.002"
+    assert results["dil", "HQ DF"].note == "seed 0; learning rate 0.002"
 
 
 def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_path):
@@ -267,7 +267,7 @@ def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_p
     table, path, stores = paper.TABLES["table1"], tmp_path / "table1.csv", {"ffpp": tiny_store}
     results, reasons = experiments.fill(table, two, stores, ["dil"])
     (cell,) = results.values()
-    assert len(cell.scores) == len(set(cell.runs)) == 2
+    assert len(cell.scores) == len(set(cell.runs)) == 2 and cell.note == "seeds 0, 3"
     assert experiments.run_names(results, two.profile) == {cell.runs[0]: "dil, seed 0", cell.runs[1]: "dil, seed 3"}
     assert experiments.run_names({("dil", "X"): tables.CellResult([], ["k"])}, PROFILE) == {"k": "dil"}
 
