@@ -217,7 +217,10 @@ def _report(a: argparse.Namespace) -> int:
     if a.profile == "demo":  # the README shows the published results only
         if not readme.is_file():
             raise DataError(f"{readme} is not there, so its results were not updated: run this in a checkout of the project")
-        print(f"{readme}: {'results updated' if report.update_readme(readme, folder, report.IN_README) else 'results were up to date'}")
+        for block, (published, names) in report.IN_README.items():
+            shown = folder if published == "demo" else paths.project() / "outputs" / published
+            changed = report.update_readme(readme, shown, names, block)
+            print(f"{readme}: {block} {'updated' if changed else 'up to date'}")
     return 0
 
 

@@ -22,8 +22,11 @@ from PIL import Image, UnidentifiedImageError
 from dfil import claims, paper, tables
 from dfil.errors import DataError
 
-IN_README = ("temporal_only", "table1", "table2", "table3")  # the rest is on the report page
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+# Blocks of the README: a published folder under outputs/, and which of its tables are shown; the rest is on the report page.
+IN_README = {
+    "results": ("demo", ("temporal_only", "table1", "table2", "table3")),
+    "seeds": ("three-seeds/demo", ("temporal_only", "table4")),
+}
 
 _STATUS_COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
 
@@ -88,26 +91,28 @@ def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
     return "\n".join(tables.markdown(frames[name], tables.title_of(folder, name), only_run=True, level=3) for name in chosen)
 
 
-def update_readme(readme: Path, folder: Path, names: Sequence[str] | None = None) -> bool:
-    """Put `readme_table` between the README's two comments; return whether that changed the file. Raises DataError without the comments."""
+def update_readme(readme: Path, folder: Path, names: Sequence[str] | None = None, block: str = "results") -> bool:
+    """Put `readme_table` between the README's two comments `<!-- results:begin -->` and `<!-- results:end -->`, or those of another
+    block; return whether that changed the file. Raises DataError without the comments."""
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8")
-    new = _with_results(readme, text, readme_table(folder, names))
+    new = _with_results(readme, text, readme_table(folder, names), block)
     if new != text:
         tables.write_text(readme, new)
     return new != text
 
 
-def readme_is_stale(readme: Path, folder: Path, names: Sequence[str] | None = None) -> bool:
+def readme_is_stale(readme: Path, folder: Path, names: Sequence[str] | None = None, block: str = "results") -> bool:
     """Whether the README's results differ from what the tables of the folder give. Raises DataError as `update_readme` does."""
     text = Path(readme).read_text(encoding="utf-8")
-    return _with_results(Path(readme), text, readme_table(folder, names)) != text
+    return _with_results(Path(readme), text, readme_table(folder, names), block) != text
 
 
-def _with_results(readme: Path, text: str, results: str) -> str:
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise DataError(f"{readme} must hold {BEGIN} and, after it, {END}, once each: add them where the results belong")
-    return f"{text.partition(BEGIN)[0]}{BEGIN}\n\n{results}\n{END}{text.partition(END)[2]}"
+def _with_results(readme: Path, text: str, results: str, block: str) -> str:
+    begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise DataError(f"{readme} must hold {begin} and, after it, {end}, once each: add them where the results belong")
+    return f"{text.partition(begin)[0]}{begin}\n\n{results}\n{end}{text.partition(end)[2]}"
 
 
 def _template() -> jinja2.Template:

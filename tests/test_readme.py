@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from dfil import paper, report, reproduce
+from dfil import paper, report, reproduce, tables
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 DEMO = PROJECT / "outputs" / "demo"
 
 
-def test_results_are_those_of_the_published_tables():
-    changed = subprocess.run(["git", "status", "--porcelain", "--", "outputs/demo/tables"], cwd=PROJECT, capture_output=True, text=True)
+@pytest.mark.parametrize("block", report.IN_README)
+def test_results_are_those_of_the_published_tables(block):
+    folder, names = report.IN_README[block]
+    published = f"outputs/{folder}/tables"
+    changed = subprocess.run(["git", "status", "--porcelain", "--", published], cwd=PROJECT, capture_output=True, text=True)
     if changed.stdout.strip():
-        pytest.skip("outputs/demo holds the results of a run of your own, and the README those of the published one")
-    assert not report.readme_is_stale(PROJECT / "README.md", DEMO, report.IN_README), "run `dfil report` and commit the README"
+        pytest.skip(f"{published} holds the results of a run of your own, and the README those of the published one")
+    stale = report.readme_is_stale(PROJECT / "README.md", PROJECT / "outputs" / folder, names, block)
+    assert not stale, "run `dfil report` and commit the README"
 
 
 def test_every_notebook_is_on_the_map_and_was_published():
@@ -35,21 +39,31 @@ def test_make_targets_and_links_are_there():
         assert link.startswith("http") or (PROJECT / link).exists(), link
 
 
-def test_the_published_result_says_that_it_is_synthetic():
-    from dfil import tables
-
-    frames = tables.load(DEMO / "tables")
+@pytest.mark.parametrize("folder", [folder for folder, _ in report.IN_README.values()])
+def test_the_published_tables_say_that_they_are_synthetic(folder):
+    published = PROJECT / "outputs" / folder / "tables"
+    frames = tables.load(published)
     assert "table1" in frames and "temporal_only" in frames
     for name, df in frames.items():
         assert tables.is_synthetic(df), name
-        assert "synthetic" in (DEMO / "tables" / f"{name}.md").read_text().lower(), name
+        assert "synthetic" in (published / f"{name}.md").read_text().lower(), name
+
+
+def test_the_published_result_is_whole():
+    frames = tables.load(DEMO / "tables")
     filled = frames["table1"][frames["table1"]["ours"].notna()]
     assert set(filled["row"]) >= {"dil", "resnet50"} and len(filled.query("row == 'dil'")) == len(paper.TABLES["table1"].columns)
     assert filled[["ci_low", "ci_high", "n_videos"]].notna().all(axis=None)
     assert "synthetic" in (DEMO / "report.html").read_text().lower()
 
 
-@pytest.mark.parametrize("path", sorted((DEMO / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_three_seeds_have_three_seeds():
+    for name, df in tables.load(PROJECT / "outputs" / "three-seeds" / "demo" / "tables").items():
+        if name in ("temporal_only", *paper.TABLES):
+            assert df.loc[df["ours"].notna(), "seeds"].eq(3).all(), name
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "outputs").glob("**/demo/notebooks/*.ipynb")), ids=lambda path: path.stem)
 def test_executed_notebooks_are_small_and_name_no_machine(path):
     text = path.read_text(encoding="utf-8")
     assert len(text) < 2 * 2**20

@@ -205,7 +205,7 @@ def test_the_same_folder_gives_the_same_page(folder):
 
 def test_readme_follows_the_tables(folder, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n\n{report.BEGIN}\nformer results\n{report.END}\n\nThe end.\n")
+    readme.write_text("# Title\n\n<!-- results:begin -->\nformer results\n<!-- results:end -->\n\nThe end.\n")
     assert report.readme_is_stale(readme, folder)
     assert report.update_readme(readme, folder) and not report.update_readme(readme, folder)
     assert not report.readme_is_stale(readme, folder)
