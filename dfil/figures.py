@@ -257,15 +257,21 @@ def strips(
 
 @_styled
 def histories(runs: Mapping[str, pd.DataFrame], *, title: str, synthetic: bool) -> Figure:
-    """Training loss and validation AUC of several runs against the clips seen; runs: name -> history (dfil.training.train)."""
+    """Training loss and validation AUC of several runs against the clips seen; runs: name -> history (dfil.training.train).
+
+    Runs that differ in their seed alone ("dil, seed 0", "dil, seed 1", or keys of the run store) share a colour.
+    """
     fig = Figure(figsize=(7.2, 2.6))
+    names = {name: name.rpartition("-")[0] if name.count("-") > 2 else name.partition(", seed ")[0] for name in runs}
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(names.values()))}
     for ax, column, label in zip(fig.subplots(1, 2), ("train_loss", "val_auc"), ("training loss", "validation AUC"), strict=True):
         for name, history in runs.items():
-            ax.plot(history["clips"], history[column], marker=".", label=name.rpartition("-")[0] if name.count("-") > 2 else name)
+            ax.plot(history["clips"], history[column], marker=".", color=colours[names[name]], label=names[name])
         ax.set(xlabel="clips seen in training", ylabel=label)
     ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
     if runs:
-        fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(runs)))
+        lines = {line.get_label(): line for line in ax.lines if line.get_label() in colours}
+        fig.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)))
     fig.suptitle(_said(title, synthetic))
     return fig
 
