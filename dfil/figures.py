@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, style
+from matplotlib import colormaps, rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -263,7 +264,7 @@ def histories(runs: Mapping[str, pd.DataFrame], *, title: str, synthetic: bool) 
     """
     fig = Figure(figsize=(7.2, 2.6))
     names = {name: name.rpartition("-")[0] if name.count("-") > 2 else name.partition(", seed ")[0] for name in runs}
-    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(names.values()))}
+    colours = dict(zip(dict.fromkeys(names.values()), cycle(rcParams["axes.prop_cycle"].by_key()["color"]), strict=False))
     for ax, column, label in zip(fig.subplots(1, 2), ("train_loss", "val_auc"), ("training loss", "validation AUC"), strict=True):
         for name, history in runs.items():
             ax.plot(history["clips"], history[column], marker=".", color=colours[names[name]], label=names[name])

@@ -169,7 +169,7 @@ def test_figures_of_runs_show_every_run_row_and_video():
     fig = figures.histories({"a, seed 0": history, "b, seed 0": history, "a, seed 1": history}, title="T", synthetic=True)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
     first, second, third = (line.get_color() for line in fig.axes[0].lines)
-    assert first == third != second
+    assert first == third == "#0072B2" and second == "#D55E00"  # the style's colours, also when it is drawn later
 
     rows = pd.DataFrame({"row": ["dil", "dil", "resnet50"], "column": ["HQ DF", "LQ DF", "HQ DF"]})
     rows = rows.assign(ours=[0.9, 0.8, 0.5], ci_low=[0.8, 0.7, 0.4], ci_high=[0.95, 0.9, 0.6], n_videos=48, metric="accuracy")
