@@ -47,12 +47,11 @@ def with_earlier(
 ) -> pd.DataFrame:
     """`df` with the rows that an earlier call filled in the table at `path`, `--methods all` for example, where today's data and settings
     would give the same runs."""
-    possible = [cell for cell in table.cells() if not _obstacle(cell, stores, models.available())]
-    keys = {
-        (cell.row, cell.column): [runs.key(spec, store, training) for spec in specs(cell, runs.profile, store)]
-        for cell in possible
-        if (store := stores[cell.train.dataset])
-    }
+    keys = {}
+    for cell in table.cells():
+        if not _obstacle(cell, stores, models.available()):
+            store = stores[cell.train.dataset]
+            keys[cell.row, cell.column] = [runs.key(spec, store, training) for spec in specs(cell, runs.profile, store)]
     return tables.with_earlier(df, path, keys)
 
 

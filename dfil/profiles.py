@@ -128,13 +128,14 @@ PAPER = Profile(
 PROFILES = {p.name: p for p in (SMOKE, DEMO, PAPER)}
 
 
-def get(name: str, seeds: Sequence[int] = ()) -> Profile:
-    """The profile called `name`, with other seeds than its own if any are given.
+def get(name: str, seeds: int | Sequence[int] = ()) -> Profile:
+    """The profile called `name`, with another seed or other seeds than its own if any are given.
 
     Raises RunError for an unknown name, naming the three, and for seeds that are no different whole numbers from 0 on.
     """
     if name not in PROFILES:
         raise RunError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
+    seeds = [seeds] if isinstance(seeds, int) else seeds
     if any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise RunError(f"seeds are different whole numbers from 0 on, not {list(seeds)}; for example 0 1 2")
     return replace(PROFILES[name], seeds=tuple(seeds)) if seeds else PROFILES[name]

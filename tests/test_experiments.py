@@ -23,6 +23,7 @@ def test_methods_asked_for_the_profiles_or_all():
 
 def test_seeds_of_ones_own():
     assert profiles.get("demo") is DEMO and profiles.get("demo", [2, 0]).seeds == (2, 0)
+    assert profiles.get("demo", 3).seeds == (3,) and profiles.get("demo", 0) == DEMO
     assert dataclasses.replace(profiles.get("demo", [2, 0]), seeds=(0,)) == DEMO
     for wrong in ([0, 0], [-1], [1.5], ["1"], [True]):
         with pytest.raises(RunError, match="different whole numbers"):

@@ -8,7 +8,7 @@ from torch import nn
 from dfil.models.ops import as_rows, from_rows, per_row
 
 
-def _fold(sums: torch.Tensor, channels: int) -> torch.Tensor:
+def _per_channel(sums: torch.Tensor, channels: int) -> torch.Tensor:
     """(r·C,) -> (C,): the sums over a row's pixels."""
     return sums.unflatten(0, (-1, channels)).sum(0)
 
@@ -19,10 +19,10 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, weight, bias, eps, residual):
         channels, count = len(weight), rows.numel() // len(weight)
-        mean = _fold(rows.sum(0), channels) / count
+        mean = _per_channel(rows.sum(0), channels) / count
         normal = rows - per_row(mean, rows)
         out = normal * normal  # to be overwritten
-        variance = _fold(out.sum(0), channels) / count
+        variance = _per_channel(out.sum(0), channels) / count
         scale = torch.rsqrt(variance + eps)
         normal *= per_row(scale, rows)
         torch.addcmul(per_row(bias, rows), normal, per_row(weight, rows), out=out)
@@ -35,7 +35,7 @@ class _BatchNorm(torch.autograd.Function):
         normal, weight, scale = ctx.saved_tensors
         channels, count = len(weight), grad.numel() // len(weight)
         grad_rows = grad * normal  # to be overwritten
-        grad_weight, grad_bias = _fold(grad_rows.sum(0), channels), _fold(grad.sum(0), channels)
+        grad_weight, grad_bias = _per_channel(grad_rows.sum(0), channels), _per_channel(grad.sum(0), channels)
         factor = weight * scale
         torch.addcmul(per_row(-factor * grad_bias / count, grad), normal, per_row(-factor * grad_weight / count, grad), out=grad_rows)
         return grad_rows.addcmul_(grad, per_row(factor, grad)), grad_weight, grad_bias, None, grad if ctx.needs_input_grad[4] else None
@@ -79,7 +79,7 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, channels):
         count = rows.numel() // channels
-        mean = _fold(rows.sum(0), channels) / count
+        mean = _per_channel(rows.sum(0), channels) / count
         centred = rows - per_row(mean, rows)
         with torch.autocast(rows.device.type, enabled=False):
             products = centred.t() @ centred
