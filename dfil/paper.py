@@ -108,7 +108,18 @@ class Table:
         for row in self.rows:
             for column, value in zip(self.columns, row.values, strict=True):
                 method = row.method or row.name
-                yield Cell(self.key, row.name, column.key, self.metric, value, method, row.switches, column.train, column.test, row.quoted)
+                yield Cell(
+                    self.key,
+                    row.name,
+                    column.key,
+                    self.metric,
+                    value,
+                    method,
+                    row.switches,
+                    column.train,
+                    column.test,
+                    row.quoted,
+                )
 
     def cell(self, row: str, column: str) -> Cell:
         """The cell at a row's name and a column's key. Raises KeyError naming both."""
@@ -130,7 +141,9 @@ class Settings:
     test_snippets: int = 8  # U in testing
     optimizer: str = "adam"
     learning_rate: float = 1e-4
-    learning_rate_factor: float = 0.1  # "divide the learning rate by 10 when the performance on validation set saturates"
+    learning_rate_factor: float = (
+        0.1  # "divide the learning rate by 10 when the performance on validation set saturates"
+    )
     batch_size: int = 10
     epochs: int = 30
     cross_dataset_epochs: int = 45
@@ -156,7 +169,11 @@ def _ffpp(quality: str, short: str, key: str, group: str = "") -> Column:
     return Column(key, videos, videos, n_videos=280, group=group)
 
 
-_FFPP_COLUMNS = tuple(_ffpp(quality, short, f"{quality} {short}", quality) for quality in COMPRESSIONS for short in MANIPULATIONS)
+_FFPP_COLUMNS = tuple(
+    _ffpp(quality, short, f"{quality} {short}", quality)
+    for quality in COMPRESSIONS
+    for short in MANIPULATIONS
+)
 _ABLATION_COLUMNS = tuple(_ffpp("LQ", short, short) for short in MANIPULATIONS)
 
 _CELEBDF, _DFDC, _WILD = Videos("celebdf"), Videos("dfdc-preview"), Videos("wilddeepfake")
@@ -179,15 +196,49 @@ _TABLE1_ROWS = (
     Row("lstm", "LSTM", (0.9964, 0.9929, 0.9821, 0.9393, 0.9643, 0.8821, 0.9429, 0.8821)),
     Row("c3d", "C3D", (0.9286, 0.8857, 0.9179, 0.8964, 0.8929, 0.8286, 0.8786, 0.8714)),
     Row("i3d", "I3D", (0.9286, 0.9286, 0.9643, 0.9036, 0.9107, 0.8643, 0.9143, 0.7857)),
-    Row("tei", "TEI", (0.9786, 0.9714, 0.9750, 0.9429, 0.9500, 0.9107, 0.9464, 0.9036), dagger=True),
-    Row("dsanet", "DSANet", (0.9929, 0.9929, 0.9964, 0.9571, 0.9679, 0.9321, 0.9536, 0.9178), dagger=True),
-    Row("v4d", "V4D", (0.9964, 0.9929, 0.9964, 0.9607, 0.9786, 0.9357, 0.9536, 0.9250), dagger=True),
-    Row("facenet-lstm", "FaceNetLSTM", (0.8900, 0.8700, 0.9000, None, None, None, None, None), quoted=True),
-    Row("co-motion-70", "Co-motion-70", (0.9910, 0.9325, 0.9830, 0.9045, None, None, None, None), quoted=True),
-    Row("deeprhythm", "DeepRhythm", (0.9870, 0.9890, 0.9780, None, None, None, None, None), quoted=True),
-    Row("addnet-3d", "ADDNet-3d", (0.9214, 0.8393, 0.9250, 0.7821, 0.9036, 0.7821, 0.8000, 0.6929), dagger=True),
+    Row(
+        "tei", "TEI", (0.9786, 0.9714, 0.9750, 0.9429, 0.9500, 0.9107, 0.9464, 0.9036), dagger=True
+    ),
+    Row(
+        "dsanet",
+        "DSANet",
+        (0.9929, 0.9929, 0.9964, 0.9571, 0.9679, 0.9321, 0.9536, 0.9178),
+        dagger=True,
+    ),
+    Row(
+        "v4d", "V4D", (0.9964, 0.9929, 0.9964, 0.9607, 0.9786, 0.9357, 0.9536, 0.9250), dagger=True
+    ),
+    Row(
+        "facenet-lstm",
+        "FaceNetLSTM",
+        (0.8900, 0.8700, 0.9000, None, None, None, None, None),
+        quoted=True,
+    ),
+    Row(
+        "co-motion-70",
+        "Co-motion-70",
+        (0.9910, 0.9325, 0.9830, 0.9045, None, None, None, None),
+        quoted=True,
+    ),
+    Row(
+        "deeprhythm",
+        "DeepRhythm",
+        (0.9870, 0.9890, 0.9780, None, None, None, None, None),
+        quoted=True,
+    ),
+    Row(
+        "addnet-3d",
+        "ADDNet-3d",
+        (0.9214, 0.8393, 0.9250, 0.7821, 0.9036, 0.7821, 0.8000, 0.6929),
+        dagger=True,
+    ),
     Row("s-mil", "S-MIL", (0.9857, 0.9929, 0.9929, 0.9571, 0.9679, 0.9143, 0.9464, 0.8857)),
-    Row("s-mil-t", "S-MIL-T", (0.9964, 0.9964, 1.0, 0.9429, 0.9714, 0.9107, 0.9607, 0.8679), bold=("HQ F2F",)),
+    Row(
+        "s-mil-t",
+        "S-MIL-T",
+        (0.9964, 0.9964, 1.0, 0.9429, 0.9714, 0.9107, 0.9607, 0.8679),
+        bold=("HQ F2F",),
+    ),
     Row("stil", "STIL", (0.9964, 0.9929, 1.0, 0.9536, 0.9821, 0.9214, 0.9714, 0.9178)),
     Row(
         "dil",
@@ -198,7 +249,9 @@ _TABLE1_ROWS = (
 )
 
 _TABLE2_ROWS = (
-    Row("resnet50", "ResNet-50", (None, None, None)),  # ours: the frame baseline, which the paper's table lacks
+    Row(
+        "resnet50", "ResNet-50", (None, None, None)
+    ),  # ours: the frame baseline, which the paper's table lacks
     Row("xception", "Xception", (0.9944, 0.8458, 0.8325)),
     Row("i3d", "I3D", (0.9923, 0.8082, 0.6269), dagger=True),
     Row("d-fwa", "D-FWA", (0.9858, 0.8511, None), quoted=True),
@@ -214,7 +267,9 @@ _TABLE2_ROWS = (
 )
 
 _TABLE3_ROWS = (
-    Row("resnet50", "ResNet-50", (None, None, None)),  # ours: the frame baseline, which the paper's table lacks
+    Row(
+        "resnet50", "ResNet-50", (None, None, None)
+    ),  # ours: the frame baseline, which the paper's table lacks
     Row("xception", "Xception", (0.9550, 0.6550, 0.5939)),
     Row("i3d", "I3D", (0.9541, 0.7411, 0.6687), dagger=True),
     Row("va-logreg", "VA-LogReg", (0.7800, 0.5510, None), quoted=True),
@@ -231,8 +286,23 @@ _TABLE3_ROWS = (
 )
 
 
-def _ablation(name: str, label: str, heads: tuple[str, ...], values: tuple[float, ...], bold: tuple[str, ...] = (), **switches) -> Row:
-    return Row(name, label, values, method="dil", switches=tuple(sorted(switches.items())), heads=heads, bold=bold)
+def _ablation(
+    name: str,
+    label: str,
+    heads: tuple[str, ...],
+    values: tuple[float, ...],
+    bold: tuple[str, ...] = (),
+    **switches,
+) -> Row:
+    return Row(
+        name,
+        label,
+        values,
+        method="dil",
+        switches=tuple(sorted(switches.items())),
+        heads=heads,
+        bold=bold,
+    )
 
 
 _YES, _NO = "✓", ""
@@ -240,25 +310,53 @@ _FULL_MODEL = (0.9928, 0.9571, 0.9786, 0.9428)
 _ALL_BOLD = tuple(MANIPULATIONS)
 
 _TABLE4_ROWS = (
-    _ablation("none", "no module", (_NO, _NO), (0.9536, 0.8893, 0.9464, 0.8750), intra=False, inter=False),
+    _ablation(
+        "none", "no module", (_NO, _NO), (0.9536, 0.8893, 0.9464, 0.8750), intra=False, inter=False
+    ),
     _ablation("intra", "Intra-SIM", (_YES, _NO), (0.9750, 0.9250, 0.9643, 0.9214), inter=False),
     _ablation("inter", "Inter-SIM", (_NO, _YES), (0.9714, 0.9214, 0.9607, 0.9036), intra=False),
     _ablation("intra+inter", "both", (_YES, _YES), _FULL_MODEL, _ALL_BOLD),
 )
 
 _TABLE5_ROWS = (
-    _ablation("none", "none of the three", (_NO, _NO, _NO), (0.9750, 0.9107, 0.9571, 0.9143), bp=False, ca=False, lk=False),
+    _ablation(
+        "none",
+        "none of the three",
+        (_NO, _NO, _NO),
+        (0.9750, 0.9107, 0.9571, 0.9143),
+        bp=False,
+        ca=False,
+        lk=False,
+    ),
     _ablation("bp", "BP", (_YES, _NO, _NO), (0.9821, 0.9286, 0.9643, 0.9214), ca=False, lk=False),
     _ablation("bp+ca", "BP + CA", (_YES, _YES, _NO), (0.9928, 0.9393, 0.9678, 0.9286), lk=False),
     _ablation("bp+ca+lk", "BP + CA + LK", (_YES, _YES, _YES), _FULL_MODEL, _ALL_BOLD),
 )
 
 _TABLE6_ROWS = (
-    _ablation("stages 1-2", "Stages 1–2", ("Stages 1–2",), (0.9857, 0.9500, 0.9607, 0.9357), stages=(1, 2)),
-    _ablation("stages 2-3", "Stages 2–3", ("Stages 2–3",), (0.9821, 0.9286, 0.9607, 0.9214), stages=(2, 3)),
-    _ablation("stages 3-4", "Stages 3–4", ("Stages 3–4",), (0.9786, 0.9286, 0.9607, 0.9071), stages=(3, 4)),
-    _ablation("stages 2-4", "Stages 2–4", ("Stages 2–4",), (0.9893, 0.9393, 0.9464, 0.9107), stages=(2, 3, 4)),
-    _ablation("stages 1-3", "Stages 1–3", ("Stages 1–3",), (0.9893, 0.9464, 0.9678, 0.9357), stages=(1, 2, 3)),
+    _ablation(
+        "stages 1-2", "Stages 1–2", ("Stages 1–2",), (0.9857, 0.9500, 0.9607, 0.9357), stages=(1, 2)
+    ),
+    _ablation(
+        "stages 2-3", "Stages 2–3", ("Stages 2–3",), (0.9821, 0.9286, 0.9607, 0.9214), stages=(2, 3)
+    ),
+    _ablation(
+        "stages 3-4", "Stages 3–4", ("Stages 3–4",), (0.9786, 0.9286, 0.9607, 0.9071), stages=(3, 4)
+    ),
+    _ablation(
+        "stages 2-4",
+        "Stages 2–4",
+        ("Stages 2–4",),
+        (0.9893, 0.9393, 0.9464, 0.9107),
+        stages=(2, 3, 4),
+    ),
+    _ablation(
+        "stages 1-3",
+        "Stages 1–3",
+        ("Stages 1–3",),
+        (0.9893, 0.9464, 0.9678, 0.9357),
+        stages=(1, 2, 3),
+    ),
     _ablation("stages 1-4", "Stages 1–4 (all)", ("Stages 1–4 (all)",), _FULL_MODEL, _ALL_BOLD),
 )
 
@@ -319,7 +417,9 @@ TABLES = {
             ACCURACY,
             _ABLATION_COLUMNS,
             _TABLE5_ROWS,
-            ("The paper's text calls these parts of Inter-SIM; by its equations 1 to 5 they belong to Intra-SIM.",),
+            (
+                "The paper's text calls these parts of Inter-SIM; by its equations 1 to 5 they belong to Intra-SIM.",
+            ),
             heads=("BP", "CA", "LK"),
         ),
         Table(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from dfil import paper
-from dfil.errors import RunError
+from dfil.system.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Profile:
     name: str
     what: str  # one sentence: what its numbers mean
     size: int  # crop side in pixels
-    backbone: dict = field(default_factory=dict)  # depth, width, stem of the ResNet; empty = ResNet-50
+    backbone: dict = field(
+        default_factory=dict
+    )  # depth, width, stem of the ResNet; empty = ResNet-50
     pretrained: bool = False  # ImageNet weights
     frames: int = 4  # T
     test_snippets: int = 8  # U in testing
@@ -38,12 +40,20 @@ class Profile:
     within: Training = field(default_factory=Training)  # Table 2
     across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
-    rates: dict[str, float] = field(default_factory=dict)  # learning rates of single methods that differ from the trainings' own
-    methods: dict[str, tuple[str, ...]] = field(default_factory=dict)  # rows run unless asked otherwise, by table or "" for the others
+    rates: dict[str, float] = field(
+        default_factory=dict
+    )  # learning rates of single methods that differ from the trainings' own
+    methods: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # rows run unless asked otherwise, by table or "" for the others
     validation: float = 0.1  # of the training identities, where the owners give no validation split
-    per_manipulation: bool = False  # one model per manipulation, as in the paper, or one for all four
+    per_manipulation: bool = (
+        False  # one model per manipulation, as in the paper, or one for all four
+    )
     seeds: tuple[int, ...] = (0,)
-    trees: dict[str, dict] = field(default_factory=dict)  # sizes of the synthetic trees by setting; empty: real data only
+    trees: dict[str, dict] = field(
+        default_factory=dict
+    )  # sizes of the synthetic trees by setting; empty: real data only
 
     @property
     def note(self) -> str:
@@ -60,14 +70,27 @@ class Profile:
     @property
     def across(self) -> Training:
         """How Table 3's models are trained."""
-        return replace(self.training, epochs=self.across_epochs) if self.across_epochs else self.training
+        return (
+            replace(self.training, epochs=self.across_epochs)
+            if self.across_epochs
+            else self.training
+        )
 
     def settings(self, training: Training) -> dict:
         """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
-        return {"size": self.size, "frames": self.frames, "backbone": self.backbone, "pretrained": self.pretrained, **asdict(training)}
+        return {
+            "size": self.size,
+            "frames": self.frames,
+            "backbone": self.backbone,
+            "pretrained": self.pretrained,
+            **asdict(training),
+        }
 
 
-_ONE_KIND = {"qualities": ("c23",), "manipulations": ("Deepfakes",)}  # all that the temporal-only experiment needs
+_ONE_KIND = {
+    "qualities": ("c23",),
+    "manipulations": ("Deepfakes",),
+}  # all that the temporal-only experiment needs
 
 SMOKE = Profile(
     name="smoke",
@@ -137,5 +160,7 @@ def get(name: str, seeds: int | Sequence[int] = ()) -> Profile:
         raise RunError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
     seeds = [seeds] if isinstance(seeds, int) else seeds
     if any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise RunError(f"seeds are different whole numbers from 0 on, not {list(seeds)}; for example 0 1 2")
+        raise RunError(
+            f"seeds are different whole numbers from 0 on, not {list(seeds)}; for example 0 1 2"
+        )
     return replace(PROFILES[name], seeds=tuple(seeds)) if seeds else PROFILES[name]

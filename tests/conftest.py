@@ -13,7 +13,16 @@ def tiny_tree(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("trees") / "tiny"
     return write_ffpp(
-        root, "temporal-only", train=4, val=2, test=2, frames=20, qualities=("c23",), manipulations=("Deepfakes",), jobs=1, progress=False
+        root,
+        "temporal-only",
+        train=4,
+        val=2,
+        test=2,
+        frames=20,
+        qualities=("c23",),
+        manipulations=("Deepfakes",),
+        jobs=1,
+        progress=False,
     )
 
 
@@ -23,4 +32,10 @@ def tiny_store(tiny_tree, tmp_path_factory):
     from dfil.datasets import load_records
     from dfil.faces.preprocess import preprocess
 
-    return preprocess(load_records("ffpp", tiny_tree), tmp_path_factory.mktemp("crops"), 32, jobs=1, progress=False)
+    return preprocess(
+        load_records("ffpp", tiny_tree),
+        tmp_path_factory.mktemp("crops"),
+        32,
+        jobs=1,
+        progress=False,
+    )

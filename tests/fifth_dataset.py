@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.splits import SEED, SHARE, carve, select
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 MANIPULATIONS = ("FifthSwap",)
 
@@ -30,8 +30,26 @@ def records(
         person, kind = path.parts[-3:-1]
         video_id, split = f"{person}/{kind}/{path.stem}", "test" if person in test else "train"
         fake = kind == "fake"
-        found.append(VideoRecord("fifth", video_id, int(fake), MANIPULATIONS[0] if fake else REAL, "", split, path, target=person))
-    return select(carve(found, group, share, seed), "The fifth dataset", MANIPULATIONS, compressions, manipulations, splits)
+        found.append(
+            VideoRecord(
+                "fifth",
+                video_id,
+                int(fake),
+                MANIPULATIONS[0] if fake else REAL,
+                "",
+                split,
+                path,
+                target=person,
+            )
+        )
+    return select(
+        carve(found, group, share, seed),
+        "The fifth dataset",
+        MANIPULATIONS,
+        compressions,
+        manipulations,
+        splits,
+    )
 
 
 def group(record: VideoRecord) -> str:
@@ -40,7 +58,11 @@ def group(record: VideoRecord) -> str:
 
 
 def missing(root: str | Path, **filters) -> list[Path]:
-    return [Path("people") / person for person in _test_people(Path(root)) if not (Path(root) / "people" / person).is_dir()]
+    return [
+        Path("people") / person
+        for person in _test_people(Path(root))
+        if not (Path(root) / "people" / person).is_dir()
+    ]
 
 
 def notes(records: Sequence[VideoRecord]) -> list[str]:
@@ -49,5 +71,7 @@ def notes(records: Sequence[VideoRecord]) -> list[str]:
 
 def _test_people(root: Path) -> list[str]:
     if not (root / "test.txt").is_file():
-        raise DataError(f"{root / 'test.txt'} is not there; take the one that came with the fifth dataset.")
+        raise DataError(
+            f"{root / 'test.txt'} is not there; take the one that came with the fifth dataset."
+        )
     return (root / "test.txt").read_text().split()

@@ -18,7 +18,9 @@ def batch_norm(x, bn, channel_axis):
     weight, bias, mean, variance, eps = bn
     shape = [1] * x.ndim
     shape[channel_axis] = -1
-    return (x - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps) * weight.reshape(shape) + bias.reshape(shape)
+    return (x - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps) * weight.reshape(
+        shape
+    ) + bias.reshape(shape)
 
 
 def pointwise(x, weight, channel_axis):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dfil import activation, models
-from dfil.errors import RunError
-from dfil.snippets import normalise
+from dfil import models
+from dfil.explain import activation
+from dfil.system.errors import RunError
+from dfil.train.snippets import normalise
 
 BACKBONE = {"depth": (2, 2, 1, 1), "width": 4, "stem": "small"}
 U, T, SIZE = 3, 4, 32
@@ -23,7 +24,9 @@ def model():
 
 @pytest.fixture
 def x():
-    return torch.randint(0, 256, (U, T, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, (U, T, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def slow_grad_cam(model, x, layer, keep=slice(None)):
@@ -53,13 +56,21 @@ def test_a_frame_model_can_be_asked_too(x):
     torch.manual_seed(0)
     model = models.build("resnet50", **BACKBONE).eval()
     expected = activation.enlarged(slow_grad_cam(model, x, model.backbone.layer4[-1]), x)
-    np.testing.assert_allclose(activation.class_activation(model, x)["Grad-CAM"], expected, rtol=1e-3, atol=1e-4 * expected.max() + 1e-12)
+    np.testing.assert_allclose(
+        activation.class_activation(model, x)["Grad-CAM"],
+        expected,
+        rtol=1e-3,
+        atol=1e-4 * expected.max() + 1e-12,
+    )
 
 
 def test_intra_activation_takes_the_long_branch_of_each_stages_last_intra_block(model, x):
     found = activation.intra_activation(model, x)
     assert list(found) == [f"stage {n}" for n in (1, 2, 3, 4)]
-    for stage, block in (("stage 1", model.backbone.layer1[0]), ("stage 3", model.backbone.layer3[0])):
+    for stage, block in (
+        ("stage 1", model.backbone.layer1[0]),
+        ("stage 3", model.backbone.layer3[0]),
+    ):
         half = block.conv1.out_channels // 2
         expected = activation.enlarged(slow_grad_cam(model, x, block.intra, slice(half, None)), x)
         np.testing.assert_allclose(found[stage], expected, rtol=1e-3, atol=1e-4 * expected.max())
@@ -67,7 +78,9 @@ def test_intra_activation_takes_the_long_branch_of_each_stages_last_intra_block(
 
 def test_frames_keep_their_relative_strength(model, x):
     found = activation.class_activation(model, x)["Grad-CAM"]
-    assert len(np.unique(found.max((2, 3)).round(12))) > 2  # the library's own scaling would make all of them 1
+    assert (
+        len(np.unique(found.max((2, 3)).round(12))) > 2
+    )  # the library's own scaling would make all of them 1
 
 
 def test_the_model_is_left_as_it_was(model, x):
@@ -86,7 +99,9 @@ def test_attention_is_the_product_of_the_two_views_averaged_over_channels(model,
     for c in range(h.shape[2]):
         expected += h[:, :, c] * w[:, :, c] / h.shape[2]
     expected -= expected.min()
-    np.testing.assert_allclose(maps["stage 2"], activation.enlarged(expected.reshape(-1, *h.shape[-2:]), x), atol=1e-6)
+    np.testing.assert_allclose(
+        maps["stage 2"], activation.enlarged(expected.reshape(-1, *h.shape[-2:]), x), atol=1e-6
+    )
 
 
 def test_attention_without_views_is_the_one_map(x):
@@ -100,7 +115,10 @@ def test_attention_without_views_is_the_one_map(x):
 def test_ut_maps_and_frame_probabilities(model, x):
     kept = model.explain(normalise(x)[None])
     maps = activation.ut_maps(model, x)
-    assert list(maps) == ["stage 1", "stage 2"]  # the last two stages have one block each, an Intra-SI block
+    assert list(maps) == [
+        "stage 1",
+        "stage 2",
+    ]  # the last two stages have one block each, an Intra-SI block
     product = (kept["layer2.1/f1"] * kept["layer2.1/f2"])[0].double().numpy()  # C, U, T
     np.testing.assert_allclose(maps["stage 2"], sum(product) / len(product), rtol=1e-5)
     expected = 1 / (1 + np.exp(-kept["frame_logits"][0].double().numpy()))

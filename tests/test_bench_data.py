@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfil.bench import data as bench
-from dfil.snippets import SnippetDataset
+from dfil.tools.bench import data as bench
+from dfil.train.snippets import SnippetDataset
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,17 @@ def test_png_files_are_the_crops_of_the_stored_frames(tiny_store, pngs):
 
 def test_both_ways_serve_the_same_kind_of_item(tiny_store, served, pngs):
     ours, theirs = served[0], bench.PngDataset(served, pngs)[0]
-    assert ours[0].shape == theirs[0].shape and ours[0].dtype == theirs[0].dtype == torch.uint8 and ours[1:] == theirs[1:]
-    first = bench.snippet_starts(tiny_store.open(served.rows["video_id"][0]).runs, 2, 4, rng=np.random.default_rng([0, 0]))[0]
-    box_of_each = tiny_store.open(served.rows["video_id"][0]).snippet(int(first), 4, 32, box="frame")
+    assert (
+        ours[0].shape == theirs[0].shape
+        and ours[0].dtype == theirs[0].dtype == torch.uint8
+        and ours[1:] == theirs[1:]
+    )
+    first = bench.snippet_starts(
+        tiny_store.open(served.rows["video_id"][0]).runs, 2, 4, rng=np.random.default_rng([0, 0])
+    )[0]
+    box_of_each = tiny_store.open(served.rows["video_id"][0]).snippet(
+        int(first), 4, 32, box="frame"
+    )
     difference = np.abs(theirs[0][0].permute(0, 2, 3, 1).numpy().astype(float) - box_of_each)
     assert difference.mean() < 12  # the same frames, resized twice
 
@@ -49,7 +57,9 @@ def test_disk_is_that_of_the_files(tiny_store, pngs):
     disk = bench._disk(tiny_store, tiny_store, pngs)
     rows = tiny_store.index
     on_disk = sum((tiny_store.folder / name).stat().st_size for name in rows["crops"])
-    assert disk["store"]["bytes_per_frame"] * rows["faces"].sum() == pytest.approx(on_disk, rel=0.05)
+    assert disk["store"]["bytes_per_frame"] * rows["faces"].sum() == pytest.approx(
+        on_disk, rel=0.05
+    )
     assert disk["store"]["mb_per_video"] == pytest.approx(500e-6 * disk["store"]["bytes_per_frame"])
     assert disk["compact"]["gb_ffpp"] == pytest.approx(disk["store"]["gb_ffpp"] * 80 / 500)
 

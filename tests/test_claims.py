@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
-from dfil import claims, experiments, models, paper
+from dfil import models, paper
+from dfil.results import claims
+from dfil.train import experiments
 
 
 def long(rows):
@@ -33,7 +35,9 @@ def test_against_a_number_such_as_chance():
     assert verdict([("dil", "x", 0.6, 0.4, 0.8)], than=0.5).word == "open"
 
 
-@pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: f"{claim.table}-{claim.better}-{claim.than}")
+@pytest.mark.parametrize(
+    "claim", claims.CLAIMS, ids=lambda claim: f"{claim.table}-{claim.better}-{claim.than}"
+)
 def test_claims_speak_of_what_is_there(claim):
     if claim.table in paper.TABLES:
         table = paper.TABLES[claim.table]

@@ -11,7 +11,18 @@ import pytest
 
 from dfil import cli
 
-VERBS = ["reproduce", "preprocess", "data make", "data check", "train", "plan", "score", "models", "bench", "report"]
+VERBS = [
+    "reproduce",
+    "preprocess",
+    "data make",
+    "data check",
+    "train",
+    "plan",
+    "score",
+    "models",
+    "bench",
+    "report",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +51,12 @@ def test_help_has_an_example_that_the_parser_accepts(verb, capsys):
 def test_help_imports_nothing_heavy():
     heavy = "{'torch', 'cv2', 'pandas', 'numpy', 'papermill'}"
     listed = f"import sys; from dfil import cli; cli._parser(); print(sorted({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", listed], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_errors_are_one_line(tmp_path, capsys):
@@ -50,7 +66,9 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert "'99'" in fails_in_one_line(capsys, "reproduce", "--only", "99")
     assert "'epochs'" in fails_in_one_line(capsys, "reproduce", "--only", "90", "-p", "epochs", "3")
     assert "there is no folder" in fails_in_one_line(capsys, "report", "--profile", "smoke")
-    assert "even number" in fails_in_one_line(capsys, "data", "make", "ff-like", "--root", nowhere, "--train", "3")
+    assert "even number" in fails_in_one_line(
+        capsys, "data", "make", "ff-like", "--root", nowhere, "--train", "3"
+    )
 
 
 def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
@@ -64,39 +82,84 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
 
 
 def test_reproduce_passes_on_what_was_typed(monkeypatch):
-    from dfil import reproduce
+    from dfil.tools import reproduce
 
     seen = {}
-    monkeypatch.setattr(reproduce, "reproduce", lambda *args, **options: seen.update(args=args, **options) or 0)
-    typed = ["reproduce", "--profile", "smoke", "--only", "30", "12", "--root", "a tree", "-p", "epochs", "3", "-p", "name", "x"]
+    monkeypatch.setattr(
+        reproduce, "reproduce", lambda *args, **options: seen.update(args=args, **options) or 0
+    )
+    typed = [
+        "reproduce",
+        "--profile",
+        "smoke",
+        "--only",
+        "30",
+        "12",
+        "--root",
+        "a tree",
+        "-p",
+        "epochs",
+        "3",
+        "-p",
+        "name",
+        "x",
+    ]
     assert cli.main(typed) == 0
     assert seen["args"] == ("smoke", ["30", "12"], "a tree", {"epochs": 3, "name": "x"})
-    assert seen["command"] == "dfil reproduce --profile smoke --only 30 12 --root 'a tree' -p epochs 3 -p name x"
+    assert (
+        seen["command"]
+        == "dfil reproduce --profile smoke --only 30 12 --root 'a tree' -p epochs 3 -p name x"
+    )
 
 
 def test_from_a_made_tree_to_a_store_that_names_what_is_not_usable(tmp_path, capsys):
     tree, store = tmp_path / "tree", tmp_path / "store"
     make = "data make temporal-only --train 2 --val 0 --test 0 --frames 8 --qualities c23 --jobs 1 --root".split()
     assert cli.main([*make, str(tree)]) == 0
-    assert f"10 synthetic videos in {tree}" in capsys.readouterr().out  # two people, each real and forged in four ways
+    assert (
+        f"10 synthetic videos in {tree}" in capsys.readouterr().out
+    )  # two people, each real and forged in four ways
     check = ["data", "check", "ffpp", "--root", str(tree)]
     assert cli.main(check) == 0
     assert "Nothing is missing." in capsys.readouterr().out
 
     broken = tree / "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
     broken.write_bytes(b"no video")
-    run = ["preprocess", "ffpp", "--root", str(tree), "--size", "32", "--jobs", "1", "--store", str(store)]
+    run = [
+        "preprocess",
+        "ffpp",
+        "--root",
+        str(tree),
+        "--size",
+        "32",
+        "--jobs",
+        "1",
+        "--store",
+        str(store),
+    ]
     assert cli.main([*run, "--manipulations", "Deepfakes", "FaceSwap"]) == 0
     said = capsys.readouterr().out
     assert "6 synthetic videos: 5 ok, 1 unreadable." in said
-    assert re.search(r"  c23/FaceSwap/000_001: unreadable: .*000_001.mp4", said) and f"Crop store: {store}" in said
+    assert (
+        re.search(r"  c23/FaceSwap/000_001: unreadable: .*000_001.mp4", said)
+        and f"Crop store: {store}" in said
+    )
 
     broken.unlink()
     shutil.rmtree(tree / "manipulated_sequences/Face2Face/c23")
     assert cli.main([*check, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["missing"] == ["manipulated_sequences/Face2Face/c23/videos", "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"]
-    assert {"split": "train", "label": 0, "manipulation": "real", "compression": "c23", "videos": 2} in found["counts"]
+    assert found["missing"] == [
+        "manipulated_sequences/Face2Face/c23/videos",
+        "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4",
+    ]
+    assert {
+        "split": "train",
+        "label": 0,
+        "manipulation": "real",
+        "compression": "c23",
+        "videos": 2,
+    } in found["counts"]
     assert found["synthetic"] is True
 
 
@@ -108,7 +171,9 @@ def test_preprocess_without_a_usable_video_fails(tmp_path, tiny_tree, capsys):
     assert cli.main(["preprocess", "ffpp", "--root", str(tree), "--size", "32", "--jobs", "1"]) == 1
     said = capsys.readouterr()
     assert "16 unreadable" in said.out and "none of the 16 videos" in said.err
-    assert list((tmp_path / "data/crops").iterdir())  # the default store is where the notebooks look
+    assert list(
+        (tmp_path / "data/crops").iterdir()
+    )  # the default store is where the notebooks look
 
 
 def test_models_counts_parameters(capsys):
@@ -119,8 +184,10 @@ def test_models_counts_parameters(capsys):
 
 def test_backbone_weights_reach_the_kernels_and_must_be_there(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DFIL_BACKBONE_WEIGHTS", "")
-    monkeypatch.setattr("dfil.reproduce.reproduce", lambda *a, **k: 0)
-    assert "no such file" in fails_in_one_line(capsys, "reproduce", "--backbone-weights", str(tmp_path / "none.pth"))
+    monkeypatch.setattr("dfil.tools.reproduce.reproduce", lambda *a, **k: 0)
+    assert "no such file" in fails_in_one_line(
+        capsys, "reproduce", "--backbone-weights", str(tmp_path / "none.pth")
+    )
     (tmp_path / "some.pth").write_bytes(b"")
     assert cli.main(["reproduce", "--backbone-weights", str(tmp_path / "some.pth")]) == 0
     assert os.environ["DFIL_BACKBONE_WEIGHTS"] == str(tmp_path / "some.pth")

@@ -15,17 +15,19 @@ import torch
 from distributed import KilledWorker, LocalCluster
 from safetensors.torch import load_file
 
-from dfil import cluster
 from dfil.cli import main
 from dfil.datasets import load_records
-from dfil.errors import RunError
 from dfil.faces.preprocess import preprocess
 from dfil.faces.store import CropStore
 from dfil.profiles import SMOKE, Training
-from dfil.runs import RunSpec, RunStore
+from dfil.system import cluster
+from dfil.system.errors import RunError
+from dfil.train.runs import RunSpec, RunStore
 
 TINY = {"depth": (2, 1, 1, 1), "width": 4, "stem": "small"}
-PROFILE = dataclasses.replace(SMOKE, backbone=TINY, training=Training(epochs=4, lr=1e-3, batch=4, paired=True))
+PROFILE = dataclasses.replace(
+    SMOKE, backbone=TINY, training=Training(epochs=4, lr=1e-3, batch=4, paired=True)
+)
 SPECS = [RunSpec("dil", "ffpp", "c23", ("Deepfakes",), seed=seed) for seed in (0, 1)]
 
 
@@ -45,7 +47,15 @@ class Dask:
     def __init__(self, folder):
         self.folder, self.file, self.processes = folder, folder / "scheduler.json", []
         self.environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.start("dask_scheduler", "--port", "0", "--dashboard-address", ":0", "--scheduler-file", self.file)
+        self.start(
+            "dask_scheduler",
+            "--port",
+            "0",
+            "--dashboard-address",
+            ":0",
+            "--scheduler-file",
+            self.file,
+        )
         self.address = f"tcp://127.0.0.1:{until(self._port)}"
 
     def _port(self):
@@ -57,21 +67,40 @@ class Dask:
     def start(self, program, *arguments):
         with open(self.folder / f"{program}-{len(self.processes)}.log", "wb") as log:
             command = [sys.executable, "-m", f"distributed.cli.{program}", *map(str, arguments)]
-            self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=self.environment))
+            self.processes.append(
+                subprocess.Popen(
+                    command, stdout=log, stderr=log, cwd=self.folder, env=self.environment
+                )
+            )
         return self.processes[-1]
 
     def workers(self, count):
         """Start workers until there are `count`; (address, process id) of all of them."""
         with cluster.connect(self.address) as client:
             for _ in range(count - len(client.scheduler_info(n_workers=-1)["workers"])):
-                self.start("dask_worker", self.address, "--nthreads", 1, "--resources", "GPU=1", "--no-nanny", "--no-dashboard")
+                self.start(
+                    "dask_worker",
+                    self.address,
+                    "--nthreads",
+                    1,
+                    "--resources",
+                    "GPU=1",
+                    "--no-nanny",
+                    "--no-dashboard",
+                )
             client.wait_for_workers(count, timeout=60)
             return client.run(os.getpid)
 
     def busy(self, name):
         """The address of the worker that works on the task called `name`."""
         with cluster.connect(self.address) as client:
-            return until(lambda: [at for at, keys in client.processing().items() if any(name in key for key in keys)])[0]
+            return until(
+                lambda: [
+                    at
+                    for at, keys in client.processing().items()
+                    if any(name in key for key in keys)
+                ]
+            )[0]
 
     def kill(self, pid):
         (process,) = [p for p in self.processes if p.pid == pid]
@@ -136,20 +165,35 @@ def test_a_run_goes_on_elsewhere_when_its_worker_is_killed(tiny_store, use, tmp_
     key, before = killed()
     assert 0 < len(before) < PROFILE.training.epochs
     history = next(run.history for run in there if run.key == key)
-    assert history["seconds"].tolist()[: len(before)] == [row["seconds"] for row in before]  # gone on with, not begun again
+    assert history["seconds"].tolist()[: len(before)] == [
+        row["seconds"] for row in before
+    ]  # gone on with, not begun again
 
     locally = RunStore(tmp_path / "local", PROFILE)
     for spec, run in zip(SPECS, there, strict=True):
         here = locally.get(spec, tiny_store)
         one, two = (load_file(r.folder / "weights.safetensors") for r in (here, run))
-        assert run.key == here.key and one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+        assert (
+            run.key == here.key
+            and one.keys() == two.keys()
+            and all(torch.equal(one[name], two[name]) for name in one)
+        )
         (scored,) = (run.folder / "scores").iterdir()  # by the worker
         pd.testing.assert_frame_equal(pd.read_parquet(scored), here.scores(tiny_store, "c23"))
 
 
 def test_preprocess_takes_a_scheduler(tiny_tree, tiny_store, dask, tmp_path, capsys):
     dask.workers(1)
-    command = ["preprocess", "ffpp", "--root", str(tiny_tree), "--store", str(tmp_path / "store"), "--size", "32"]
+    command = [
+        "preprocess",
+        "ffpp",
+        "--root",
+        str(tiny_tree),
+        "--store",
+        str(tmp_path / "store"),
+        "--size",
+        "32",
+    ]
     every = ["--every", str(tiny_store.meta["every"])]
     assert main([*command, *every, "--scheduler", dask.address]) == 0
     assert "in the given executor" in capsys.readouterr().out
@@ -157,7 +201,9 @@ def test_preprocess_takes_a_scheduler(tiny_tree, tiny_store, dask, tmp_path, cap
 
 
 def test_a_lost_scheduler_is_one_sentence():
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as local:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as local:
         with pytest.raises(RunError, match="was lost; call again"):
             with cluster.executor(local.scheduler_address) as executor:
                 waiting = executor.submit(time.sleep, 1)
@@ -187,10 +233,14 @@ def test_what_is_wrong_with_a_cluster_is_said(monkeypatch):
     with pytest.raises(RunError, match="no dask scheduler answers at 'tcp://127.0.0.1:9'"):
         cluster.use("tcp://127.0.0.1:9")
     assert cluster.address() == ""
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as threads:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+    ) as threads:
         with pytest.raises(RunError, match="--nthreads 1"):
             cluster.use(threads.scheduler_address)
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as local:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as local:
         with pytest.raises(RunError, match="run-7: 4 workers died"):
             list(cluster.each({"run-7": (_dies, ())}, local.scheduler_address))
     monkeypatch.setitem(sys.modules, "distributed", None)

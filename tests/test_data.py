@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
-from dfil import data, paths
 from dfil.datasets import load_records
-from dfil.errors import DataError
 from dfil.faces.preprocess import preprocess
 from dfil.profiles import PAPER, SMOKE
+from dfil.system import paths
+from dfil.system.errors import DataError
+from dfil.train import data
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +19,17 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project", lambda: tmp_path)
 
 
-def test_the_paper_profile_says_what_it_needs_and_finds_it_by_each_way(tmp_path, tiny_tree, monkeypatch):
+def test_the_paper_profile_says_what_it_needs_and_finds_it_by_each_way(
+    tmp_path, tiny_tree, monkeypatch
+):
     with pytest.raises(DataError, match="DFIL_FFPP.*dfil.toml"):
         data.tree(PAPER)
     assert data.tree(PAPER, root=tiny_tree) == tiny_tree
     (tmp_path / "dfil.toml").write_text(f'[roots]\nffpp = "{tiny_tree}"\n')
     assert data.tree(PAPER) == tiny_tree
-    monkeypatch.setenv("DFIL_FFPP", str(tmp_path / "gone"))  # the variable counts more than the file
+    monkeypatch.setenv(
+        "DFIL_FFPP", str(tmp_path / "gone")
+    )  # the variable counts more than the file
     with pytest.raises(DataError, match="gone.*DFIL_FFPP"):
         data.tree(PAPER)
     (tmp_path / "dfil.toml").write_text("[roots")
@@ -36,7 +41,15 @@ def test_the_paper_profile_says_what_it_needs_and_finds_it_by_each_way(tmp_path,
 
 
 def test_a_profile_with_built_in_data_writes_its_tree_once(tiny_tree):
-    small = {"train": 2, "val": 2, "test": 2, "frames": 8, "qualities": ("c23",), "manipulations": ("Deepfakes",), "jobs": 1}
+    small = {
+        "train": 2,
+        "val": 2,
+        "test": 2,
+        "frames": 8,
+        "qualities": ("c23",),
+        "manipulations": ("Deepfakes",),
+        "jobs": 1,
+    }
     profile = dataclasses.replace(SMOKE, trees={"temporal-only": small})
     tree = data.tree(profile, setting="temporal-only")
     written = {path: path.stat().st_mtime_ns for path in tree.rglob("*.mp4")}
@@ -47,9 +60,21 @@ def test_a_profile_with_built_in_data_writes_its_tree_once(tiny_tree):
 
 def test_a_store_made_by_hand_keeps_its_settings(tiny_tree):
     folder = data.store_folder("ffpp", tiny_tree, SMOKE.size)
-    made = preprocess(load_records("ffpp", tiny_tree), folder, SMOKE.size, every=8, jobs=1, progress=False, stretches=(2, 8))
+    made = preprocess(
+        load_records("ffpp", tiny_tree),
+        folder,
+        SMOKE.size,
+        every=8,
+        jobs=1,
+        progress=False,
+        stretches=(2, 8),
+    )
     found = data.crops(SMOKE, tiny_tree, jobs=1)
-    assert found.folder == made.folder and found.meta["stretches"] == [2, 8] and found.meta["digest"] == made.meta["digest"]
+    assert (
+        found.folder == made.folder
+        and found.meta["stretches"] == [2, 8]
+        and found.meta["digest"] == made.meta["digest"]
+    )
     assert found.index["faces"].max() == 16
 
 
@@ -61,34 +86,57 @@ def test_a_dfdc_root_is_the_preview_or_the_full_release(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="dfdc_root.*DFIL_DFDC_PREVIEW"):
         data.tree(PAPER, dataset="dfdc-preview")
     monkeypatch.setenv("DFIL_DFDC", str(full))
-    assert data.tree(PAPER, dataset="dfdc-preview") == full and data.release("dfdc-preview", full) == "dfdc"
+    assert (
+        data.tree(PAPER, dataset="dfdc-preview") == full
+        and data.release("dfdc-preview", full) == "dfdc"
+    )
     (full / "dataset.json").write_text("{}")
-    assert data.release("dfdc-preview", full) == "dfdc-preview" and data.release("celebdf", full) == "celebdf"
+    assert (
+        data.release("dfdc-preview", full) == "dfdc-preview"
+        and data.release("celebdf", full) == "celebdf"
+    )
 
 
 def test_real_and_synthetic_trees_are_not_mixed(tmp_path, tiny_tree, monkeypatch, capsys):
     """With one real tree the synthetic ones are left out, and every dataset that is left out is named."""
-    monkeypatch.setattr(data, "absent", lambda profile, root, dataset: "" if dataset != "wilddeepfake" else "not there")
+    monkeypatch.setattr(
+        data,
+        "absent",
+        lambda profile, root, dataset: "" if dataset != "wilddeepfake" else "not there",
+    )
     monkeypatch.setattr(data, "tree", lambda profile, root, dataset: dataset)
 
     class Store:
         def __init__(self, synthetic):
             self.meta = {"synthetic": synthetic}
 
-    monkeypatch.setattr(data, "crops", lambda profile, root, dataset: Store(synthetic=dataset != "ffpp"))
+    monkeypatch.setattr(
+        data, "crops", lambda profile, root, dataset: Store(synthetic=dataset != "ffpp")
+    )
     assert list(data.stores(PAPER, ["ffpp", "celebdf", "wilddeepfake"])) == ["ffpp"]
     said = capsys.readouterr().out
     assert "WildDeepfake: not there." in said and "Celeb-DF: only the synthetic one" in said
     assert list(data.stores(PAPER, ["celebdf", "dfdc-preview"])) == ["celebdf", "dfdc-preview"]
 
 
-def test_a_carved_dataset_gets_the_profiles_share_and_all_people_where_the_protocol_asks_for_them(tmp_path, monkeypatch):
+def test_a_carved_dataset_gets_the_profiles_share_and_all_people_where_the_protocol_asks_for_them(
+    tmp_path, monkeypatch
+):
     seen = {}
-    monkeypatch.setattr(data, "load_records", lambda dataset, root, **given: seen.setdefault(dataset, given))
-    monkeypatch.setattr(data, "preprocess", lambda records, folder, size, jobs, executor, **settings: seen.update(settings=settings))
+    monkeypatch.setattr(
+        data, "load_records", lambda dataset, root, **given: seen.setdefault(dataset, given)
+    )
+    monkeypatch.setattr(
+        data,
+        "preprocess",
+        lambda records, folder, size, jobs, executor, **settings: seen.update(settings=settings),
+    )
     profile = dataclasses.replace(SMOKE, validation=0.3)
     data.crops(profile, tmp_path, "celebdf")
-    assert seen["celebdf"] == {"share": 0.3} and seen["settings"] == {"detector": "mtcnn", "tracks": "largest"}
+    assert seen["celebdf"] == {"share": 0.3} and seen["settings"] == {
+        "detector": "mtcnn",
+        "tracks": "largest",
+    }
     data.crops(profile, tmp_path, "dfdc-preview")  # without dataset.json: the full release
     assert seen["dfdc"] == {"share": 0.3} and seen["settings"]["tracks"] == "all"
     data.crops(profile, tmp_path, "ffpp")

@@ -7,15 +7,26 @@ import pandas as pd
 import pytest
 import torch
 
-from dfil import experiments, frame_level, models, own_video, profiles, tables
-from dfil.errors import DataError, RunError
+from dfil import models, profiles
+from dfil.explain import frame_level
 from dfil.profiles import DEMO, PAPER, SMOKE
+from dfil.results import tables
+from dfil.system.errors import DataError, RunError
+from dfil.train import experiments, own_video
 
 
 def test_methods_asked_for_the_profiles_or_all():
-    assert experiments.methods(DEMO) == experiments.methods(SMOKE, table="table2") == ["resnet50", "dil"]
+    assert (
+        experiments.methods(DEMO)
+        == experiments.methods(SMOKE, table="table2")
+        == ["resnet50", "dil"]
+    )
     assert experiments.methods(DEMO, ["all"]) == experiments.methods(PAPER) == models.available()
-    assert experiments.methods(SMOKE, table="table1") == experiments.methods(PAPER, table="table3") == models.available()
+    assert (
+        experiments.methods(SMOKE, table="table1")
+        == experiments.methods(PAPER, table="table3")
+        == models.available()
+    )
     assert experiments.methods(PAPER, ["dil"]) == experiments.methods(PAPER, "dil") == ["dil"]
     with pytest.raises(RunError, match="'dill'.*resnet50"):
         experiments.methods(DEMO, ["dill"])
@@ -34,18 +45,36 @@ def result(right):
     """Scores of as many videos as `right` has, right or wrong at 0.5."""
     labels = np.arange(len(right)) % 2
     scores = np.where(np.array(right) == (labels == 1), 0.9, 0.1)
-    return tables.CellResult([pd.DataFrame({"video_id": [f"v{i}" for i in range(len(right))], "label": labels, "score": scores})])
+    return tables.CellResult(
+        [
+            pd.DataFrame(
+                {"video_id": [f"v{i}" for i in range(len(right))], "label": labels, "score": scores}
+            )
+        ]
+    )
 
 
 def test_against_compares_every_row_with_the_full_model():
-    results = {("none", "x"): result([True] * 10 + [False] * 10), ("full", "x"): result([True] * 20), ("part", "x"): result([True] * 20)}
+    results = {
+        ("none", "x"): result([True] * 10 + [False] * 10),
+        ("full", "x"): result([True] * 20),
+        ("part", "x"): result([True] * 20),
+    }
     lines = experiments.against(results, "full").set_index("row")
     assert list(lines.index) == ["none", "part"] and (lines["n"] == 20).all()
-    assert lines.loc["none", ["difference", "only full right", "only row right"]].tolist() == [0.5, 10, 0]
-    assert lines.loc["none", "p"] == pytest.approx(2 / 2**10) and lines.loc["none", "p (Holm)"] == pytest.approx(4 / 2**10)
+    assert lines.loc["none", ["difference", "only full right", "only row right"]].tolist() == [
+        0.5,
+        10,
+        0,
+    ]
+    assert lines.loc["none", "p"] == pytest.approx(2 / 2**10) and lines.loc[
+        "none", "p (Holm)"
+    ] == pytest.approx(4 / 2**10)
     assert lines.loc["part", ["difference", "p", "p (Holm)"]].tolist() == [0, 1, 1]
     assert experiments.against({("full", "x"): result([True])}, "full").empty
-    assert experiments.against({("none", "x"): result([True])}, "full").empty  # other methods were asked for
+    assert experiments.against(
+        {("none", "x"): result([True])}, "full"
+    ).empty  # other methods were asked for
 
 
 class FakeRun:
@@ -63,7 +92,9 @@ class FakeRun:
 
 
 def test_snippets_of_a_video_follow_each_other_and_meet_their_truth(tiny_store):
-    rows = tiny_store.index[(tiny_store.index["status"] == "ok") & (tiny_store.index["split"] == "test")]
+    rows = tiny_store.index[
+        (tiny_store.index["status"] == "ok") & (tiny_store.index["split"] == "test")
+    ]
     name = rows["video_id"].iloc[0]
     frames = int(rows["frames"].iloc[0])
     forged = np.zeros(frames, bool)
@@ -71,23 +102,40 @@ def test_snippets_of_a_video_follow_each_other_and_meet_their_truth(tiny_store):
     assert frame_level.partly({name: forged, "other": forged}, tiny_store).keys() == {name}
     assert not frame_level.partly({name: np.ones(frames, bool)}, tiny_store)
     scores = frame_level.snippet_scores(FakeRun(), tiny_store, {name: forged})
-    assert scores["first_frame"].diff().dropna().eq(4).all() and (scores["last_frame"] - scores["first_frame"]).eq(3).all()
+    assert (
+        scores["first_frame"].diff().dropna().eq(4).all()
+        and (scores["last_frame"] - scores["first_frame"]).eq(3).all()
+    )
     expected = [forged[a : a + 4].mean() for a in scores["first_frame"]]
     assert scores["forged"].tolist() == expected and scores["logit"].nunique() > 1
     crops = tiny_store.open(name)
     first = int(scores["first_frame"].iloc[1])
-    by_hand = (crops.snippet(first, 4, 16) / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    by_hand = (crops.snippet(first, 4, 16) / 255 - np.array([0.485, 0.456, 0.406])) / np.array(
+        [0.229, 0.224, 0.225]
+    )
     assert scores["logit"].iloc[1] == pytest.approx(by_hand.mean(), abs=1e-4)
     with pytest.raises(DataError, match="truth has 5 frames"):
         frame_level.snippet_scores(FakeRun(), tiny_store, {name: forged[:5]})
 
 
 def test_mixed_snippets_are_left_out_of_the_auc():
-    lines = [("a", 0.0, 1.0), ("a", 1.0, 2.0), ("a", 0.5, -9.0), ("b", 0.0, 5.0), ("b", 1.0, 6.0), ("c", 1.0, 0.0)]
+    lines = [
+        ("a", 0.0, 1.0),
+        ("a", 1.0, 2.0),
+        ("a", 0.5, -9.0),
+        ("b", 0.0, 5.0),
+        ("b", 1.0, 6.0),
+        ("c", 1.0, 0.0),
+    ]
     scores = pd.DataFrame(lines, columns=["video_id", "forged", "logit"])
-    assert frame_level.auc(scores, within=True).value == 1 and frame_level.auc(scores, within=True).n == 2
+    assert (
+        frame_level.auc(scores, within=True).value == 1
+        and frame_level.auc(scores, within=True).n == 2
+    )
     pooled = frame_level.auc(scores)
-    assert pooled.n == 3 and pooled.value == pytest.approx(np.mean([2 > 1, 2 > 5, 6 > 1, 6 > 5, 0 > 1, 0 > 5]))
+    assert pooled.n == 3 and pooled.value == pytest.approx(
+        np.mean([2 > 1, 2 > 5, 6 > 1, 6 > 5, 0 > 1, 0 > 5])
+    )
 
 
 def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
@@ -99,6 +147,8 @@ def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
     assert 0 <= found["score"] <= 1 and [s["score"] for s in found["snippets"]] == [None] * 6
     by_fours = models.build("dsanet", **small).eval()
     sampling = {"frames": 4, "stride": 1, "size": 32}
-    assert all(0 <= s["score"] <= 1 for s in own_video._score(by_fours, crops, sampling, 4)["snippets"])
+    assert all(
+        0 <= s["score"] <= 1 for s in own_video._score(by_fours, crops, sampling, 4)["snippets"]
+    )
     with pytest.raises(RunError, match="3 snippets.*--snippets"):
         own_video._score(by_fours, crops, sampling, 3)

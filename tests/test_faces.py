@@ -9,18 +9,22 @@ import cv2
 import numpy as np
 import pytest
 
-from dfil.errors import DataError
 from dfil.faces import boxes as B
 from dfil.faces import video as V
 from dfil.faces.detect import detector, finder
 from dfil.faces.kept import People, watch
 from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
+from dfil.system.errors import DataError
 
 
 def write_mp4(path: Path, frames_thwc: np.ndarray, **options: str) -> Path:
     with av.open(str(path), "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "18", "preset": "veryfast", "threads": "1", "g": "8"})
+        stream = container.add_stream(
+            "libx264",
+            rate=25,
+            options={"crf": "18", "preset": "veryfast", "threads": "1", "g": "8"},
+        )
         stream.height, stream.width, stream.pix_fmt = *frames_thwc.shape[1:3], "yuv420p"
         for frame_hwc in frames_thwc:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_hwc, format="rgb24")))
@@ -29,7 +33,9 @@ def write_mp4(path: Path, frames_thwc: np.ndarray, **options: str) -> Path:
 
 
 def head(target: int, frames: int) -> np.ndarray:
-    return next(iter(render_target(target, target + 1, SETTINGS["ff-like"], methods=(), frames=frames))).frames_thwc
+    return next(
+        iter(render_target(target, target + 1, SETTINGS["ff-like"], methods=(), frames=frames))
+    ).frames_thwc
 
 
 def people_in(path: Path, detector: str = "dlib", **settings) -> People:
@@ -57,13 +63,18 @@ def test_frames_in_order(heads, tmp_path):
     notes = []
     frames = list(V.read_frames(path, notes))
     assert (len(frames), notes, V.count_frames(path)) == (20, [], 20)
-    assert all(f.shape == (320, 320, 3) and f.dtype == np.uint8 and f.flags.c_contiguous for f in frames)
+    assert all(
+        f.shape == (320, 320, 3) and f.dtype == np.uint8 and f.flags.c_contiguous for f in frames
+    )
     error = [[np.abs(f.astype(int) - g).mean() for g in heads[0]] for f in frames]
     assert np.argmin(error, 1).tolist() == list(range(20)) and np.diag(error).max() < 4
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-@pytest.mark.parametrize(("size", "pixels"), [((320, 240), "yuv420p"), ((321, 239), "yuv444p"), ((96, 64), "yuv420p10le")])
+@pytest.mark.parametrize(
+    ("size", "pixels"),
+    [((320, 240), "yuv420p"), ((321, 239), "yuv444p"), ((96, 64), "yuv420p10le")],
+)
 def test_a_part_of_a_frame_has_the_pixels_of_the_whole(turns, size, pixels):
     rng = np.random.default_rng(turns)
     picture = cv2.GaussianBlur(rng.integers(0, 256, (size[1], size[0], 3), np.uint8), (0, 0), 2)
@@ -74,7 +85,9 @@ def test_a_part_of_a_frame_has_the_pixels_of_the_whole(turns, size, pixels):
     luma = whole @ [0.299, 0.587, 0.114]
     assert np.corrcoef(frame.luma_hw.ravel(), luma.ravel())[0, 1] > 0.98
     for _ in range(30):
-        (x0, x1), (y0, y1) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (frame.width, frame.height))
+        (x0, x1), (y0, y1) = (
+            np.sort(rng.choice(n + 1, 2, replace=False)) for n in (frame.width, frame.height)
+        )
         part = frame.rgb(int(x0), int(y0), int(x1), int(y1))
         assert np.array_equal(part, whole[y0:y1, x0:x1])
 
@@ -86,19 +99,30 @@ def test_truncated_keeps_what_is_intact(heads, tmp_path):
     notes = []
     frames = list(V.read_frames(half, notes))
     assert 4 <= len(frames) < 20
-    assert np.array_equal(frames, list(V.read_frames(whole))[: len(frames)])  # no concealed damage among them
+    assert np.array_equal(
+        frames, list(V.read_frames(whole))[: len(frames)]
+    )  # no concealed damage among them
     assert len(notes) == 1 and f"truncated after {len(frames)} frames" in notes[0]
 
 
 def test_unreadable(heads, tmp_path):
-    content = write_mp4(tmp_path / "whole.mp4", heads[0]).read_bytes()  # the table of contents (moov) lies at the end
+    content = write_mp4(
+        tmp_path / "whole.mp4", heads[0]
+    ).read_bytes()  # the table of contents (moov) lies at the end
     audio = io.BytesIO()
     with av.open(audio, "w", format="wav") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), format="s16", layout="mono"
+        )
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    for name, data in {"no moov": content[: len(content) // 2], "empty": b"", "text": b"hello" * 99, "audio": audio.getvalue()}.items():
+    for name, data in {
+        "no moov": content[: len(content) // 2],
+        "empty": b"",
+        "text": b"hello" * 99,
+        "audio": audio.getvalue(),
+    }.items():
         path = tmp_path / f"{name}.mp4"
         path.write_bytes(data)
         with pytest.raises(V.VideoError, match=f"{name}.mp4"):
@@ -112,11 +136,17 @@ def test_unreadable(heads, tmp_path):
 def test_rotation(heads, tmp_path):
     frames = heads[0, :4, :240]  # 320 wide, 240 high
     content = bytearray(write_mp4(tmp_path / "plain.mp4", frames).read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 40  # full box header, times, track, reserved, duration, layer, volume
+    matrix = (
+        content.index(b"tkhd") + 4 + 40
+    )  # full box header, times, track, reserved, duration, layer, volume
     assert struct.unpack_from(">9i", content, matrix) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
-    struct.pack_into(">9i", content, matrix, 0, 65536, 0, -65536, 0, 0, 240 << 16, 0, 1 << 30)  # as phones do: show it turned right
+    struct.pack_into(
+        ">9i", content, matrix, 0, 65536, 0, -65536, 0, 0, 240 << 16, 0, 1 << 30
+    )  # as phones do: show it turned right
     (tmp_path / "turned.mp4").write_bytes(content)
-    plain, turned = (np.stack(list(V.read_frames(tmp_path / f"{name}.mp4"))) for name in ("plain", "turned"))
+    plain, turned = (
+        np.stack(list(V.read_frames(tmp_path / f"{name}.mp4"))) for name in ("plain", "turned")
+    )
     assert turned.shape == (4, 320, 240, 3)
     assert np.array_equal(turned, np.rot90(plain, -1, axes=(1, 2)))  # a quarter turn clockwise
 
@@ -147,13 +177,21 @@ def test_dlib_and_mtcnn_agree(heads):
 @pytest.mark.parametrize("scale", [0.62, 1.0, 2.5])  # faces of about 75, 125 and 310 pixels
 def test_1080p(heads, scale):
     frame = np.full((1080, 1920, 3), 90, np.uint8)
-    small = cv2.resize(heads[0, 0], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    small = cv2.resize(
+        heads[0, 0],
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
     frame[200 : 200 + len(small), 900 : 900 + len(small)] = small
     find = detector("dlib")
     (alone,), (found,) = find([heads[0, 0]]), find([frame])
     expected = alone[:, :4] * scale + [900, 200, 900, 200]
     assert len(found) == 1
-    assert B.iou(expected, found[:, :4])[0, 0] > 0.6  # sizes go in steps of 6/5, which at the same centre is an IoU of 0.69
+    assert (
+        B.iou(expected, found[:, :4])[0, 0] > 0.6
+    )  # sizes go in steps of 6/5, which at the same centre is an IoU of 0.69
 
 
 def test_unknown_detector():
@@ -163,7 +201,12 @@ def test_unknown_detector():
 
 @pytest.mark.parametrize("larger_left", [True, False])
 def test_two_faces_the_larger_is_kept(heads, tmp_path, larger_left):
-    small = np.stack([cv2.copyMakeBorder(cv2.resize(f, (240, 240)), 40, 40, 40, 40, cv2.BORDER_REPLICATE) for f in heads[1]])
+    small = np.stack(
+        [
+            cv2.copyMakeBorder(cv2.resize(f, (240, 240)), 40, 40, 40, 40, cv2.BORDER_REPLICATE)
+            for f in heads[1]
+        ]
+    )
     both = np.concatenate([heads[0], small] if larger_left else [small, heads[0]], axis=2)
     path = write_mp4(tmp_path / "two.mp4", both)
     boxes, valid = largest(path)
@@ -210,7 +253,11 @@ def test_square_union():
     boxes = np.array([[10, 20, 30, 30], [20, 22, 60, 40.0]])
     x0, y0, side = B.square_union(boxes, 1.2)
     assert (x0 + side / 2, y0 + side / 2, side) == pytest.approx((35, 30, 60))
-    assert np.allclose(B.window_squares(random_boxes(9), 4, 1.3)[5], corners(B.square_union(random_boxes(9)[5:9], 1.3)), atol=1e-4)
+    assert np.allclose(
+        B.window_squares(random_boxes(9), 4, 1.3)[5],
+        corners(B.square_union(random_boxes(9)[5:9], 1.3)),
+        atol=1e-4,
+    )
     assert B.window_squares(random_boxes(9), 4).shape == (6, 4)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from dfil.datasets import ADAPTERS, REAL, ffpp, is_synthetic, load_records, synthetic_setting
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 PAIRS = {"train": [["000", "003"]], "val": [["001", "002"]], "test": [["004", "005"]]}
 
 
-def tree(root: Path, compressions=("c23",), manipulations=ffpp.MANIPULATIONS, splits="splits", masks=True) -> Path:
+def tree(
+    root: Path, compressions=("c23",), manipulations=ffpp.MANIPULATIONS, splits="splits", masks=True
+) -> Path:
     for split, pairs in PAIRS.items():
         path = root / splits / f"{split}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,9 +22,17 @@ def tree(root: Path, compressions=("c23",), manipulations=ffpp.MANIPULATIONS, sp
             for compression in compressions:
                 touch(root / "original_sequences/youtube" / compression / "videos", a, b)
                 for manipulation in manipulations:
-                    touch(root / "manipulated_sequences" / manipulation / compression / "videos", f"{a}_{b}", f"{b}_{a}")
+                    touch(
+                        root / "manipulated_sequences" / manipulation / compression / "videos",
+                        f"{a}_{b}",
+                        f"{b}_{a}",
+                    )
             for manipulation in manipulations if masks else ():
-                touch(root / "manipulated_sequences" / manipulation / "masks/videos", f"{a}_{b}", f"{b}_{a}")
+                touch(
+                    root / "manipulated_sequences" / manipulation / "masks/videos",
+                    f"{a}_{b}",
+                    f"{b}_{a}",
+                )
     return root
 
 
@@ -35,13 +45,27 @@ def touch(folder: Path, *stems: str) -> None:
 def test_whole_tree(tmp_path):
     found = load_records("ffpp", tree(tmp_path, ("c23", "c40")))
     assert len(found) == 2 * (6 + 4 * 6)
-    assert len({r.video_id for r in found}) == len(found)  # the manipulations' files share their names
+    assert len({r.video_id for r in found}) == len(
+        found
+    )  # the manipulations' files share their names
     by_id = {r.video_id: r for r in found}
     fake, real = by_id["c40/FaceSwap/003_000"], by_id["c40/real/003"]
-    assert (fake.label, fake.manipulation, fake.compression, fake.split, fake.target) == (1, "FaceSwap", "c40", "train", "003")
+    assert (fake.label, fake.manipulation, fake.compression, fake.split, fake.target) == (
+        1,
+        "FaceSwap",
+        "c40",
+        "train",
+        "003",
+    )
     assert fake.boxes_from == real.video_id
     assert fake.masks == tmp_path / "manipulated_sequences/FaceSwap/masks/videos/003_000.mp4"
-    assert (real.label, real.manipulation, real.target, real.boxes_from, real.masks) == (0, REAL, "003", "", None)
+    assert (real.label, real.manipulation, real.target, real.boxes_from, real.masks) == (
+        0,
+        REAL,
+        "003",
+        "",
+        None,
+    )
     assert [r.label for r in found] == sorted(r.label for r in found)
     assert {r.split for r in found if r.target in ("004", "005")} == {"test"}
     assert ffpp.missing(tmp_path) == []
@@ -53,18 +77,27 @@ def test_splits_at_the_root(tmp_path):
 
 
 def test_only_c23_and_two_manipulations(tmp_path):
-    found = load_records("ffpp", tree(tmp_path, manipulations=("Face2Face", "NeuralTextures"), masks=False))
+    found = load_records(
+        "ffpp", tree(tmp_path, manipulations=("Face2Face", "NeuralTextures"), masks=False)
+    )
     assert {r.compression for r in found} == {"c23"}
     assert {r.manipulation for r in found} == {REAL, "Face2Face", "NeuralTextures"}
     assert {r.masks for r in found} == {None}
     gone = ffpp.missing(tmp_path)  # c40 is not asked for, absent manipulations are named once each
-    assert gone == [Path(f"manipulated_sequences/{m}/c23/videos") for m in ("Deepfakes", "FaceSwap")]
-    assert Path("original_sequences/youtube/c40/videos") in ffpp.missing(tmp_path, compressions=["c40"])
+    assert gone == [
+        Path(f"manipulated_sequences/{m}/c23/videos") for m in ("Deepfakes", "FaceSwap")
+    ]
+    assert Path("original_sequences/youtube/c40/videos") in ffpp.missing(
+        tmp_path, compressions=["c40"]
+    )
 
 
 def test_missing_files(tmp_path):
     tree(tmp_path)
-    gone = [Path("manipulated_sequences/Deepfakes/c23/videos/000_003.mp4"), Path("original_sequences/youtube/c23/videos/001.mp4")]
+    gone = [
+        Path("manipulated_sequences/Deepfakes/c23/videos/000_003.mp4"),
+        Path("original_sequences/youtube/c23/videos/001.mp4"),
+    ]
     for path in gone:
         (tmp_path / path).unlink()
     by_id = {r.video_id: r for r in load_records("ffpp", tmp_path)}
@@ -83,15 +116,29 @@ def test_other_folders_and_unlisted_files(tmp_path):
     touch(tmp_path / "original_sequences/youtube/c23/videos", "._003", "999")
     found = load_records("ffpp", tmp_path)
     assert {r.manipulation for r in found} == {REAL, *ffpp.MANIPULATIONS}
-    assert [r.video_id for r in found if r.split == ""] == ["c23/real/999"]  # kept, and marked as in no split
+    assert [r.video_id for r in found if r.split == ""] == [
+        "c23/real/999"
+    ]  # kept, and marked as in no split
     assert "999" not in {r.target for r in load_records("ffpp", tmp_path, splits=ffpp.SPLITS)}
 
 
 def test_filters(tmp_path):
     tree(tmp_path, ("c23", "c40"))
-    found = load_records("ffpp", tmp_path, compressions=["c40"], manipulations=["Deepfakes"], splits=["test"])
-    assert [r.video_id for r in found] == ["c40/real/004", "c40/real/005", "c40/Deepfakes/004_005", "c40/Deepfakes/005_004"]
-    for wrong in ({"compressions": ["c32"]}, {"manipulations": ["deepfakes"]}, {"splits": ["dev"]}, {"splits": "test"}):
+    found = load_records(
+        "ffpp", tmp_path, compressions=["c40"], manipulations=["Deepfakes"], splits=["test"]
+    )
+    assert [r.video_id for r in found] == [
+        "c40/real/004",
+        "c40/real/005",
+        "c40/Deepfakes/004_005",
+        "c40/Deepfakes/005_004",
+    ]
+    for wrong in (
+        {"compressions": ["c32"]},
+        {"manipulations": ["deepfakes"]},
+        {"splits": ["dev"]},
+        {"splits": "test"},
+    ):
         with pytest.raises(DataError, match="FaceForensics"):
             load_records("ffpp", tmp_path, **wrong)
     with pytest.raises(DataError, match="raw"):
@@ -102,7 +149,10 @@ def test_ids_stay_strings(tmp_path):
     (tmp_path / "splits").mkdir()
     (tmp_path / "splits/train.json").write_text('[["7", "012"]]')
     touch(tmp_path / "original_sequences/youtube/c23/videos", "7", "012")
-    assert [(r.target, r.split) for r in load_records("ffpp", tmp_path)] == [("012", "train"), ("7", "train")]
+    assert [(r.target, r.split) for r in load_records("ffpp", tmp_path)] == [
+        ("012", "train"),
+        ("7", "train"),
+    ]
 
 
 def test_broken_trees(tmp_path):

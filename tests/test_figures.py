@@ -11,14 +11,18 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dfil import figures, paper, tables
-from dfil.errors import RunError
+from dfil import paper
+from dfil.results import figures, tables
+from dfil.system.errors import RunError
 
 
 @pytest.fixture
 def clips():
     rng = np.random.default_rng(0)
-    return {name: rng.integers(0, 256, (8, 20, 20, 3), dtype=np.uint8) for name in ("real", *paper.ALL_MANIPULATIONS)}
+    return {
+        name: rng.integers(0, 256, (8, 20, 20, 3), dtype=np.uint8)
+        for name in ("real", *paper.ALL_MANIPULATIONS)
+    }
 
 
 @pytest.fixture
@@ -26,7 +30,10 @@ def ratios():
     rng = np.random.default_rng(1)
     kinds = np.repeat(["real", *paper.ALL_MANIPULATIONS], 6)
     label = (kinds != "real").astype(int)
-    return pd.DataFrame({"label": label, "manipulation": np.where(label, kinds, "")} | {g: rng.normal(1, 0.1, 30) for g in (1, 2, 4)})
+    return pd.DataFrame(
+        {"label": label, "manipulation": np.where(label, kinds, "")}
+        | {g: rng.normal(1, 0.1, 30) for g in (1, 2, 4)}
+    )
 
 
 @pytest.fixture
@@ -37,7 +44,9 @@ def table(ratios):
             rows = ratios[ratios["manipulation"].isin(["", kind])]
             scores = rows[["label"]].assign(video_id=rows.index.astype(str), score=rows[gap])
             results[f"gap {gap}", kind] = tables.CellResult([scores])
-    layout = tables.grid("model-free", "t", paper.AUC, ["gap 1", "gap 2", "gap 4"], paper.ALL_MANIPULATIONS)
+    layout = tables.grid(
+        "model-free", "t", paper.AUC, ["gap 1", "gap 2", "gap 4"], paper.ALL_MANIPULATIONS
+    )
     return tables.build(layout, results, synthetic=True)
 
 
@@ -53,7 +62,14 @@ def drawn(fig: Figure) -> bytes:
 
 def test_save_writes_caption_into_both_files_and_leaves_nothing_else(clips, tmp_path):
     fig = figures.local_inconsistency(clips, synthetic=True)
-    png = figures.save(fig, tmp_path / "new", "fig1", "Figure 1: a title – with a dash", "What is to be seen.", synthetic=True)
+    png = figures.save(
+        fig,
+        tmp_path / "new",
+        "fig1",
+        "Figure 1: a title – with a dash",
+        "What is to be seen.",
+        synthetic=True,
+    )
     assert sorted(path.name for path in png.parent.iterdir()) == ["fig1.pdf", "fig1.png"]
     with Image.open(png) as image:
         assert image.text["Title"] == "Figure 1: a title – with a dash (synthetic data)"
@@ -64,9 +80,18 @@ def test_save_writes_caption_into_both_files_and_leaves_nothing_else(clips, tmp_
 
 def test_the_same_figure_gives_the_same_bytes(clips, tmp_path):
     for name in "ab":
-        figures.save(figures.local_inconsistency(clips, synthetic=False), tmp_path / name, "f", "t", "d", synthetic=False)
+        figures.save(
+            figures.local_inconsistency(clips, synthetic=False),
+            tmp_path / name,
+            "f",
+            "t",
+            "d",
+            synthetic=False,
+        )
     for kind in ("pdf", "png"):
-        assert (tmp_path / "a" / f"f.{kind}").read_bytes() == (tmp_path / "b" / f"f.{kind}").read_bytes()
+        assert (tmp_path / "a" / f"f.{kind}").read_bytes() == (
+            tmp_path / "b" / f"f.{kind}"
+        ).read_bytes()
 
 
 def test_a_synthetic_figure_that_does_not_say_so_is_refused(clips, tmp_path):
@@ -78,13 +103,21 @@ def test_a_synthetic_figure_that_does_not_say_so_is_refused(clips, tmp_path):
 
 
 def test_local_inconsistency_shows_the_second_difference(clips):
-    fig = figures.local_inconsistency(clips, first=2, frames=4, ratios=dict.fromkeys(clips, 1.234), synthetic=True)
+    fig = figures.local_inconsistency(
+        clips, first=2, frames=4, ratios=dict.fromkeys(clips, 1.234), synthetic=True
+    )
     row = fig.axes[: 4 + 2 + 2]
     grey_thw = clips["real"].astype(float).mean(-1)
-    assert np.allclose(row[4].images[0].get_array(), grey_thw[4] - 2 * grey_thw[3] + grey_thw[2], atol=1e-3)
+    assert np.allclose(
+        row[4].images[0].get_array(), grey_thw[4] - 2 * grey_thw[3] + grey_thw[2], atol=1e-3
+    )
     assert row[4].images[0].get_clim() == row[5].images[0].get_clim() == (-40, 40)
     assert row[6].images[0].get_array().shape == (8, 20)  # all frames by one row of pixels
-    assert "ratio 1.23" in words(fig) and "synthetic" in words(fig) and "2nd difference\nat 3" in words(fig)
+    assert (
+        "ratio 1.23" in words(fig)
+        and "synthetic" in words(fig)
+        and "2nd difference\nat 3" in words(fig)
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"first": 5}, {"first": -1}])
@@ -99,7 +132,9 @@ def test_local_inconsistency_refuses_clips_of_different_shapes(clips):
 
 
 def test_gap_curves_draw_the_values_and_say_n(table):
-    fig = figures.gap_curves({"c23": table, "c40": table.assign(ours=table["ours"] / 2)}, synthetic=True)
+    fig = figures.gap_curves(
+        {"c23": table, "c40": table.assign(ours=table["ours"] / 2)}, synthetic=True
+    )
     ax = fig.axes[0]
     curve = next(bars for bars in ax.containers if bars.get_label() == "FaceSwap")
     assert np.allclose(curve.lines[0].get_ydata(), table.loc[table["column"] == "FaceSwap", "ours"])
@@ -110,7 +145,11 @@ def test_gap_curves_draw_the_values_and_say_n(table):
 def test_gap_curves_leave_out_cells_that_were_not_run(table):
     table.loc[table["column"] == "Face2Face", ["ours", "ci_low", "ci_high"]] = np.nan
     (ax,) = figures.gap_curves({"c23": table}, synthetic=False).axes
-    assert [bars.get_label() for bars in ax.containers] == ["Deepfakes", "FaceSwap", "NeuralTextures"]
+    assert [bars.get_label() for bars in ax.containers] == [
+        "Deepfakes",
+        "FaceSwap",
+        "NeuralTextures",
+    ]
 
 
 def test_histograms_count_every_video(ratios):
@@ -134,12 +173,22 @@ def test_maps_share_a_scale_or_have_one_each(shared):
 def test_strips_show_the_frames_under_their_captions(clips):
     rows = {"neighbours": clips["real"][:4], "sparse": clips["real"][::4]}
     fig = figures.strips(rows, [list("0123"), ["0", "4"]], title="t", synthetic=True)
-    assert np.array_equal(fig.axes[5].images[0].get_array(), clips["real"][4]) and fig.axes[5].get_title() == "4"
+    assert (
+        np.array_equal(fig.axes[5].images[0].get_array(), clips["real"][4])
+        and fig.axes[5].get_title() == "4"
+    )
     assert not fig.axes[6].images and "neighbours" in words(fig) and drawn(fig)
 
 
 def test_maps_can_cut_their_scale_off():
-    fig = figures.maps({"one": [np.full((2, 2), 3.0)]}, title="t", signed=True, limit=0.5, bar=False, synthetic=False)
+    fig = figures.maps(
+        {"one": [np.full((2, 2), 3.0)]},
+        title="t",
+        signed=True,
+        limit=0.5,
+        bar=False,
+        synthetic=False,
+    )
     assert fig.axes[0].images[0].get_clim() == (-0.5, 0.5) and len(fig.axes) == 1
 
 
@@ -161,25 +210,52 @@ def test_every_manipulation_has_its_own_colour_and_the_style_is_shipped():
 
 def test_figures_of_runs_show_every_run_row_and_video():
     history = pd.DataFrame({"clips": [10, 20], "train_loss": [0.7, 0.5], "val_auc": [0.5, 0.9]})
-    fig = figures.histories({"dil-ffpp-c23-all-1234": history, "DIL, frames four apart": history}, title="T", synthetic=True)
+    fig = figures.histories(
+        {"dil-ffpp-c23-all-1234": history, "DIL, frames four apart": history},
+        title="T",
+        synthetic=True,
+    )
     assert "synthetic" in words(fig) and {"dil-ffpp-c23-all", "DIL, frames four apart"} <= {
         text.get_text() for text in fig.findobj(matplotlib.text.Text)
     }
     assert [len(ax.lines) for ax in fig.axes] == [2, 3]  # the second panel has the line of chance
-    fig = figures.histories({"a, seed 0": history, "b, seed 0": history, "a, seed 1": history}, title="T", synthetic=True)
+    fig = figures.histories(
+        {"a, seed 0": history, "b, seed 0": history, "a, seed 1": history},
+        title="T",
+        synthetic=True,
+    )
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
     first, second, third = (line.get_color() for line in fig.axes[0].lines)
-    assert first == third == "#0072B2" and second == "#D55E00"  # the style's colours, also when it is drawn later
+    assert (
+        first == third == "#0072B2" and second == "#D55E00"
+    )  # the style's colours, also when it is drawn later
 
     rows = pd.DataFrame({"row": ["dil", "dil", "resnet50"], "column": ["HQ DF", "LQ DF", "HQ DF"]})
-    rows = rows.assign(ours=[0.9, 0.8, 0.5], ci_low=[0.8, 0.7, 0.4], ci_high=[0.95, 0.9, 0.6], n_videos=48, metric="accuracy")
+    rows = rows.assign(
+        ours=[0.9, 0.8, 0.5],
+        ci_low=[0.8, 0.7, 0.4],
+        ci_high=[0.95, 0.9, 0.6],
+        n_videos=48,
+        metric="accuracy",
+    )
     fig = figures.accuracies(rows, title="T", synthetic=False)
-    assert "n = 48" in words(fig) and "synthetic" not in words(fig) and len(fig.axes[0].containers) == 2
+    assert (
+        "n = 48" in words(fig)
+        and "synthetic" not in words(fig)
+        and len(fig.axes[0].containers) == 2
+    )
     assert fig.axes[0].get_ylabel() == "accuracy"
-    assert figures.accuracies(rows.assign(metric="auc"), title="T", synthetic=False).axes[0].get_ylabel() == "AUC"
+    assert (
+        figures.accuracies(rows.assign(metric="auc"), title="T", synthetic=False)
+        .axes[0]
+        .get_ylabel()
+        == "AUC"
+    )
     assert "no cell was run" in words(figures.accuracies(rows[:0], title="T", synthetic=False))
 
-    videos = pd.DataFrame({"row": ["dil"] * 4, "label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9]})
+    videos = pd.DataFrame(
+        {"row": ["dil"] * 4, "label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9]}
+    )
     fig = figures.scores(videos, title="T", synthetic=True)
     shown = np.concatenate([c.get_offsets()[:, 0] for c in fig.axes[0].collections])
     assert shown.tolist() == videos["score"].tolist() and "synthetic" in words(fig)
@@ -191,13 +267,18 @@ def test_activations_lay_maps_over_the_frames_and_outline_the_forged_region(clip
     strong = np.zeros((4, 20, 20))
     strong[1] = 2.0
     maps = {"Grad-CAM": strong, "attention": np.zeros((4, 20, 20))}
-    groups = {f"{name}, p 0.90": (clips[name][:4], None if name == "FaceSwap" else masks, maps) for name in paper.ALL_MANIPULATIONS}
+    groups = {
+        f"{name}, p 0.90": (clips[name][:4], None if name == "FaceSwap" else masks, maps)
+        for name in paper.ALL_MANIPULATIONS
+    }
     fig = figures.activations(groups, title="t", synthetic=True)
     assert "synthetic" in words(fig) and "FaceSwap, p 0.90" in words(fig)
     pictures = [ax for ax in fig.findobj(matplotlib.axes.Axes) if ax.images]
     first = pictures[:12]  # one group: three rows of four
     assert np.array_equal(first[2].images[0].get_array(), clips["Deepfakes"][2])
-    assert len(first[0].collections) == 2 and not first[4].collections  # the outline, on the frames only
+    assert (
+        len(first[0].collections) == 2 and not first[4].collections
+    )  # the outline, on the frames only
     faint, hot = first[4].images[0].get_array(), first[5].images[0].get_array()
     grey = clips["Deepfakes"][1].mean(-1, keepdims=True) / 255
     expected = 0.25 * grey + 0.75 * np.array(matplotlib.colormaps["inferno"](1.0)[:3])
@@ -212,21 +293,43 @@ def test_ut_map_frames_the_forged_and_writes_the_probabilities():
     forged[1, 2:] = True
     clip = {"frames": rng.integers(0, 256, (3, 4, 8, 8, 3), dtype=np.uint8), "forged": forged}
     clip |= {"map": rng.random((3, 4)), "fake": np.arange(12).reshape(3, 4) / 12}
-    fig = figures.ut_map({"short": clip, "unknown": clip | {"forged": None}}, title="t", synthetic=False)
+    fig = figures.ut_map(
+        {"short": clip, "unknown": clip | {"forged": None}}, title="t", synthetic=False
+    )
     shown = [ax for ax in fig.findobj(matplotlib.axes.Axes) if ax.images]
-    red = [[patch for patch in ax.patches if patch.get_edgecolor()[:3] == matplotlib.colors.to_rgb("#E60000")] for ax in shown]
+    red = [
+        [
+            patch
+            for patch in ax.patches
+            if patch.get_edgecolor()[:3] == matplotlib.colors.to_rgb("#E60000")
+        ]
+        for ax in shown
+    ]
     assert [len(patches) for patches in red] == [2, 2, 0, 0]
-    assert {patch.get_center()[0] for patch in red[1]} == {2, 3} and {patch.get_center()[1] for patch in red[1]} == {1}
+    assert {patch.get_center()[0] for patch in red[1]} == {2, 3} and {
+        patch.get_center()[1] for patch in red[1]
+    } == {1}
     picture = shown[0].images[0].get_array()
-    assert np.array_equal(picture[8:16, 16:24], clip["frames"][1, 2]) and np.array_equal(shown[1].images[0].get_array(), clip["map"])
-    assert [text.get_text() for text in shown[1].texts] == [f"{p:.2f}" for p in clip["fake"].ravel()]
+    assert np.array_equal(picture[8:16, 16:24], clip["frames"][1, 2]) and np.array_equal(
+        shown[1].images[0].get_array(), clip["map"]
+    )
+    assert [text.get_text() for text in shown[1].texts] == [
+        f"{p:.2f}" for p in clip["fake"].ravel()
+    ]
     assert drawn(fig)
 
 
 def test_timelines_shade_the_forged_frames_and_centre_each_curve():
     forged = np.zeros(20, bool)
     forged[8:12] = True
-    scores = pd.DataFrame({"video_id": "a", "first_frame": [0, 4, 8], "last_frame": [3, 7, 11], "logit": [1.0, 2.0, 6.0]})
+    scores = pd.DataFrame(
+        {
+            "video_id": "a",
+            "first_frame": [0, 4, 8],
+            "last_frame": [3, 7, 11],
+            "logit": [1.0, 2.0, 6.0],
+        }
+    )
     fig = figures.timelines({"dil": scores}, {"a": forged}, title="Clips", synthetic=True)
     (line,) = fig.axes[0].lines
     assert line.get_xdata().tolist() == [1.5, 5.5, 9.5] and line.get_ydata().tolist() == [-2, -1, 3]
@@ -236,7 +339,9 @@ def test_timelines_shade_the_forged_frames_and_centre_each_curve():
 
 
 def test_looks_join_the_frames_of_a_snippet():
-    fig = figures.looks({"dil": figures.Sampling(4, 8, 4), "tei": figures.Sampling(16, 32, 1)}, frames=64)
+    fig = figures.looks(
+        {"dil": figures.Sampling(4, 8, 4), "tei": figures.Sampling(16, 32, 1)}, frames=64
+    )
     lines = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
     assert [len(line.get_xdata()) for line in lines] == [4] * 8 + [1] * 32
     assert all(np.diff(line.get_xdata()).tolist() == [1, 1, 1] for line in lines[:8])

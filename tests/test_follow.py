@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dfil.bench import preprocess as bench
 from dfil.faces import boxes as B
 from dfil.faces import follow, kept, store
 from dfil.faces.detect import finder
 from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
+from dfil.tools.bench import preprocess as bench
 
 WIDTH, HEIGHT, FACE = 480, 270, 62  # pixels; a face in a 320-pixel rendering has about 125
 
@@ -23,21 +23,33 @@ class Shown:
         self.frame_hwc, self.luma_hw = frame_hwc, cv2.cvtColor(frame_hwc, cv2.COLOR_RGB2GRAY)
         self.height, self.width = self.luma_hw.shape
 
-    def rgb(self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None) -> np.ndarray:
+    def rgb(
+        self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None
+    ) -> np.ndarray:
         return np.ascontiguousarray(self.frame_hwc[y0:y1, x0:x1])
 
 
 class Oracle:
     """A finder that sees the true boxes, jumping as dlib's do, where `sees` says so; it counts what it is asked."""
 
-    def __init__(self, frames: list[Shown], truth: list[Callable], sees: Callable = lambda person, number: True, batch: int = 1):
+    def __init__(
+        self,
+        frames: list[Shown],
+        truth: list[Callable],
+        sees: Callable = lambda person, number: True,
+        batch: int = 1,
+    ):
         self.number = {id(frame): n for n, frame in enumerate(frames)}
         self.truth, self.sees, self.batch, self.asked = truth, sees, batch, 0
         self.rng = np.random.default_rng(0)
 
     def everywhere(self, frame, smallest=None) -> np.ndarray:
         number = self.number[id(frame)]
-        found = [box_of(path(number)) for k, path in enumerate(self.truth) if path(number) and self.sees(k, number)]
+        found = [
+            box_of(path(number))
+            for k, path in enumerate(self.truth)
+            if path(number) and self.sees(k, number)
+        ]
         found = [[*(box + self.rng.normal(0, 2, 4)), 1.0] for box in found]
         return np.array(found, np.float32).reshape(-1, 5)
 
@@ -47,7 +59,10 @@ class Oracle:
         for frame, box, spread in places:
             found_n5 = self.everywhere(frame)
             centre = (found_n5[:, :2] + found_n5[:, 2:4]) / 2
-            inside = np.abs(centre - (box[:2] + box[2:4]) / 2).max(1) < spread / 2 * (box[2] - box[0]) - FACE / 2
+            inside = (
+                np.abs(centre - (box[:2] + box[2:4]) / 2).max(1)
+                < spread / 2 * (box[2] - box[0]) - FACE / 2
+            )
             answers.append(found_n5[inside])
         return answers
 
@@ -60,7 +75,10 @@ def box_of(at: tuple[float, float, float]) -> np.ndarray:
 @pytest.fixture(scope="module")
 def heads():
     """Heads that hold still, so that the true path is that of where they are drawn."""
-    still = [next(iter(render_target(k, k + 1, SETTINGS["ff-like"], methods=(), frames=1))).frames_thwc for k in range(2)]
+    still = [
+        next(iter(render_target(k, k + 1, SETTINGS["ff-like"], methods=(), frames=1))).frames_thwc
+        for k in range(2)
+    ]
     return [np.repeat(frame_thwc, 2, axis=0) for frame_thwc in still]
 
 
@@ -68,7 +86,9 @@ def drawn(heads, *paths: Callable, frames: int = 64) -> list[Shown]:
     return [Shown(f) for f in bench.draw(bench.Scene("test", paths), heads, WIDTH, HEIGHT, frames)]
 
 
-def followed(frames: list[Shown], oracle: Oracle, every: int = 8, hold: list | None = None) -> follow.Follower:
+def followed(
+    frames: list[Shown], oracle: Oracle, every: int = 8, hold: list | None = None
+) -> follow.Follower:
     follower = follow.Follower(oracle, every)
     for frame in frames:
         follower.add(frame)
@@ -82,7 +102,9 @@ def followed(frames: list[Shown], oracle: Oracle, every: int = 8, hold: list | N
 def overlap(person: follow.Person, path: Callable, frames: int) -> np.ndarray:
     """IoU with the truth where the person is known."""
     boxes, valid = person.boxes(0, frames)
-    return np.array([B.iou(boxes[n : n + 1], box_of(path(n))[None])[0, 0] for n in np.flatnonzero(valid)])
+    return np.array(
+        [B.iou(boxes[n : n + 1], box_of(path(n))[None])[0, 0] for n in np.flatnonzero(valid)]
+    )
 
 
 def moving(t: int) -> tuple[float, float, float]:
@@ -99,9 +121,13 @@ def test_a_moving_face_is_followed_through_all_frames(heads, batch):
     quality = overlap(follower.people[0], moving, 64)
     assert valid.all() and quality.mean() > 0.9 and quality.min() > 0.8
     corners_k4 = np.stack([box_of(moving(n)) for n in range(0, 64, 8)])
-    straight = np.stack([np.interp(np.arange(57), np.arange(0, 64, 8), corners_k4[:, k]) for k in range(4)], -1)
+    straight = np.stack(
+        [np.interp(np.arange(57), np.arange(0, 64, 8), corners_k4[:, k]) for k in range(4)], -1
+    )
     cut = [B.iou(straight[n : n + 1], box_of(moving(n))[None])[0, 0] for n in range(57)]
-    assert quality[:57].min() > min(cut) - 0.05  # no worse than straight lines between detections without their noise
+    assert (
+        quality[:57].min() > min(cut) - 0.05
+    )  # no worse than straight lines between detections without their noise
     assert oracle.asked < 64 / 3
 
 
@@ -130,15 +156,26 @@ def test_a_face_missed_for_a_while_is_bridged_by_following_it(heads):
     frames = drawn(heads, moving)
     follower = followed(frames, Oracle(frames, [moving], sees=lambda k, n: not 21 <= n < 38))
     boxes, valid = follower.people[0].boxes(0, 64)
-    assert len(follower.people) == 1 and valid.all() and overlap(follower.people[0], moving, 64).min() > 0.7
+    assert (
+        len(follower.people) == 1
+        and valid.all()
+        and overlap(follower.people[0], moving, 64).min() > 0.7
+    )
     follower = followed(frames, Oracle(frames, [moving], sees=lambda k, n: not 12 <= n < 50))
     valid = follower.people[0].boxes(0, 64)[1]
-    assert len(follower.people) == 1 and valid[:12].all() and not valid[14:48].any() and valid[51:].all()
+    assert (
+        len(follower.people) == 1
+        and valid[:12].all()
+        and not valid[14:48].any()
+        and valid[51:].all()
+    )
 
 
 def test_a_face_that_is_first_found_late_is_followed_back(heads):
     frames = drawn(heads, moving)
-    follower = followed(frames, Oracle(frames, [moving], sees=lambda k, n: n >= 3 and n not in (8, 16)))
+    follower = followed(
+        frames, Oracle(frames, [moving], sees=lambda k, n: n >= 3 and n not in (8, 16))
+    )
     valid = follower.people[0].boxes(0, 64)[1]
     assert len(follower.people) == 1 and np.flatnonzero(valid)[0] in (3, 4, 5) and valid[5:].all()
 
@@ -152,12 +189,16 @@ def test_crossing_faces_keep_their_names(heads):
 
     frames = drawn(heads, right, left, frames=100)
     hidden = [n for n in range(100) if abs(right(n)[0] - left(n)[0]) < 0.6 * FACE]
-    follower = followed(frames, Oracle(frames, [right, left], sees=lambda k, n: k == 1 or n not in hidden))
+    follower = followed(
+        frames, Oracle(frames, [right, left], sees=lambda k, n: k == 1 or n not in hidden)
+    )
     assert len(hidden) > 8
     long = [p for p in follower.people if len(p.seen) > 2]
 
     def nearest(number, box_5):
-        return min((0, 1), key=lambda k: abs((box_5[0] + box_5[2]) / 2 - (right, left)[k](number)[0]))
+        return min(
+            (0, 1), key=lambda k: abs((box_5[0] + box_5[2]) / 2 - (right, left)[k](number)[0])
+        )
 
     names = [{nearest(n, box_5) for n, box_5 in p.found.items() if n not in hidden} for p in long]
     assert sorted(map(sorted, names)) == [[0], [1]]
@@ -173,11 +214,17 @@ def test_someone_who_leaves_is_not_replaced_by_the_other(heads):
         return (330 + max(0, t - 20) * 7, 135, 0.55) if t < 48 else None
 
     frames = drawn(heads, staying, leaving, frames=80)
-    follower = followed(frames, Oracle(frames, [staying, leaving], sees=lambda k, n: k == 0 or leaving(n)[0] < WIDTH - 25))
+    follower = followed(
+        frames,
+        Oracle(frames, [staying, leaving], sees=lambda k, n: k == 0 or leaving(n)[0] < WIDTH - 25),
+    )
     assert len(follower.people) == 2
     for person, path in zip(follower.people, (staying, leaving), strict=True):
         assert overlap(person, path, 80).min() > 0.6
-    assert follower.people[0].boxes(0, 80)[1].all() and follower.people[1].boxes(0, 80)[1][48:].sum() == 0
+    assert (
+        follower.people[0].boxes(0, 80)[1].all()
+        and follower.people[1].boxes(0, 80)[1][48:].sum() == 0
+    )
 
 
 def test_someone_who_comes_in_is_found_at_the_next_search(heads):
@@ -212,7 +259,9 @@ def test_no_face_costs_few_searches(heads):
     frames = drawn(heads, lambda t: None, frames=100)
     oracle = Oracle(frames, [])
     searched = []
-    oracle.everywhere = lambda frame, smallest=None: searched.append(smallest) or np.zeros((0, 5), np.float32)
+    oracle.everywhere = lambda frame, smallest=None: (
+        searched.append(smallest) or np.zeros((0, 5), np.float32)
+    )
     assert followed(frames, oracle).people == [] and len(searched) < 25 and oracle.asked == 0
 
 
@@ -220,7 +269,9 @@ def test_the_path_is_the_followed_one_plus_what_detections_say_it_is_off_by():
     rng = np.random.default_rng(0)
     person, truth = follow.Person(), [np.array([100 + 3 * n, 80 - n, 4.0, 4.1]) for n in range(41)]
     for n in range(0, 41, 8):
-        person.add(n, np.append(follow._to_boxes(truth[n] + rng.normal(0, [2, 2, 0.05, 0.05])), 1.0))
+        person.add(
+            n, np.append(follow._to_boxes(truth[n] + rng.normal(0, [2, 2, 0.05, 0.05])), 1.0)
+        )
     for n in range(1, 41):
         person.steps[n] = truth[n] - truth[n - 1]
     boxes, valid = person.boxes(0, 41)
@@ -274,21 +325,27 @@ def test_reached_is_a_bound_on_all_windows():
                 if valid[start:stop].all():
                     x0, y0, side = B.square_union(boxes[start:stop], margin)
                     inside = bound[start:stop]
-                    assert (inside[:, :2] <= np.array([x0, y0]) + 1e-9).all() and (inside[:, 2:] >= np.array([x0, y0]) + side - 1e-9).all()
+                    assert (inside[:, :2] <= np.array([x0, y0]) + 1e-9).all() and (
+                        inside[:, 2:] >= np.array([x0, y0]) + side - 1e-9
+                    ).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.9, 11 / 16, 0.5, 0.37, 0.2, 0.05])
 def test_a_part_on_the_grid_has_the_pixels_of_the_whole(scale):
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 256, (633, 1317, 3), np.uint8)
-    scale = store.plan_scale(np.array([[0, 0, 100, 100.0]] * 4), np.ones(4, bool), round(130 * scale))
+    scale = store.plan_scale(
+        np.array([[0, 0, 100, 100.0]] * 4), np.ones(4, bool), round(130 * scale)
+    )
     whole, corner = store.to_grid(picture, (0, 0), (1317, 633), scale)
     assert corner == (0, 0)
     for _ in range(20):
         x0, y0 = int(rng.integers(0, 1150)), int(rng.integers(0, 400))
         x1, y1 = (int(rng.integers(a + 130, n + 1)) for a, n in ((x0, 1317), (y0, 633)))
         part, (gx, gy) = store.to_grid(picture[y0:y1, x0:x1], (x0, y0), (1317, 633), scale)
-        assert part.size and np.array_equal(part, whole[gy : gy + part.shape[0], gx : gx + part.shape[1]])
+        assert part.size and np.array_equal(
+            part, whole[gy : gy + part.shape[0], gx : gx + part.shape[1]]
+        )
 
 
 def test_parts_beyond_memory_go_to_a_file(heads, monkeypatch):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dfil.inconsistency import difference_ratio, difference_ratios
+from dfil.explain.inconsistency import difference_ratio, difference_ratios
 
 
 def _by_loops(x, gap, mask=None):
@@ -17,7 +17,13 @@ def _by_loops(x, gap, mask=None):
                     if t + gap < frames:
                         first.append(abs(float(x[t + gap, i, j, c]) - float(x[t, i, j, c])))
                     if t - gap >= 0 and t + gap < frames:
-                        second.append(abs(float(x[t + gap, i, j, c]) - 2 * float(x[t, i, j, c]) + float(x[t - gap, i, j, c])))
+                        second.append(
+                            abs(
+                                float(x[t + gap, i, j, c])
+                                - 2 * float(x[t, i, j, c])
+                                + float(x[t - gap, i, j, c])
+                            )
+                        )
     return np.mean(second) / np.mean(first)
 
 
@@ -25,9 +31,13 @@ def _by_loops(x, gap, mask=None):
 @pytest.mark.parametrize("masked", [False, True])
 def test_equals_the_loop(gap, masked):
     rng = np.random.default_rng(gap)
-    crops = rng.integers(0, 256, (8, 5, 4, 3), dtype=np.uint8)  # unsigned: differences must not wrap around
+    crops = rng.integers(
+        0, 256, (8, 5, 4, 3), dtype=np.uint8
+    )  # unsigned: differences must not wrap around
     mask = (rng.random((8, 5, 4)) < 0.5).astype(np.uint8) * 255 if masked else None
-    assert difference_ratio(crops, gap, mask) == pytest.approx(_by_loops(crops, gap, mask), rel=1e-6)
+    assert difference_ratio(crops, gap, mask) == pytest.approx(
+        _by_loops(crops, gap, mask), rel=1e-6
+    )
 
 
 def test_one_mask_for_all_frames():
@@ -52,12 +62,16 @@ def test_smooth_motion_looks_rough_only_from_afar():
     ratios = difference_ratios(np.sin(0.25 * t + phase), gaps=(1, 2, 4))
     assert list(ratios) == [1, 2, 4]
     assert ratios[1] < ratios[2] < ratios[4]
-    assert ratios[1] == pytest.approx(2 * np.sin(0.125), rel=0.03)  # the ratio of a sinusoid's differences
+    assert ratios[1] == pytest.approx(
+        2 * np.sin(0.125), rel=0.03
+    )  # the ratio of a sinusoid's differences
 
 
 def test_nothing_changes():
     assert np.isnan(difference_ratio(np.full((5, 4, 4, 3), 7, np.uint8)))
-    assert np.isnan(difference_ratio(np.random.default_rng(0).random((5, 4, 4, 3)), 1, np.zeros((4, 4))))
+    assert np.isnan(
+        difference_ratio(np.random.default_rng(0).random((5, 4, 4, 3)), 1, np.zeros((4, 4)))
+    )
 
 
 @pytest.mark.parametrize(("frames", "gap"), [(2, 1), (8, 4), (5, 0)])

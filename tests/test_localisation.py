@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from dfil import localisation, metrics, models, profiles, tables
-from dfil.errors import DataError
-from dfil.runs import Run, RunSpec
-from dfil.snippets import normalise
+from dfil import models, profiles
+from dfil.explain import localisation
+from dfil.results import metrics, tables
+from dfil.system.errors import DataError
+from dfil.train.runs import Run, RunSpec
+from dfil.train.snippets import normalise
 
 
 @pytest.fixture
@@ -44,8 +46,16 @@ def test_both_measures_against_loops(rng):
 def test_extremes():
     masks = np.zeros((1, 2, 6, 6), bool)
     masks[..., 2:4, 2:4] = True
-    assert localisation.pointing_game(masks * 1.0, masks) == localisation.energy_inside(masks * 1.0, masks) == 1
-    assert localisation.pointing_game(1.0 - masks, masks) == localisation.energy_inside(1.0 - masks, masks) == 0
+    assert (
+        localisation.pointing_game(masks * 1.0, masks)
+        == localisation.energy_inside(masks * 1.0, masks)
+        == 1
+    )
+    assert (
+        localisation.pointing_game(1.0 - masks, masks)
+        == localisation.energy_inside(1.0 - masks, masks)
+        == 0
+    )
     assert localisation.energy_inside(np.ones(masks.shape), masks) == pytest.approx(4 / 36)
     plateau = np.zeros(masks.shape)
     plateau[..., 3:5, 2] = 7.0  # one of its two pixels is forged
@@ -75,7 +85,9 @@ def test_priors_know_nothing_and_the_whole_crop_gives_the_masks_share():
     assert localisation.energy_inside(found["centre prior"], masks) == pytest.approx(0.5)
     centre = found["centre prior"][0, 0]
     assert centre[15, 15] == centre.max() and np.allclose(centre, centre[::-1, ::-1])
-    assert centre[15, 15 + 8] / centre[15, 15] == pytest.approx(np.exp(-(7.5**2 - 0.5**2) / (2 * 8**2)))
+    assert centre[15, 15 + 8] / centre[15, 15] == pytest.approx(
+        np.exp(-(7.5**2 - 0.5**2) / (2 * 8**2))
+    )
 
 
 def test_second_difference_against_a_loop(rng):
@@ -85,7 +97,10 @@ def test_second_difference_against_a_loop(rng):
     for u in range(2):
         for t in range(5):
             s = min(max(t, 1), 3)
-            expected = np.mean([abs(clip[u, s + 1, c] - 2 * clip[u, s, c] + clip[u, s - 1, c]) for c in range(3)], axis=0)
+            expected = np.mean(
+                [abs(clip[u, s + 1, c] - 2 * clip[u, s, c] + clip[u, s - 1, c]) for c in range(3)],
+                axis=0,
+            )
             np.testing.assert_allclose(found[u, t], expected)
 
 
@@ -96,11 +111,17 @@ def test_a_video_comes_with_the_masks_of_its_own_frames(tiny_store, tmp_path):
     assert len(ids) == 2 and localisation.fakes(tiny_store, "c23", "Deepfakes", most=1) == [first]
     assert localisation.fakes(tiny_store, "c40", "Deepfakes") == []
     video = localisation.load(run, tiny_store, first)
-    assert video.x.shape == (3, 4, 3, 32, 32) and video.masks.shape == (3, 4, 32, 32) and video.masks.dtype == bool
+    assert (
+        video.x.shape == (3, 4, 3, 32, 32)
+        and video.masks.shape == (3, 4, 32, 32)
+        and video.masks.dtype == bool
+    )
     assert video.numbers.shape == (3, 4) and (np.diff(video.numbers, axis=1) == 1).all()
     for u in range(3):
         number = int(video.numbers[u, 0])
-        np.testing.assert_array_equal(video.clip_uthwc[u], tiny_store.open(first).snippet(number, 4, 32))
+        np.testing.assert_array_equal(
+            video.clip_uthwc[u], tiny_store.open(first).snippet(number, 4, 32)
+        )
         np.testing.assert_array_equal(video.masks[u], tiny_store.mask_snippet(first, number, 4, 32))
     assert 0.05 < video.masks.mean() < 0.9
     assert localisation.load(run, tiny_store, first, masks=False).masks is None
@@ -114,23 +135,42 @@ def test_measured_videos_become_cells_with_intervals(rng):
     x = torch.zeros((2, 4, 3, 8, 8), dtype=torch.uint8)
     masks = np.zeros((2, 4, 8, 8), bool)
     masks[..., 2:6, 2:6] = True
-    videos = [localisation.Video(f"v{i}", "Deepfakes", x, np.zeros((2, 4)), masks if i < 9 else None) for i in range(10)]
+    videos = [
+        localisation.Video(f"v{i}", "Deepfakes", x, np.zeros((2, 4)), masks if i < 9 else None)
+        for i in range(10)
+    ]
     videos += [localisation.Video("w", "FaceSwap", x, np.zeros((2, 4)), None)]
-    measured = localisation.measure(videos, [lambda x: {"noise": rng.random((2, 4, 8, 8)), "truth": masks * 1.0}, localisation.priors])
+    measured = localisation.measure(
+        videos,
+        [lambda x: {"noise": rng.random((2, 4, 8, 8)), "truth": masks * 1.0}, localisation.priors],
+    )
     assert len(measured) == 11 * 4 and measured["pointing"].isna().sum() == 2 * 4
     cells = localisation.located(measured, {"Deepfakes": "run-1", "FaceSwap": "run-1"})
     rows = localisation.rows(["noise", "truth", "whole crop", "centre prior"])
-    assert len(rows) == 8 and rows[0] == "noise: pointing game" and set(cells) == {(row, "Deepfakes") for row in rows}
+    assert (
+        len(rows) == 8
+        and rows[0] == "noise: pointing game"
+        and set(cells) == {(row, "Deepfakes") for row in rows}
+    )
     noise = measured.query("row == 'noise'").dropna()
     cell = cells["noise: pointing game", "Deepfakes"].estimate
     assert (cell.value, cell.n) == (pytest.approx(noise["pointing"].mean()), 9)
     assert (cell.low, cell.high) == metrics.wilson(cell.value, 9)
     energy = cells["noise: energy in the mask", "Deepfakes"].estimate
-    assert energy.low < energy.value < energy.high and energy.value == pytest.approx(noise["energy"].mean())
+    assert energy.low < energy.value < energy.high and energy.value == pytest.approx(
+        noise["energy"].mean()
+    )
     layout = tables.grid("fig3", "t", localisation.METRIC, rows, ["Deepfakes", "FaceSwap"])
     df = tables.build(layout, cells, localisation.NO_MASK, synthetic=True)
-    assert df.query("column == 'FaceSwap'")["ours"].isna().all() and (df.query("column == 'FaceSwap'")["note"] == "no mask").all()
-    assert df.query("column == 'Deepfakes'")["note"].eq("synthetic data; 1 of 10 videos have no mask").all()
+    assert (
+        df.query("column == 'FaceSwap'")["ours"].isna().all()
+        and (df.query("column == 'FaceSwap'")["note"] == "no mask").all()
+    )
+    assert (
+        df.query("column == 'Deepfakes'")["note"]
+        .eq("synthetic data; 1 of 10 videos have no mask")
+        .all()
+    )
 
 
 def test_bootstrap_interval_is_about_the_normal_one(rng):
@@ -147,24 +187,41 @@ def test_in_time_takes_each_video_by_itself(rng):
         for frame in range(20):
             forged = 5 <= frame < 12 if video < 5 else False
             good = forged + 100 * video  # an offset between videos must not count
-            lines += [(f"v{video}", "short", "good", forged, good), (f"v{video}", "short", "noise", forged, rng.random())]
+            lines += [
+                (f"v{video}", "short", "good", forged, good),
+                (f"v{video}", "short", "noise", forged, rng.random()),
+            ]
     frames = pd.DataFrame(lines, columns=["video_id", "column", "row", "forged", "value"])
     cells = localisation.in_time(frames, "run-1")
     assert cells["good", "short"].estimate.value == 1 and cells["good", "short"].estimate.n == 5
-    assert cells["good", "short"].note == "1 of 6 videos show one kind of frame only" and cells["good", "short"].runs == ["run-1"]
+    assert cells["good", "short"].note == "1 of 6 videos show one kind of frame only" and cells[
+        "good", "short"
+    ].runs == ["run-1"]
     part = frames[(frames["row"] == "noise") & (frames["video_id"] == "v0")]
-    wins = [(f > r) + 0.5 * (f == r) for f in part.loc[part["forged"], "value"] for r in part.loc[~part["forged"], "value"]]
+    wins = [
+        (f > r) + 0.5 * (f == r)
+        for f in part.loc[part["forged"], "value"]
+        for r in part.loc[~part["forged"], "value"]
+    ]
     only = localisation.in_time(part, "k")["noise", "short"].estimate
     assert only.value == pytest.approx(np.mean(wins))
 
 
 def test_against_pairs_the_videos(rng):
     base = rng.random(30)
-    lines = [(f"v{i}", "Deepfakes", row, value, value) for i, b in enumerate(base) for row, value in (("flat", b), ("better", b + 0.1))]
-    measured = pd.DataFrame(lines, columns=["video_id", "manipulation", "row", "pointing", "energy"])
+    lines = [
+        (f"v{i}", "Deepfakes", row, value, value)
+        for i, b in enumerate(base)
+        for row, value in (("flat", b), ("better", b + 0.1))
+    ]
+    measured = pd.DataFrame(
+        lines, columns=["video_id", "manipulation", "row", "pointing", "energy"]
+    )
     found = localisation.against(measured, "flat")
     assert len(found) == 2 and set(found["map"]) == {"better"} and (found["n"] == 30).all()
-    np.testing.assert_allclose(found[["difference", "low", "high"]], 0.1)  # the videos' own spread cancels
+    np.testing.assert_allclose(
+        found[["difference", "low", "high"]], 0.1
+    )  # the videos' own spread cancels
 
 
 def test_a_panel_shows_one_snippet_and_the_videos_probability(rng):
@@ -176,7 +233,9 @@ def test_a_panel_shows_one_snippet_and_the_videos_probability(rng):
     head, (frames, masks, shown) = localisation.panel(video, model, 1, [lambda x: {"a": maps}])
     probability = torch.sigmoid(model(normalise(x)[None])).item()
     assert head == f"FaceSwap, probability of fake {probability:.2f}" and masks is None
-    assert np.array_equal(frames, x[1].permute(0, 2, 3, 1).numpy()) and np.array_equal(shown["a"], maps[1])
+    assert np.array_equal(frames, x[1].permute(0, 2, 3, 1).numpy()) and np.array_equal(
+        shown["a"], maps[1]
+    )
 
 
 def test_measuring_in_time_gives_every_frame_its_own_truth(tiny_store, tmp_path):
@@ -187,11 +246,20 @@ def test_measuring_in_time_gives_every_frame_its_own_truth(tiny_store, tmp_path)
     clips = localisation.PartlyForged(run, tiny_store, [short, long, "c23/real/006"], truth)
     numbers = localisation.load(run, tiny_store, short, masks=False).numbers
     found = localisation.measure_in_time(clips, [lambda x: {"when": numbers.astype(float)}])
-    assert len(found) == 2 * 12 and found["column"].unique().tolist() == ["short movements", "long movements"]
+    assert len(found) == 2 * 12 and found["column"].unique().tolist() == [
+        "short movements",
+        "long movements",
+    ]
     assert (found.query("video_id == @short")["forged"] == (numbers.ravel() < 8)).all()
     cells = localisation.in_time(found, "k")
-    assert cells["when", "short movements"].estimate.value == 0  # later frames have higher values and are not forged
-    assert len(localisation.measure_in_time(replace(clips, truth={}), [])) == len(localisation.measure_in_time("none there", [])) == 0
+    assert (
+        cells["when", "short movements"].estimate.value == 0
+    )  # later frames have higher values and are not forged
+    assert (
+        len(localisation.measure_in_time(replace(clips, truth={}), []))
+        == len(localisation.measure_in_time("none there", []))
+        == 0
+    )
     known = replace(clips, ids=[long, short])
     assert known.kinds() == {"short movements": [short], "long movements": [long]}
     assert replace(known, truth={}).kinds() == {"test fake 1": [long], "test fake 2": [short]}
@@ -203,5 +271,9 @@ def test_peak_moves_counts_steps_against_a_loop():
     for u, row in enumerate(places):
         for t, (i, j) in enumerate(row):
             maps[u, t, i, j] = 1.0
-    far = sum(np.hypot(a[0] - b[0], a[1] - b[1]) > 2 for row in places for a, b in zip(row, row[1:], strict=False))
+    far = sum(
+        np.hypot(a[0] - b[0], a[1] - b[1]) > 2
+        for row in places
+        for a, b in zip(row, row[1:], strict=False)
+    )
     assert far == 3 and localisation.peak_moves(maps) == pytest.approx(far / 6)

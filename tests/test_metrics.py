@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
-from dfil import metrics
-from dfil.errors import DataError
+from dfil.results import metrics
+from dfil.system.errors import DataError
 
 
 def sample(n_real=30, n_fake=40, shift=1.0, seed=0, ties=False):
@@ -44,8 +44,12 @@ def test_auc_against_all_pairs(shift, ties):
     assert estimate.value == pytest.approx(area, abs=1e-12)
     assert (estimate.n, estimate.n_positive) == (70, 40)
     # Undo the logit: half the width there is z * sd / (A (1 - A)).
-    width = math.log(estimate.high / (1 - estimate.high)) - math.log(estimate.low / (1 - estimate.low))
-    assert width == pytest.approx(2 * norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area)), rel=1e-9)
+    width = math.log(estimate.high / (1 - estimate.high)) - math.log(
+        estimate.low / (1 - estimate.low)
+    )
+    assert width == pytest.approx(
+        2 * norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area)), rel=1e-9
+    )
     assert 0 < estimate.low < estimate.value < estimate.high < 1
 
 
@@ -97,27 +101,35 @@ def test_wilson_against_scipy(k, n):
     labels = np.ones(n, int)
     scores = np.r_[np.full(k, 0.5), np.full(n - k, 0.49)]  # a score at the threshold counts as fake
     estimate = metrics.accuracy(labels, scores)
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((k / n, expected.low, expected.high), abs=1e-12)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+        (k / n, expected.low, expected.high), abs=1e-12
+    )
 
 
 def test_several_seeds_are_not_several_times_the_videos():
     labels, scores = sample(seed=5)
     for metric in (metrics.accuracy, metrics.auc):
         one, copies = metric(labels, scores), metric(labels, np.stack([scores] * 3))
-        assert (one.value, one.low, one.high, one.n) == pytest.approx((copies.value, copies.low, copies.high, copies.n))
+        assert (one.value, one.low, one.high, one.n) == pytest.approx(
+            (copies.value, copies.low, copies.high, copies.n)
+        )
 
 
 def test_several_seeds_give_the_mean():
     labels = sample()[0]
     scores_sn = np.stack([sample(seed=seed)[1] for seed in range(3)])
     for metric in (metrics.accuracy, metrics.auc):
-        assert metric(labels, scores_sn).value == pytest.approx(np.mean([metric(labels, s).value for s in scores_sn]))
+        assert metric(labels, scores_sn).value == pytest.approx(
+            np.mean([metric(labels, s).value for s in scores_sn])
+        )
 
 
 def test_mean_auc_of_seeds_agrees_with_the_bootstrap():
     rng = np.random.default_rng(8)
     labels = np.r_[np.zeros(120, int), np.ones(120, int)]
-    shared = rng.normal(size=240) + 1.2 * labels  # seeds of one method agree about which videos are hard
+    shared = (
+        rng.normal(size=240) + 1.2 * labels
+    )  # seeds of one method agree about which videos are hard
     scores_sn = shared + rng.normal(size=(3, 240)) * 0.7
     estimate = metrics.auc(labels, scores_sn)
     low, high = metrics.bootstrap(roc_auc_score, labels, scores_sn, resamples=300)
@@ -130,9 +142,13 @@ def test_mcnemar_against_enumeration():
     second = np.r_[np.ones(4), np.zeros(6), np.ones(2)]
     result = metrics.mcnemar(labels, first, second)
     assert (result.only_first, result.only_second, result.n) == (5, 2, 12)
-    assert result.difference == pytest.approx(metrics.accuracy(labels, first).value - metrics.accuracy(labels, second).value)
+    assert result.difference == pytest.approx(
+        metrics.accuracy(labels, first).value - metrics.accuracy(labels, second).value
+    )
     # All 2^7 ways the seven discordant videos could fall, as uneven as 5 to 2 or more.
-    as_uneven = [flips for flips in itertools.product((0, 1), repeat=7) if abs(sum(flips) - 3.5) >= 1.5]
+    as_uneven = [
+        flips for flips in itertools.product((0, 1), repeat=7) if abs(sum(flips) - 3.5) >= 1.5
+    ]
     assert result.p_value == pytest.approx(len(as_uneven) / 2**7)
     assert metrics.mcnemar(labels, first, first).p_value == 1.0
 
@@ -162,7 +178,9 @@ def test_mcnemar_takes_one_seed():
 
 
 def test_holm_by_hand():
-    assert metrics.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])  # 3 x .01; max(2 x .03, 1 x .04)
+    assert metrics.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx(
+        [0.03, 0.06, 0.06]
+    )  # 3 x .01; max(2 x .03, 1 x .04)
     assert metrics.holm([0.5, 0.9]).tolist() == [1, 1] and metrics.holm([]).size == 0
 
 
@@ -170,14 +188,25 @@ def test_auc_over_videos_draws_videos_and_not_parts():
     rng = np.random.default_rng(0)
     labels = [np.array([0, 0, 1, 1] * 4) for _ in range(12)]
     offsets = rng.normal(0, 5, 12)
-    scores = [2 * l + rng.normal(0, 1, l.size) + offset for l, offset in zip(labels, offsets, strict=True)]
-    pooled, within = metrics.auc_over_videos(labels, scores), metrics.auc_over_videos(labels, scores, within=True)
-    assert pooled.value == pytest.approx(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
-    assert within.value == pytest.approx(np.mean([roc_auc_score(l, s) for l, s in zip(labels, scores, strict=True)]))
+    scores = [
+        2 * l + rng.normal(0, 1, l.size) + offset for l, offset in zip(labels, offsets, strict=True)
+    ]
+    pooled, within = (
+        metrics.auc_over_videos(labels, scores),
+        metrics.auc_over_videos(labels, scores, within=True),
+    )
+    assert pooled.value == pytest.approx(
+        roc_auc_score(np.concatenate(labels), np.concatenate(scores))
+    )
+    assert within.value == pytest.approx(
+        np.mean([roc_auc_score(l, s) for l, s in zip(labels, scores, strict=True)])
+    )
     assert pooled.value < 0.75 < within.value  # offsets between videos hurt only the one
     assert pooled.low < pooled.value < pooled.high and (pooled.n, pooled.n_positive) == (12, 12)
     # Copying every part of a video adds no video, so the interval stays; copying every video makes it narrower.
-    twice = metrics.auc_over_videos([np.tile(l, 2) for l in labels], [np.tile(s, 2) for s in scores])
+    twice = metrics.auc_over_videos(
+        [np.tile(l, 2) for l in labels], [np.tile(s, 2) for s in scores]
+    )
     assert (twice.low, twice.high) == pytest.approx((pooled.low, pooled.high))
     more = metrics.auc_over_videos(labels * 4, scores * 4)
     assert more.high - more.low < 0.7 * (pooled.high - pooled.low)

@@ -6,10 +6,10 @@ import torchvision
 from torch import nn
 
 from dfil import models
-from dfil.errors import RunError
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
 from dfil.models.resnet import ResNet, load_backbone
+from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
 
@@ -82,7 +82,9 @@ def test_wrong_backbone_weights_are_refused():
 
 def kinds(model):
     letter = {(True, False): "A", (False, True): "E", (False, False): "-", (True, True): "*"}
-    text = "".join(letter[b.intra is not None, b.inter is not None] for _, b in model.backbone.blocks())
+    text = "".join(
+        letter[b.intra is not None, b.inter is not None] for _, b in model.backbone.blocks()
+    )
     lengths, out = [len(s) for s in model.backbone.stages()], []
     for n in lengths:
         out.append(text[:n])
@@ -113,7 +115,9 @@ def test_switches_of_the_modules_reach_every_module_and_only_them():
     plain = models.build("dil", **SMALL)
     for switch, value in {"bp": False, "ca": False, "lk": False, "kernel_size": 5}.items():
         changed = models.build("dil", **SMALL | {switch: value})
-        assert all(getattr(m, switch) == value for m in changed.modules() if isinstance(m, IntraSIM))
+        assert all(
+            getattr(m, switch) == value for m in changed.modules() if isinstance(m, IntraSIM)
+        )
         assert kinds(changed) == kinds(plain)
         mine = {k: v.shape for k, v in plain.state_dict().items() if ".intra." not in k}
         assert mine == {k: v.shape for k, v in changed.state_dict().items() if ".intra." not in k}
@@ -121,13 +125,16 @@ def test_switches_of_the_modules_reach_every_module_and_only_them():
     differing = {k for k, v in full.state_dict().items() if v.shape != plain.state_dict()[k].shape}
     assert differing and all(k.endswith("inter.taps_u") for k in differing)
     hidden = models.build("dil", **SMALL | {"gamma": 3})
-    assert {k.split(".intra.")[-1] for k, v in hidden.state_dict().items() if v.shape != plain.state_dict()[k].shape} == {
-        "phi1.0.weight",
-        "phi2.weight",
-    }
+    assert {
+        k.split(".intra.")[-1]
+        for k, v in hidden.state_dict().items()
+        if v.shape != plain.state_dict()[k].shape
+    } == {"phi1.0.weight", "phi2.weight"}
 
 
-@pytest.mark.parametrize("switch", [{"bp": False}, {"kernel_bn": True}, {"reduction": 1}, {"min_channels": 1}])
+@pytest.mark.parametrize(
+    "switch", [{"bp": False}, {"kernel_bn": True}, {"reduction": 1}, {"min_channels": 1}]
+)
 def test_switches_change_the_score(switch):
     x = clips()  # in training mode, because a fresh batch normalisation is the identity outside it
     assert not torch.allclose(small().train()(x), small(**switch).train()(x))
@@ -140,7 +147,9 @@ def test_without_modules_dil_is_the_plain_resnet():
     frames.load_state_dict(dil.state_dict())
     x = clips()
     torch.testing.assert_close(dil(x), frames.frame_logits(x).mean((1, 2)))
-    torch.testing.assert_close(torch.sigmoid(frames(x)), torch.sigmoid(frames.frame_logits(x)).mean((1, 2)))
+    torch.testing.assert_close(
+        torch.sigmoid(frames(x)), torch.sigmoid(frames.frame_logits(x)).mean((1, 2))
+    )
 
 
 def test_four_snippets_weights_run_at_eight():
@@ -176,11 +185,18 @@ def test_explain_returns_what_the_figures_show():
     named = model.explain(x)
     torch.testing.assert_close(named["logits"], model(x))
     torch.testing.assert_close(named["frame_logits"].mean((1, 2)), named["logits"])
-    assert named["layer1.0/attention_h"].shape == named["layer1.0/attention_w"].shape == (2, 3, 4, 4, 16, 16)
+    assert (
+        named["layer1.0/attention_h"].shape
+        == named["layer1.0/attention_w"].shape
+        == (2, 3, 4, 4, 16, 16)
+    )
     assert named["layer1.0/kernel"].shape == (2, 3, 4, 3)
     assert named["layer1.1/ut_map"].shape == (2, 3, 4)
     assert named["layer4.1/f1"].shape == (2, 64, 3, 4)
-    assert sum(k.endswith("ut_map") for k in named) == 4 and sum(k.endswith("attention_h") for k in named) == 4
+    assert (
+        sum(k.endswith("ut_map") for k in named) == 4
+        and sum(k.endswith("attention_h") for k in named) == 4
+    )
     assert small(lk=False, ca=False).explain(x)["layer1.0/kernel"].shape == (2, 3, 4, 3)
 
 
@@ -189,7 +205,11 @@ def test_channels_last_survives_the_modules():
     seen = []
     for m in model.modules():
         if isinstance(m, IntraSIM | InterSIM):
-            m.register_forward_hook(lambda m, inputs, out: seen.append(out.is_contiguous(memory_format=torch.channels_last)))
+            m.register_forward_hook(
+                lambda m, inputs, out: seen.append(
+                    out.is_contiguous(memory_format=torch.channels_last)
+                )
+            )
     model(clips())
     assert seen and all(seen)
 
@@ -217,7 +237,9 @@ def test_bfloat16_autocast_agrees_with_float32(name):
         loss = model.loss(x, y)
     loss.backward()
     assert abs(float(loss.detach() - exact.detach())) < 0.1
-    if not any(isinstance(m, nn.Conv3d) for m in model.modules()):  # torch's bfloat16 gradient of Conv3d on a CPU is not reliable
+    if not any(
+        isinstance(m, nn.Conv3d) for m in model.modules()
+    ):  # torch's bfloat16 gradient of Conv3d on a CPU is not reliable
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert all(dtype == torch.bfloat16 for dtype in seen) and (seen or name != "dil")
 
@@ -231,11 +253,19 @@ def test_checkpointing_changes_memory_only(name):
     for switch in (False, True):
         model, saved = small(name).train(), {}
         model.backbone.checkpoint = switch
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.setdefault((t.data_ptr(), t.shape), t), lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, saved=saved: saved.setdefault((t.data_ptr(), t.shape), t), lambda t: t
+        ):
             loss = model.loss(x, y)
         kept.append(sum(t.nbytes for t in saved.values()))
         loss.backward()
-        results.append({"loss": loss.detach(), **{k: p.grad for k, p in model.named_parameters()}, **dict(model.named_buffers())})
+        results.append(
+            {
+                "loss": loss.detach(),
+                **{k: p.grad for k, p in model.named_parameters()},
+                **dict(model.named_buffers()),
+            }
+        )
     assert results[0].keys() == results[1].keys()
     for key, value in results[0].items():
         assert torch.equal(value, results[1][key]), key
@@ -246,6 +276,11 @@ def test_checkpointing_changes_memory_only(name):
 def test_compiles_into_one_graph(snippets):
     """torch.compile finds no place where it would have to fall back to Python, at the U of training and at that of testing."""
     torch.compiler.reset()
-    model, x = small(depth=(1, 1, 1, 1), alternate="network").double(), clips(1, snippets, size=16).double()
+    model, x = (
+        small(depth=(1, 1, 1, 1), alternate="network").double(),
+        clips(1, snippets, size=16).double(),
+    )
     with torch.no_grad():
-        torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), model(x))
+        torch.testing.assert_close(
+            torch.compile(model, backend="eager", fullgraph=True)(x), model(x)
+        )

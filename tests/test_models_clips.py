@@ -8,14 +8,14 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from dfil.errors import RunError
-from dfil.models.c3d import C3D
-from dfil.models.frames import to_unit_range
-from dfil.models.i3d import I3D, inflated
-from dfil.models.lstm import FrameLSTM
+from dfil.models.baselines.c3d import C3D
+from dfil.models.baselines.frames import to_unit_range
+from dfil.models.baselines.i3d import I3D, inflated
+from dfil.models.baselines.lstm import FrameLSTM
+from dfil.models.baselines.xception import Xception
 from dfil.models.resnet import ResNet, load_backbone
-from dfil.models.xception import Xception
-from dfil.snippets import normalise
+from dfil.system.errors import RunError
+from dfil.train.snippets import normalise
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
 SMOKE = {"depth": (2, 1, 1, 1), "width": 8, "stem": "small"}
@@ -36,7 +36,12 @@ def settle(model):
     """Batch statistics as after training, so that no batch normalisation is the identity."""
     for m in model.modules():
         if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d):
-            for p, low in ((m.running_mean, -0.2), (m.running_var, 0.8), (m.weight, 0.8), (m.bias, -0.2)):
+            for p, low in (
+                (m.running_mean, -0.2),
+                (m.running_var, 0.8),
+                (m.weight, 0.8),
+                (m.bias, -0.2),
+            ):
                 nn.init.uniform_(p, low, low + 0.4)
     return model
 
@@ -77,7 +82,9 @@ def test_parameters_of_the_full_model(method):
     with torch.device("meta"):
         model = method()
     ours = sum(p.numel() for p in model.parameters())
-    if method is FrameLSTM:  # no published count: ResNet-50 without its head, an LSTM of 2048 on 2048, 2048 -> 512 -> 1
+    if (
+        method is FrameLSTM
+    ):  # no published count: ResNet-50 without its head, an LSTM of 2048 on 2048, 2048 -> 512 -> 1
         assert ours == 23_508_032 + 4 * (2 * 2048 * 2048 + 2 * 2048) + 2048 * 512 + 512 + 513
     else:
         assert abs(ours / 1e6 / method.about.parameters - 1) < 0.05 and method.about.source
@@ -95,7 +102,9 @@ def test_clip_methods_see_the_order_of_frames_but_not_of_clips(method):
 def test_xception_ignores_the_order_of_frames():
     model, x = settle(small(Xception)), clips() * torch.linspace(0, 4, 16)[:, None, None, None]
     torch.testing.assert_close(model(x), model(x.flip(2)))
-    torch.testing.assert_close(model(x), model(x.flatten(1, 2)[:, :, None]))  # 2 x 16 frames or 32 x 1
+    torch.testing.assert_close(
+        model(x), model(x.flatten(1, 2)[:, :, None])
+    )  # 2 x 16 frames or 32 x 1
     assert model.frame_logits(x).std() > 1e-4
 
 
@@ -114,7 +123,10 @@ def test_score_is_the_mean_probability_and_loss_the_parts_mean(method):
     for video, label in zip(logits.double().tolist(), y.tolist(), strict=True):
         p = [1 / (1 + 2.718281828459045**-value) for value in video]
         scores.append(sum(p) / len(p))
-        losses += [-(label * torch.tensor(q).log() + (1 - label) * torch.tensor(1 - q).log()).item() for q in p]
+        losses += [
+            -(label * torch.tensor(q).log() + (1 - label) * torch.tensor(1 - q).log()).item()
+            for q in p
+        ]
     torch.testing.assert_close(torch.sigmoid(model(x)), torch.tensor(scores))
     torch.testing.assert_close(model.loss(x, y), torch.tensor(sum(losses) / len(losses)))
 
@@ -122,7 +134,10 @@ def test_score_is_the_mean_probability_and_loss_the_parts_mean(method):
 def test_certain_videos_do_not_tie():
     model = small(Xception)
     model.frame_logits = lambda x: x[..., 0, 0, 0]
-    x = torch.zeros(3, 1, 2, 3, 1, 1) + torch.tensor([40.0, 60.0, -60.0])[:, None, None, None, None, None]
+    x = (
+        torch.zeros(3, 1, 2, 3, 1, 1)
+        + torch.tensor([40.0, 60.0, -60.0])[:, None, None, None, None, None]
+    )
     torch.testing.assert_close(model(x), torch.tensor([40.0, 60.0, -60.0]))
 
 
@@ -138,16 +153,26 @@ def test_bfloat16_autocast_agrees_with_float32(method):
     # nothing has written. Its float32 gradient is right, and only GPUs use bfloat16 in this project.
     if method in (Xception, FrameLSTM):
         loss.backward()
-        assert not [name for name, p in model.named_parameters() if not torch.isfinite(p.grad).all()]
+        assert not [
+            name for name, p in model.named_parameters() if not torch.isfinite(p.grad).all()
+        ]
 
 
-@pytest.mark.parametrize("method", (Xception, FrameLSTM, C3D))  # on a CPU torch's 1x1x1 convolutions, I3D's, choose a layout of their own
+@pytest.mark.parametrize(
+    "method", (Xception, FrameLSTM, C3D)
+)  # on a CPU torch's 1x1x1 convolutions, I3D's, choose a layout of their own
 def test_channels_last_survives(method):
     model, seen = small(method), []
     for name, m in model.named_modules():
         if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d | nn.Conv3d | nn.MaxPool3d):
-            layout = torch.channels_last if isinstance(m, nn.BatchNorm2d) else torch.channels_last_3d
-            m.register_forward_hook(lambda m, i, out, at=(name, layout): seen.append((at[0], out.is_contiguous(memory_format=at[1]))))
+            layout = (
+                torch.channels_last if isinstance(m, nn.BatchNorm2d) else torch.channels_last_3d
+            )
+            m.register_forward_hook(
+                lambda m, i, out, at=(name, layout): seen.append(
+                    (at[0], out.is_contiguous(memory_format=at[1]))
+                )
+            )
     model(clips())
     assert seen and not [name for name, kept in seen if not kept]
 
@@ -164,12 +189,17 @@ def xception_reference(w, x, middle, small_stem):
     """Chollet's Figure 5 on a state dict, frames (N, 3, H, W) in [-1, 1] -> logits (N,)."""
 
     def norm(x, name):
-        mean, var, gain, shift = (w[f"{name}.{k}"][:, None, None] for k in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, gain, shift = (
+            w[f"{name}.{k}"][:, None, None]
+            for k in ("running_mean", "running_var", "weight", "bias")
+        )
         return (x - mean) / (var + 1e-5).sqrt() * gain + shift
 
     def separable(x, name):
         deep = w[f"{name}.conv1.weight"]  # C, 1, 3, 3: one kernel per channel
-        x = torch.cat([F.conv2d(x[:, c : c + 1], deep[c : c + 1], padding=1) for c in range(x.shape[1])], 1)
+        x = torch.cat(
+            [F.conv2d(x[:, c : c + 1], deep[c : c + 1], padding=1) for c in range(x.shape[1])], 1
+        )
         return torch.einsum("nchw,oc->nohw", x, w[f"{name}.pointwise.weight"][:, :, 0, 0])
 
     def flow(x, name, convolutions, stride, relu_first=True):
@@ -182,7 +212,14 @@ def xception_reference(w, x, middle, small_stem):
         if stride == 2:
             y = F.max_pool2d(y, 3, 2, 1)
         if f"{name}.skip.weight" in w:
-            x = norm(torch.einsum("nchw,oc->nohw", x[:, :, ::stride, ::stride], w[f"{name}.skip.weight"][:, :, 0, 0]), f"{name}.skipbn")
+            x = norm(
+                torch.einsum(
+                    "nchw,oc->nohw",
+                    x[:, :, ::stride, ::stride],
+                    w[f"{name}.skip.weight"][:, :, 0, 0],
+                ),
+                f"{name}.skipbn",
+            )
         return y + x
 
     x = norm(F.conv2d(x, w["conv1.weight"], stride=2), "bn1").clamp(min=0)
@@ -233,7 +270,11 @@ def test_xception_has_the_ports_names():
 
 def test_xception_takes_the_ports_files(tmp_path, monkeypatch):
     donor, model = settle(small(Xception)), Xception(**SMALL).eval()
-    old = {k.replace("fc.", "last_linear."): v for k, v in donor.state_dict().items() if not k.endswith("num_batches_tracked")}
+    old = {
+        k.replace("fc.", "last_linear."): v
+        for k, v in donor.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
     old = {k: v[:, :, 0, 0] if "pointwise" in k else v for k, v in old.items()}
     file = tmp_path / "xception.pth"
     torch.save(old, file)
@@ -245,11 +286,16 @@ def test_xception_takes_the_ports_files(tmp_path, monkeypatch):
     torch.testing.assert_close(model(clips()), donor(clips()))
     del old["block2.rep.1.conv1.weight"]
     torch.save(old, file)
-    with pytest.raises(RunError, match=r"xception.pth: these are not the weights of Xception \(1 .*block2\.rep\.1\.conv1"):
+    with pytest.raises(
+        RunError,
+        match=r"xception.pth: these are not the weights of Xception \(1 .*block2\.rep\.1\.conv1",
+    ):
         model.pretrained(file)
 
 
-@pytest.mark.parametrize("method,variable", [(Xception, "DFIL_XCEPTION_WEIGHTS"), (I3D, "DFIL_GOOGLENET_WEIGHTS")])
+@pytest.mark.parametrize(
+    "method,variable", [(Xception, "DFIL_XCEPTION_WEIGHTS"), (I3D, "DFIL_GOOGLENET_WEIGHTS")]
+)
 def test_weights_that_cannot_be_had(method, variable, tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise URLError("no route")
@@ -272,8 +318,15 @@ def test_lstm_against_the_gates_written_out():
     w, n = model.lstm.state_dict(), model.lstm.hidden_size
     h = c = torch.zeros(n, dtype=torch.double)
     for frame in features:
-        gates = w["weight_ih_l0"] @ frame + w["bias_ih_l0"] + w["weight_hh_l0"] @ h + w["bias_hh_l0"]
-        i, f, g, o = gates[:n].sigmoid(), gates[n : 2 * n].sigmoid(), gates[2 * n : 3 * n].tanh(), gates[3 * n :].sigmoid()
+        gates = (
+            w["weight_ih_l0"] @ frame + w["bias_ih_l0"] + w["weight_hh_l0"] @ h + w["bias_hh_l0"]
+        )
+        i, f, g, o = (
+            gates[:n].sigmoid(),
+            gates[n : 2 * n].sigmoid(),
+            gates[2 * n : 3 * n].tanh(),
+            gates[3 * n :].sigmoid(),
+        )
         c = f * c + i * g
         h = o * c.tanh()
     first, last = model.head[1], model.head[4]
@@ -306,7 +359,11 @@ def test_c3d_is_figure_3_at_the_published_size():
                 pooled.append(tuple(x.shape[2:]))
     assert channels == [64, 128, 256, 256, 512, 512, 512, 512]
     assert pooled == [(16, 56, 56), (8, 28, 28), (4, 14, 14), (2, 7, 7), (1, 4, 4)]
-    assert (model.fc6.in_features, model.fc6.out_features, model.fc7.out_features) == (8192, 4096, 4096)
+    assert (model.fc6.in_features, model.fc6.out_features, model.fc7.out_features) == (
+        8192,
+        4096,
+        4096,
+    )
     assert not [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
 
 
@@ -346,16 +403,30 @@ def test_a_video_that_stands_still_gets_the_frames_response(googlenet, tmp_path,
         if isinstance(m, nn.Conv3d):
             k = m.kernel_size[0]
             m.padding = (0, *m.padding[1:])
-            m.register_forward_pre_hook(lambda m, x, k=k: (F.pad(x[0], (0, 0, 0, 0, k // 2, k // 2), mode="replicate"),))
+            m.register_forward_pre_hook(
+                lambda m, x, k=k: (F.pad(x[0], (0, 0, 0, 0, k // 2, k // 2), mode="replicate"),)
+            )
     frame = clips(1, 1, 1, 64)
     with torch.no_grad():
-        torch.testing.assert_close(model(frame.expand(-1, -1, 16, -1, -1, -1)), googlenet(frame[0, 0])[:, 0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            model(frame.expand(-1, -1, 16, -1, -1, -1)),
+            googlenet(frame[0, 0])[:, 0],
+            rtol=1e-4,
+            atol=1e-4,
+        )
 
 
 def test_inflation_repeats_and_divides():
     model = I3D(**SMALL)
     flat = torch.randn(8, 8, 1, 1), torch.randn(24, 8, 3, 3)
-    result = inflated(model, {"conv2.conv.weight": flat[0], "conv3.conv.weight": flat[1], "conv3.bn.bias": torch.ones(24)})
+    result = inflated(
+        model,
+        {
+            "conv2.conv.weight": flat[0],
+            "conv3.conv.weight": flat[1],
+            "conv3.bn.bias": torch.ones(24),
+        },
+    )
     torch.testing.assert_close(result["conv2.conv.weight"], flat[0][:, :, None])
     for i in range(3):
         torch.testing.assert_close(result["conv3.conv.weight"][:, :, i], flat[1] / 3)
@@ -372,10 +443,16 @@ def test_i3d_halves_time_where_figure_3_does():
     with torch.device("meta"):
         model, x, seen = I3D(), torch.empty(1, 1, 16, 3, 224, 224), {}
         for name, m in model.named_children():
-            m.register_forward_hook(lambda m, i, out, name=name: seen.update({name: tuple(out.shape[1:])}))
+            m.register_forward_hook(
+                lambda m, i, out, name=name: seen.update({name: tuple(out.shape[1:])})
+            )
         model.clip_logits(x[0])
     assert seen["conv1"] == (64, 8, 112, 112) and seen["conv3"] == (192, 8, 56, 56)
-    assert seen["inception3b"] == (480, 8, 28, 28) and seen["inception4e"] == (832, 4, 14, 14) and seen["inception5b"] == (1024, 2, 7, 7)
+    assert (
+        seen["inception3b"] == (480, 8, 28, 28)
+        and seen["inception4e"] == (832, 4, 14, 14)
+        and seen["inception5b"] == (1024, 2, 7, 7)
+    )
 
 
 def test_i3ds_module_is_four_branches_side_by_side():
@@ -390,11 +467,29 @@ def test_i3ds_module_is_four_branches_side_by_side():
         for dt in range(k.shape[2]):  # the convolution tap by tap
             for dy in range(k.shape[2]):
                 for dx in range(k.shape[2]):
-                    out += torch.einsum("nctyx,oc->notyx", padded[:, :, dt : dt + 3, dy : dy + 4, dx : dx + 4], k[:, :, dt, dy, dx])
-        mean, var, gain, shift = (w[f"{name}.bn.{key}"][:, None, None, None] for key in ("running_mean", "running_var", "weight", "bias"))
+                    out += torch.einsum(
+                        "nctyx,oc->notyx",
+                        padded[:, :, dt : dt + 3, dy : dy + 4, dx : dx + 4],
+                        k[:, :, dt, dy, dx],
+                    )
+        mean, var, gain, shift = (
+            w[f"{name}.bn.{key}"][:, None, None, None]
+            for key in ("running_mean", "running_var", "weight", "bias")
+        )
         return ((out - mean) / (var + 1e-3).sqrt() * gain + shift).clamp(min=0)
 
     neighbours = F.pad(x, (1,) * 6, value=-torch.inf)
-    pooled = torch.stack([neighbours[:, :, t : t + 3, y : y + 4, z : z + 4] for t in range(3) for y in range(3) for z in range(3)]).amax(0)
-    second, third = (unit(unit(x, f"{branch}.0"), f"{branch}.1") for branch in ("branch2", "branch3"))
-    torch.testing.assert_close(module(x), torch.cat([unit(x, "branch1"), second, third, unit(pooled, "branch4.1")], 1))
+    pooled = torch.stack(
+        [
+            neighbours[:, :, t : t + 3, y : y + 4, z : z + 4]
+            for t in range(3)
+            for y in range(3)
+            for z in range(3)
+        ]
+    ).amax(0)
+    second, third = (
+        unit(unit(x, f"{branch}.0"), f"{branch}.1") for branch in ("branch2", "branch3")
+    )
+    torch.testing.assert_close(
+        module(x), torch.cat([unit(x, "branch1"), second, third, unit(pooled, "branch4.1")], 1)
+    )

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dfil.errors import RunError
-from dfil.models.mil import noisy_or, sharp
+from dfil.models.baselines.mil import noisy_or, sharp
+from dfil.models.baselines.s_mil import SMIL
+from dfil.models.baselines.s_mil_t import SMILT
+from dfil.models.baselines.stil import ISM, SIM, STIL, TIM, STILBlock, TemporalShift
 from dfil.models.resnet import ResNet, load_backbone
-from dfil.models.s_mil import SMIL
-from dfil.models.s_mil_t import SMILT
-from dfil.models.stil import ISM, SIM, STIL, TIM, STILBlock, TemporalShift
+from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 1, 1, 1), "width": 8, "stem": "small"}
 METHODS = [SMIL, SMILT, STIL]
@@ -66,7 +66,9 @@ def test_frames_are_free_and_videos_separate(method):
     model, x = small(method), clips(u=6)
     with torch.no_grad():
         torch.testing.assert_close(model(x)[1:], model(x[1:]), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(model(x), model(x.unflatten(1, (2, 3)).squeeze(3)), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            model(x), model(x.unflatten(1, (2, 3)).squeeze(3)), rtol=1e-4, atol=1e-4
+        )
         assert model(x[:, :5]).shape == (2,)
 
 
@@ -83,7 +85,9 @@ def test_order_of_frames(method, sees_order):
 def test_what_it_looks_at_and_where_it_comes_from(method):
     s, about = method.sampling, method.about
     assert s.frames == 1 and (s.train, s.test) == ((8, 16) if method is STIL else (16, 32))
-    assert about.kind == "forgery" and about.start == "ImageNet" and str(about.year) in about.citation
+    assert (
+        about.kind == "forgery" and about.start == "ImageNet" and str(about.year) in about.citation
+    )
 
 
 def test_parameters_published():
@@ -91,8 +95,12 @@ def test_parameters_published():
         stil, s_mil, s_mil_t = STIL(), SMIL(), SMILT()
     count = [sum(p.numel() for p in m.parameters()) / 1e6 for m in (stil, s_mil, s_mil_t)]
     assert count[0] == pytest.approx(STIL.about.parameters, rel=0.05)
-    assert count[0] + 2049 / 1e6 == pytest.approx(22.69, abs=0.005)  # with two classes, as the authors have
-    assert SMIL.about.parameters is None and SMILT.about.parameters is None  # none published: ResNet-50's, and the encoders
+    assert count[0] + 2049 / 1e6 == pytest.approx(
+        22.69, abs=0.005
+    )  # with two classes, as the authors have
+    assert (
+        SMIL.about.parameters is None and SMILT.about.parameters is None
+    )  # none published: ResNet-50's, and the encoders
     assert count[1] == pytest.approx(23.51, abs=0.01)
     assert count[2] - count[1] == pytest.approx(9 * 2048 * 512 / 1e6, rel=1e-3)
 
@@ -115,12 +123,16 @@ def test_pooling_against_the_products(pool):
         for logit in row:
             p = 1 / (1 + math.exp(-logit))
             product *= (1 / p - 1) if pool is sharp else (1 - p)
-        assert pooled == pytest.approx(1 / (1 + product) if pool is sharp else 1 - product, rel=1e-10)
+        assert pooled == pytest.approx(
+            1 / (1 + product) if pool is sharp else 1 - product, rel=1e-10
+        )
 
 
 @pytest.mark.parametrize("pool", [sharp, noisy_or])
 def test_pooling_stays_finite(pool):
-    logits = torch.tensor([[200.0] * 16, [-200.0] * 16, [200.0] * 8 + [-200.0] * 8], requires_grad=True)
+    logits = torch.tensor(
+        [[200.0] * 16, [-200.0] * 16, [200.0] * 8 + [-200.0] * 8], requires_grad=True
+    )
     bags = pool(logits)
     functional.binary_cross_entropy_with_logits(bags, torch.tensor([0.0, 1.0, 1.0])).backward()
     assert torch.isfinite(bags).all() and torch.isfinite(logits.grad).all()
@@ -135,7 +147,9 @@ def test_sharp_gradient_does_not_vanish_at_instances_taken_for_real():
         functional.binary_cross_entropy_with_logits(bag, torch.ones_like(bag)).backward()
         gradient[pool] = logits.grad
         p = torch.sigmoid(bag.detach())
-        share = torch.ones(3, dtype=p.dtype) if pool is sharp else torch.sigmoid(logits.detach()) / p
+        share = (
+            torch.ones(3, dtype=p.dtype) if pool is sharp else torch.sigmoid(logits.detach()) / p
+        )
         torch.testing.assert_close(logits.grad, (p - 1) * share)
     assert abs(gradient[sharp][2]) > 100 * abs(gradient[noisy_or][2])
 
@@ -149,26 +163,46 @@ def test_s_mil_is_its_frames_pooled():
         torch.testing.assert_close(model(x), frames.sum((1, 2)))
         traditional = small(SMIL, pooling="mil")
         p = torch.sigmoid(frames.double())
-        torch.testing.assert_close(torch.sigmoid(traditional(x)).double(), 1 - (1 - p).prod(1).prod(1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.sigmoid(traditional(x)).double(),
+            1 - (1 - p).prod(1).prod(1),
+            rtol=1e-4,
+            atol=1e-5,
+        )
     with pytest.raises(ValueError, match="'sharp' or 'mil'"):
         SMIL(pooling="max", **SMALL)
 
 
 def test_s_mil_t_against_loops():
     model = small(SMILT).double()
-    h = torch.randn(2, 5, model.encoders[0].in_channels, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    h = torch.randn(
+        2,
+        5,
+        model.encoders[0].in_channels,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(2),
+    )
     with torch.no_grad():
         got = model.instance_logits(h)
         assert [g.shape for g in got] == [(2, 4), (2, 3), (2, 2)]
-        for logits, k, encode, head in zip(got, model.kernels, model.encoders, model.heads, strict=True):
+        for logits, k, encode, head in zip(
+            got, model.kernels, model.encoders, model.heads, strict=True
+        ):
             for b in range(2):
                 for j in range(5 - k + 1):
                     e = encode.bias.clone()
                     for i in range(k):
                         e += encode.weight[:, :, i] @ h[b, j + i]
-                    torch.testing.assert_close(logits[b, j], (head.weight[0] * e.clamp_min(0)).sum() + head.bias[0])
+                    torch.testing.assert_close(
+                        logits[b, j], (head.weight[0] * e.clamp_min(0)).sum() + head.bias[0]
+                    )
         x = clips(u=5).double()
-        bags = torch.stack([g.sum(1) for g in model.instance_logits(model.backbone(x.flatten(0, 2)).unflatten(0, (2, 5)))])
+        bags = torch.stack(
+            [
+                g.sum(1)
+                for g in model.instance_logits(model.backbone(x.flatten(0, 2)).unflatten(0, (2, 5)))
+            ]
+        )
         torch.testing.assert_close(model(x), bags.sum(0).float(), rtol=1e-5, atol=1e-5)
 
 
@@ -194,14 +228,18 @@ def test_s_mil_takes_the_backbones_weights(method):
 def norm(x, bn):
     """Batch normalisation in evaluation mode, channels first: x (C, ...)."""
     shape = (-1, *[1] * (x.ndim - 1))
-    mean, var, weight, bias = (v.view(shape) for v in (bn.running_mean, bn.running_var, bn.weight, bn.bias))
+    mean, var, weight, bias = (
+        v.view(shape) for v in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
+    )
     return (x - mean) / (var + bn.eps).sqrt() * weight + bias
 
 
 def slow_view(f, tim, axis):
     """One view of TIM written on its plane: f (T, C, H, W) of one video -> attention (T, C', H, W)."""
     t, c, h, w = f.shape
-    planes = f.permute(3, 1, 2, 0) if axis == "h" else f.permute(2, 1, 3, 0)  # the other axis, C, the view's axis A, T
+    planes = (
+        f.permute(3, 1, 2, 0) if axis == "h" else f.permute(2, 1, 3, 0)
+    )  # the other axis, C, the view's axis A, T
     neighbour, full = getattr(tim, f"neighbour_{axis}"), getattr(tim, f"full_{axis}")
     half, recover = getattr(tim, f"half_{axis}"), getattr(tim, f"recover_{axis}")
     n = planes.shape[2]
@@ -216,7 +254,12 @@ def slow_view(f, tim, axis):
 
     result = []
     for plane in planes:
-        g = torch.stack([taps(plane[i : i + 1], neighbour.weight.reshape(c, 1, 3)[i : i + 1])[0] for i in range(c)])
+        g = torch.stack(
+            [
+                taps(plane[i : i + 1], neighbour.weight.reshape(c, 1, 3)[i : i + 1])[0]
+                for i in range(c)
+            ]
+        )
         d = torch.zeros_like(plane)
         for i in range(t - 1):
             d[:, :, i] = g[:, :, i + 1] - plane[:, :, i]  # and zero at the last frame
@@ -224,7 +267,10 @@ def slow_view(f, tim, axis):
         low = norm(taps(pooled, half[0].weight.reshape(c, c, 3)), half[1])
         up = torch.stack([low[:, a * (n // 2) // n] for a in range(n)], 1)
         high = norm(taps(d, full[0].weight.reshape(c, c, 3)), full[1])
-        total = norm(torch.einsum("oc,cat->oat", recover[0].weight[:, :, 0, 0], (d + up + high) / 3), recover[1])
+        total = norm(
+            torch.einsum("oc,cat->oat", recover[0].weight[:, :, 0, 0], (d + up + high) / 3),
+            recover[1],
+        )
         result.append(1 / (1 + torch.exp(-total)) - 0.5)  # C', A, T
     stacked = torch.stack(result)  # the other axis, C', A, T
     return stacked.permute(3, 1, 2, 0) if axis == "h" else stacked.permute(3, 1, 0, 2)
@@ -233,11 +279,21 @@ def slow_view(f, tim, axis):
 def test_tim_against_planes_and_loops():
     tim = randomised(TIM(32))
     assert tim.squeeze[0].out_channels == 2
-    x = torch.randn(2 * 3, 32, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))  # two videos of three frames
+    x = torch.randn(
+        2 * 3, 32, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )  # two videos of three frames
     with torch.no_grad():
         got = tim(x, 3)
         for video, out in zip(x.unflatten(0, (2, 3)), got.unflatten(0, (2, 3)), strict=True):
-            squeezed = torch.stack([norm(torch.einsum("oc,chw->ohw", tim.squeeze[0].weight[:, :, 0, 0], v), tim.squeeze[1]) for v in video])
+            squeezed = torch.stack(
+                [
+                    norm(
+                        torch.einsum("oc,chw->ohw", tim.squeeze[0].weight[:, :, 0, 0], v),
+                        tim.squeeze[1],
+                    )
+                    for v in video
+                ]
+            )
             attention = (slow_view(squeezed, tim, "h") + slow_view(squeezed, tim, "w")) / 2
             torch.testing.assert_close(out, video * (1 + attention))
 
@@ -249,8 +305,12 @@ def test_difference_is_zero_at_the_end_of_every_video():
         d = tim.difference(f, 4, axis).unflatten(0, (2, 4))
         assert (d[:, -1] == 0).all() and (d[:, :-1] != 0).all()
         later = f.clone()
-        later[3] += 1  # the last frame of the first video reaches its neighbour before, and no other
-        changed = (tim.difference(later, 4, axis) - tim.difference(f, 4, axis)).abs().sum((1, 2, 3)) > 0
+        later[3] += (
+            1  # the last frame of the first video reaches its neighbour before, and no other
+        )
+        changed = (tim.difference(later, 4, axis) - tim.difference(f, 4, axis)).abs().sum(
+            (1, 2, 3)
+        ) > 0
         assert changed.tolist() == [False, False, True, False, False, False, False, False]
     still = torch.ones(4, 2, 4, 4, dtype=torch.float64)
     with torch.no_grad():
@@ -281,10 +341,23 @@ def test_sim_against_the_formula():
         outs, inners = sim(x)
         for v, out, inner in zip(x, outs, inners, strict=True):
             small_map = torch.stack(
-                [torch.stack([v[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((1, 2)) for j in range(2)], 1) for i in range(2)], 1
+                [
+                    torch.stack(
+                        [v[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((1, 2)) for j in range(2)],
+                        1,
+                    )
+                    for i in range(2)
+                ],
+                1,
             )
             calibration = conv(conv(small_map, sim.f_w).clamp_min(0), sim.f_h)
-            up = torch.stack([torch.stack([calibration[:, i * 2 // 9, j * 2 // 8] for j in range(8)], 1) for i in range(9)], 1)
+            up = torch.stack(
+                [
+                    torch.stack([calibration[:, i * 2 // 9, j * 2 // 8] for j in range(8)], 1)
+                    for i in range(9)
+                ],
+                1,
+            )
             expected = conv(v, sim.k3) / (1 + torch.exp(-(v + up)))
             torch.testing.assert_close(inner, expected)
             torch.testing.assert_close(out, conv(expected, sim.k4).clamp_min(0))
@@ -337,7 +410,10 @@ def scnet(model):
         if not any(f".{name}." in key for name in STILBlock.added):
             state[key] = torch.randn_like(value) if value.is_floating_point() else value
     half = model.backbone.layer1[0].k1[0].weight.shape[0]
-    return state | {"layer1.0.scconv.k2.1.weight": torch.zeros(half, half, 3, 3), "fc.weight": torch.zeros(1000, 256)}
+    return state | {
+        "layer1.0.scconv.k2.1.weight": torch.zeros(half, half, 3, 3),
+        "fc.weight": torch.zeros(1000, 256),
+    }
 
 
 def test_pretrained_takes_scnet_and_nothing_else(tmp_path, monkeypatch):
@@ -351,8 +427,12 @@ def test_pretrained_takes_scnet_and_nothing_else(tmp_path, monkeypatch):
             torch.testing.assert_close(value, state[key])
         else:
             torch.testing.assert_close(value, before["backbone." + key])
-    assert {k for k in state if k.startswith("conv1.")} == {f"conv1.{i}" for i in ("0.weight", "3.weight", "6.weight")} | {
-        f"conv1.{i}.{k}" for i in (1, 4) for k in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    assert {k for k in state if k.startswith("conv1.")} == {
+        f"conv1.{i}" for i in ("0.weight", "3.weight", "6.weight")
+    } | {
+        f"conv1.{i}.{k}"
+        for i in (1, 4)
+        for k in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     }
     assert state["layer2.0.downsample.1.weight"].shape == (64, 32, 1, 1)
 

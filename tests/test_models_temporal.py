@@ -6,14 +6,14 @@ import torch
 from reference import at, batch_norm, sigmoid
 from safetensors.torch import save_file
 
-from dfil.errors import RunError
-from dfil.models.addnet_3d import ADDNet3D, Attention, face_mask, hull_mask
-from dfil.models.dsanet import DSA, DSANet
-from dfil.models.frame_resnet import FrameResNet
-from dfil.models.inflated import TemporalConv
+from dfil.models.baselines.addnet_3d import ADDNet3D, Attention, face_mask, hull_mask
+from dfil.models.baselines.dsanet import DSA, DSANet
+from dfil.models.baselines.frame_resnet import FrameResNet
+from dfil.models.baselines.inflated import TemporalConv
+from dfil.models.baselines.tei import MEM, TEI, TIM, TEINet
+from dfil.models.baselines.v4d import V4D, Residual4D
 from dfil.models.resnet import load_backbone
-from dfil.models.tei import MEM, TEI, TIM, TEINet
-from dfil.models.v4d import V4D, Residual4D
+from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
 METHODS = [TEINet, DSANet, V4D, ADDNet3D]
@@ -21,7 +21,15 @@ METHODS = [TEINet, DSANet, V4D, ADDNet3D]
 
 def clips(method, b=2, u=None, size=32, seed=0):
     s = method.sampling
-    return torch.randn(b, u or (8 if s.frames == 1 else s.train), s.frames, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        b,
+        u or (8 if s.frames == 1 else s.train),
+        s.frames,
+        3,
+        size,
+        size,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def small(method, **switches):
@@ -42,7 +50,9 @@ def shaken(module, seed=2):
             p.copy_(torch.randn(p.shape, dtype=p.dtype, generator=generator) * 0.5)
         for name, buffer in module.named_buffers():
             if name.endswith(("running_mean", "running_var")):
-                buffer.copy_(torch.rand(buffer.shape, dtype=buffer.dtype, generator=generator) + 0.5)
+                buffer.copy_(
+                    torch.rand(buffer.shape, dtype=buffer.dtype, generator=generator) + 0.5
+                )
     return module
 
 
@@ -82,7 +92,11 @@ def test_videos_of_a_batch_do_not_see_each_other(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_more_snippets_in_testing_than_in_training(method):
     model = small(method)
-    assert model(clips(method, u=method.sampling.test)).shape == model(clips(method, u=method.sampling.train)).shape == (2,)
+    assert (
+        model(clips(method, u=method.sampling.test)).shape
+        == model(clips(method, u=method.sampling.train)).shape
+        == (2,)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -100,7 +114,9 @@ def test_snippets_see_each_other_only_through_the_methods_own_module(method):
     for block in (b for _, b in model.backbone.blocks()):
         block.inter = block.residual4d = None
     torch.testing.assert_close(model(x), model(x[:, [2, 0, 3, 1]]))
-    assert (model(x) - model(x[:, :, [2, 0, 3, 1]])).abs().max() > 1e-5  # the inflated stages see the frames of one snippet
+    assert (
+        model(x) - model(x[:, :, [2, 0, 3, 1]])
+    ).abs().max() > 1e-5  # the inflated stages see the frames of one snippet
 
 
 @pytest.mark.parametrize("method", [DSANet, V4D])
@@ -120,7 +136,9 @@ HEAD_OF_400 = (2048 * 400 + 400 - 2049) / 1e6
 def test_teinet_has_the_published_number_of_parameters():
     published = TEINet.about.parameters
     assert abs(millions(TEINet) - published) / published < 0.05
-    assert round(millions(TEINet) + HEAD_OF_400, 1) == published  # exactly, with the head it was counted with
+    assert (
+        round(millions(TEINet) + HEAD_OF_400, 1) == published
+    )  # exactly, with the head it was counted with
 
 
 def test_the_inflated_backbone_has_the_slow_pathways_number_of_parameters():
@@ -136,7 +154,9 @@ def test_the_inflated_backbone_has_the_slow_pathways_number_of_parameters():
 
 def mem_reference(m, pooled_sc):
     weight = np.ones_like(pooled_sc)
-    (w1, b1), (w2, b2), (w3, b3) = ((array(c.weight), array(c.bias)) for c in (m.conv1, m.conv2, m.conv3))
+    (w1, b1), (w2, b2), (w3, b3) = (
+        (array(c.weight), array(c.bias)) for c in (m.conv1, m.conv2, m.conv3)
+    )
     for t in range(len(pooled_sc) - 1):
         difference = (w1 @ pooled_sc[t] + b1) - (w2 @ pooled_sc[t + 1] + b2)
         weight[t] = sigmoid(w3 @ difference + b3)
@@ -160,7 +180,9 @@ def test_mem_leaves_the_last_frame_and_sees_only_differences():
     assert (weight[:, -1] == 1).all() and ((weight[:, :-1] > 0) & (weight[:, :-1] < 1)).all()
     with torch.no_grad():
         m.conv2.weight.copy_(m.conv1.weight)
-    torch.testing.assert_close(m(pooled), m(pooled + random(1, 1, 8, seed=5)))  # with equal convolutions a constant offset cancels
+    torch.testing.assert_close(
+        m(pooled), m(pooled + random(1, 1, 8, seed=5))
+    )  # with equal convolutions a constant offset cancels
 
 
 def test_tim_starts_as_the_shift():
@@ -195,7 +217,9 @@ def dsa_reference(m, video_utchw):
         hidden = np.maximum(batch_norm(w1 @ z, norm, 0), 0)
         kernel = np.exp(w2 @ hidden) / np.exp(w2 @ hidden).sum()
         for u, t, h, w in np.ndindex(video_utchw[:, :, c].shape):
-            out[u, t, c, h, w] = sum(kernel[j] * at(video_utchw, u + j - 1, t, c, h, w) for j in range(3))
+            out[u, t, c, h, w] = sum(
+                kernel[j] * at(video_utchw, u + j - 1, t, c, h, w) for j in range(3)
+            )
     return out
 
 
@@ -218,8 +242,17 @@ def test_gradients_of_dsa():
 def test_dsanet_puts_its_modules_where_the_source_does():
     with torch.device("meta"):
         blocks = DSANet().backbone.blocks()
-    assert [n for n, b in blocks if b.inter is not None] == ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"]
-    assert {n.split(".")[0] for n, b in blocks if isinstance(b.conv1, TemporalConv)} == {"layer3", "layer4"}
+    assert [n for n, b in blocks if b.inter is not None] == [
+        "layer2.1",
+        "layer2.3",
+        "layer3.1",
+        "layer3.3",
+        "layer3.5",
+    ]
+    assert {n.split(".")[0] for n, b in blocks if isinstance(b.conv1, TemporalConv)} == {
+        "layer3",
+        "layer4",
+    }
 
 
 def test_dsanet_averages_groups_of_snippets_and_refuses_a_part_of_one():
@@ -234,7 +267,10 @@ def test_dsanet_averages_groups_of_snippets_and_refuses_a_part_of_one():
 
 def test_the_4d_block_against_loops():
     m, x = shaken(Residual4D(3, frames=2)), random(2 * 3 * 2, 3, 2, 2)
-    weight, out = array(m.conv.weight)[..., 0], array(m(x, 3)).reshape(2, 3, 2, 3, 2, 2)  # out, in, U, T
+    weight, out = (
+        array(m.conv.weight)[..., 0],
+        array(m(x, 3)).reshape(2, 3, 2, 3, 2, 2),
+    )  # out, in, U, T
     for video, found in zip(array(x).reshape(2, 3, 2, 3, 2, 2), out, strict=True):
         for u, t, o, h, w in np.ndindex(video.shape):
             expected = video[u, t, o, h, w]
@@ -249,7 +285,9 @@ def test_v4d_without_4d_kernels_is_its_3d_network():
     for block in (b for _, b in model.backbone.blocks()):
         if block.residual4d is not None:
             torch.nn.init.zeros_(block.residual4d.conv.weight)
-    torch.testing.assert_close(model(x), torch.stack([model(x[:, [u]]) for u in range(x.shape[1])]).mean(0))
+    torch.testing.assert_close(
+        model(x), torch.stack([model(x[:, [u]]) for u in range(x.shape[1])]).mean(0)
+    )
 
 
 def test_v4d_puts_its_blocks_where_the_source_does():
@@ -265,7 +303,9 @@ def test_the_temporal_convolution_against_loops():
     weight, out = array(m.weight)[..., 0, 0], array(m(x)).reshape(2, 4, 2, 2, 2)
     for clip, found in zip(array(x).reshape(2, 4, 3, 2, 2), out, strict=True):
         for t, o, h, w in np.ndindex(found.shape):
-            expected = sum(weight[o, c, j] * at(clip, t + j - 1, c, h, w) for c in range(3) for j in range(3))
+            expected = sum(
+                weight[o, c, j] * at(clip, t + j - 1, c, h, w) for c in range(3) for j in range(3)
+            )
             assert abs(found[t, o, h, w] - expected) < 1e-12
 
 
@@ -287,7 +327,9 @@ def test_imagenet_weights_are_inflated(method, tmp_path):
             torch.testing.assert_close(own.sum(2), weight)
             torch.testing.assert_close(own[:, :, 0], own[:, :, 2])
     added = [k for k in before if ".inter." in k or ".residual4d." in k]
-    assert added and all(torch.equal(before[k], v) for k, v in model.state_dict().items() if k in added)
+    assert added and all(
+        torch.equal(before[k], v) for k, v in model.state_dict().items() if k in added
+    )
     with pytest.raises(RunError, match="not the weights of this backbone"):
         method(**SMALL | {"width": 16}).pretrained(file)
 
@@ -295,7 +337,11 @@ def test_imagenet_weights_are_inflated(method, tmp_path):
 def test_teinet_takes_imagenet_weights_by_name():
     flat, model = FrameResNet(**SMALL).backbone, small(TEINet)
     load_backbone(model.backbone, flat.state_dict(), "made up")
-    assert all(torch.equal(v, model.backbone.state_dict()[k]) for k, v in flat.state_dict().items() if not k.startswith("fc."))
+    assert all(
+        torch.equal(v, model.backbone.state_dict()[k])
+        for k, v in flat.state_dict().items()
+        if not k.startswith("fc.")
+    )
 
 
 # ADDNet-3D
@@ -307,16 +353,22 @@ def test_hull_mask_against_loops():
     for row, column in np.ndindex(size, size):
         point = np.array([(column + 0.5) / size, (row + 0.5) / size])
         distances = []
-        for a, b in zip(map(np.array, corners), map(np.array, corners[1:] + corners[:1]), strict=True):
+        for a, b in zip(
+            map(np.array, corners), map(np.array, corners[1:] + corners[:1]), strict=True
+        ):
             inward = np.array([-(b - a)[1], (b - a)[0]]) / np.linalg.norm(b - a)
             distances.append((point - a) @ inward)
-        assert mask[row, column] == pytest.approx(np.clip(0.5 + min(distances) / 0.08, 0, 1), abs=1e-5)
+        assert mask[row, column] == pytest.approx(
+            np.clip(0.5 + min(distances) / 0.08, 0, 1), abs=1e-5
+        )
     assert mask.max() == 1 and mask.min() == 0
 
 
 def test_face_mask_is_mirror_symmetric_and_ranks_organs_face_and_surroundings():
     mask = face_mask(100)
-    torch.testing.assert_close(mask, mask.flip(1), atol=1e-4, rtol=0)  # a flipped crop meets the same mask
+    torch.testing.assert_close(
+        mask, mask.flip(1), atol=1e-4, rtol=0
+    )  # a flipped crop meets the same mask
     eye, other_eye, nose, mouth = mask[36, 35], mask[36, 65], mask[53, 50], mask[71, 50]
     cheek, corner = mask[62, 28], mask[3, 3]
     assert min(eye, other_eye, nose, mouth) > 0.9 and 0.45 < cheek < 0.6 and corner == 0

@@ -38,7 +38,9 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def features(seed: int = 1) -> torch.Tensor:
-    return torch.randn(B * U * T, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        B * U * T, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def array(parameter: torch.Tensor) -> np.ndarray:
@@ -63,27 +65,46 @@ def intra_reference(m: IntraSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
     outputs = []
     for snippet in array(x).reshape(B * U, T, C, H, W):
         i1, i2 = snippet[:, : C // 2], snippet[:, C // 2 :]
-        squeezed = ref.batch_norm(ref.pointwise(i2, array(m.squeeze[0].weight)[..., 0, 0], 1), statistics(m.squeeze[1]), 1)
+        squeezed = ref.batch_norm(
+            ref.pointwise(i2, array(m.squeeze[0].weight)[..., 0, 0], 1), statistics(m.squeeze[1]), 1
+        )
         directions = ["forward", "backward"] if m.bp else ["forward"]
-        d = [ref.equation_1(squeezed, array(m.neighbour.weight)[:, 0], direction) for direction in directions]
+        d = [
+            ref.equation_1(squeezed, array(m.neighbour.weight)[:, 0], direction)
+            for direction in directions
+        ]
 
         def recover(branch, maps):
-            each = [ref.pointwise(one, array(branch[0].weight)[..., 0, 0], 1) for one in maps]  # recovered, then averaged, as written
+            each = [
+                ref.pointwise(one, array(branch[0].weight)[..., 0, 0], 1) for one in maps
+            ]  # recovered, then averaged, as written
             return ref.sigmoid(ref.batch_norm(np.mean(each, 0), statistics(branch[1]), 1))
 
         if m.ca:
-            h = recover(m.recover_h, [ref.equation_2(one, array(m.view_h.weight), statistics(m.view_h.bn)) for one in d])
-            w = recover(m.recover_w, [ref.equation_3(one, array(m.view_w.weight), statistics(m.view_w.bn)) for one in d])
+            h = recover(
+                m.recover_h,
+                [ref.equation_2(one, array(m.view_h.weight), statistics(m.view_h.bn)) for one in d],
+            )
+            w = recover(
+                m.recover_w,
+                [ref.equation_3(one, array(m.view_w.weight), statistics(m.view_w.bn)) for one in d],
+            )
             attention = h * w
             kept.setdefault("attention_h", []).append(h)
             kept.setdefault("attention_w", []).append(w)
         else:
             attention = recover(m.recover, d)
             kept.setdefault("attention", []).append(attention)
-        kernel = ref.equation_4(i2, array(m.phi1[0].weight), array(m.phi2.weight)) if m.lk else array(m.static_kernel)
+        kernel = (
+            ref.equation_4(i2, array(m.phi1[0].weight), array(m.phi2.weight))
+            if m.lk
+            else array(m.static_kernel)
+        )
         kept.setdefault("kernel", []).append(kernel)
         outputs.append(np.concatenate([i1, ref.equation_5(kernel, attention, i2)], 1))  # Eq. 6
-    kept = {name: np.concatenate(v) if "attention" in name else np.stack(v) for name, v in kept.items()}
+    kept = {
+        name: np.concatenate(v) if "attention" in name else np.stack(v) for name, v in kept.items()
+    }
     return kept | {"out": np.concatenate(outputs)}
 
 
@@ -94,7 +115,9 @@ def inter_reference(m: InterSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
         f = video.transpose(1, 2, 0, 3, 4)  # T, C, U, H, W
         pooled = f.mean((3, 4)).transpose(1, 2, 0)  # C, U, T
         conv, bn, recover = m.branch1
-        f1 = ref.equation_7(pooled, array(conv.weight)[..., 0], statistics(bn), array(recover.weight)[..., 0, 0])
+        f1 = ref.equation_7(
+            pooled, array(conv.weight)[..., 0], statistics(bn), array(recover.weight)[..., 0, 0]
+        )
         f2 = ref.equations_8_to_10(
             pooled,
             array(m.squeeze.weight)[..., 0, 0],
@@ -104,19 +127,35 @@ def inter_reference(m: InterSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
         )
         kept["f1"].append(f1)
         kept["f2"].append(f2)
-        kept["out"].append(ref.equation_11(f, f1 * f2, array(m.taps_u)).transpose(2, 0, 1, 3, 4).reshape(U * T, C, H, W))
-    return {"f1": np.stack(kept["f1"]), "f2": np.stack(kept["f2"]), "out": np.concatenate(kept["out"])}
+        kept["out"].append(
+            ref.equation_11(f, f1 * f2, array(m.taps_u))
+            .transpose(2, 0, 1, 3, 4)
+            .reshape(U * T, C, H, W)
+        )
+    return {
+        "f1": np.stack(kept["f1"]),
+        "f2": np.stack(kept["f2"]),
+        "out": np.concatenate(kept["out"]),
+    }
 
 
 def test_equation_1_forward_and_backward():
     m, x = intra(), features()
     i2 = x[:, C // 2 :]
     got = np.stack([array(d) for d in m.differences(i2)])
-    squeezed = ref.batch_norm(ref.pointwise(array(i2), array(m.squeeze[0].weight)[..., 0, 0], 1), statistics(m.squeeze[1]), 1)
+    squeezed = ref.batch_norm(
+        ref.pointwise(array(i2), array(m.squeeze[0].weight)[..., 0, 0], 1),
+        statistics(m.squeeze[1]),
+        1,
+    )
     for snippet in range(B * U):
         frames = squeezed.reshape(B * U, T, -1, H, W)[snippet]
         for k, direction in enumerate(["forward", "backward"]):
-            np.testing.assert_allclose(got[k, snippet], ref.equation_1(frames, array(m.neighbour.weight)[:, 0], direction), atol=1e-12)
+            np.testing.assert_allclose(
+                got[k, snippet],
+                ref.equation_1(frames, array(m.neighbour.weight)[:, 0], direction),
+                atol=1e-12,
+            )
     assert not got[0, :, -1].any() and not got[1, :, 0].any()
 
 
@@ -126,7 +165,9 @@ def test_equations_2_and_3_views():
     expected = intra_reference(m, x)
     np.testing.assert_allclose(array(maps[0]), expected["attention_h"], atol=1e-12)
     np.testing.assert_allclose(array(maps[1]), expected["attention_w"], atol=1e-12)
-    assert abs(expected["attention_h"] - expected["attention_w"]).max() > 0.1  # the two views are not one
+    assert (
+        abs(expected["attention_h"] - expected["attention_w"]).max() > 0.1
+    )  # the two views are not one
 
 
 def test_equation_4_kernels():
@@ -134,7 +175,9 @@ def test_equation_4_kernels():
     got = array(m.kernels(x[:, C // 2 :]))
     np.testing.assert_allclose(got, intra_reference(m, x)["kernel"], atol=1e-12)
     np.testing.assert_allclose(got.sum(-1), 1, atol=1e-12)
-    assert got.shape == (B * U, C // 2, 3) and got.std(0).max() > 1e-3  # a kernel of its own per snippet
+    assert (
+        got.shape == (B * U, C // 2, 3) and got.std(0).max() > 1e-3
+    )  # a kernel of its own per snippet
 
 
 @pytest.mark.parametrize("bp,ca,lk", list(itertools.product([False, True], repeat=3)))
@@ -152,8 +195,13 @@ def test_equations_5_and_6_with_every_part_on_and_off(bp, ca, lk):
 
 def test_single_precision_is_within_1e_5_of_the_equations():
     x = features()
-    for make, expected, call in ((intra, intra_reference, lambda m, x: m(x)), (inter, inter_reference, lambda m, x: m(x, U))):
-        np.testing.assert_allclose(array(call(make().float(), x.float())), expected(make(), x)["out"], atol=1e-5, rtol=1e-5)
+    for make, expected, call in (
+        (intra, intra_reference, lambda m, x: m(x)),
+        (inter, inter_reference, lambda m, x: m(x, U)),
+    ):
+        np.testing.assert_allclose(
+            array(call(make().float(), x.float())), expected(make(), x)["out"], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_kernel_of_five_taps():
@@ -168,7 +216,9 @@ def test_equations_7_to_10():
     expected = inter_reference(m, x)
     np.testing.assert_allclose(array(keep["f1"]), expected["f1"], atol=1e-12)
     np.testing.assert_allclose(array(keep["f2"]), expected["f2"], atol=1e-12)
-    np.testing.assert_allclose(array(keep["ut_map"]), (expected["f1"] * expected["f2"]).mean(1), atol=1e-12)
+    np.testing.assert_allclose(
+        array(keep["ut_map"]), (expected["f1"] * expected["f2"]).mean(1), atol=1e-12
+    )
 
 
 def test_unaligned_directions_would_cancel():
@@ -194,7 +244,9 @@ def test_conv_u_starts_as_the_identity(conv_u):
     torch.testing.assert_close(m(x, U), weight * x)
 
 
-@pytest.mark.parametrize("module", [intra(), intra(bp=False, ca=False, lk=False), intra(kernel_bn=True)])
+@pytest.mark.parametrize(
+    "module", [intra(), intra(bp=False, ca=False, lk=False), intra(kernel_bn=True)]
+)
 def test_gradients_of_intra_sim(module):
     x = features()[: 2 * T, :, :3, :3].clone().requires_grad_()
     parameters = tuple(module.parameters())
@@ -210,7 +262,10 @@ def test_gradients_of_inter_sim(conv_u):
 
 def test_gradients_in_training_mode():
     """Batch statistics in the graph, as in training."""
-    for module, call in ((intra().train(), lambda m, x: m(x)), (inter().train(), lambda m, x: m(x, 2))):
+    for module, call in (
+        (intra().train(), lambda m, x: m(x)),
+        (inter().train(), lambda m, x: m(x, 2)),
+    ):
         x = features()[: 2 * T, :, :3, :3].clone().requires_grad_()
         assert torch.autograd.gradcheck(lambda x, m=module, call=call: call(m, x), (x,), atol=1e-4)
 
@@ -220,13 +275,24 @@ def test_gradients_in_training_mode():
 def test_shift_multiply_add(taps, length, per_position):
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(2, length, 3, 2, dtype=torch.float64, generator=generator, requires_grad=True)
-    kernel = torch.randn(taps, 2, length if per_position else 1, 3, 1, dtype=torch.float64, generator=generator, requires_grad=True)
+    kernel = torch.randn(
+        taps,
+        2,
+        length if per_position else 1,
+        3,
+        1,
+        dtype=torch.float64,
+        generator=generator,
+        requires_grad=True,
+    )
     out = shift_multiply_add(x, kernel)
     for g, i, c, p in np.ndindex(*x.shape):
         expected = 0.0
         for j in range(taps):
             if 0 <= i + j - taps // 2 < length:
-                expected += kernel[j, g, i if per_position else 0, c, 0] * x[g, i + j - taps // 2, c, p]
+                expected += (
+                    kernel[j, g, i if per_position else 0, c, 0] * x[g, i + j - taps // 2, c, p]
+                )
         assert abs(float((out[g, i, c, p] - expected).detach())) < 1e-12
     assert torch.autograd.gradcheck(shift_multiply_add, (x, kernel))
 
@@ -240,7 +306,14 @@ def test_compiled_training_is_the_same_training(make, call):
         m, x = make().train(), features().requires_grad_()
         out = (torch.compile(call, backend="aot_eager", fullgraph=True) if compiled else call)(m, x)
         (out * features(3)).sum().backward()
-        results.append({"out": out, "x": x.grad, **{k: p.grad for k, p in m.named_parameters()}, **dict(m.named_buffers())})
+        results.append(
+            {
+                "out": out,
+                "x": x.grad,
+                **{k: p.grad for k, p in m.named_parameters()},
+                **dict(m.named_buffers()),
+            }
+        )
     for key, value in results[0].items():
         torch.testing.assert_close(value, results[1][key], msg=key)
 
@@ -249,9 +322,13 @@ def test_compiled_training_is_the_same_training(make, call):
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_batch_norm_is_torchs(channels, size, layout):
     """The narrow path and the usual one: outputs, gradients and running statistics, over two steps and in evaluation."""
-    x = (torch.randn(6, channels, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) * 2 + 5).contiguous(
-        memory_format=layout
-    )
+    x = (
+        torch.randn(
+            6, channels, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
+        )
+        * 2
+        + 5
+    ).contiguous(memory_format=layout)
     results = []
     for function in (lambda bn, x, residual=0: bn(x) + residual, batch_norm):
         bn, own = randomise(nn.BatchNorm2d(channels)).train(), x.clone().requires_grad_()
@@ -267,12 +344,22 @@ def test_batch_norm_is_torchs(channels, size, layout):
 
 @pytest.mark.parametrize("channels_in,channels_out", [(4, 4), (2, 8), (3, 24)])
 def test_pointwise_norm_is_convolution_then_batch_norm(channels_in, channels_out):
-    x = torch.randn(5, channels_in, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) + 3
-    mix = torch.linspace(-1, 2, channels_in**2, dtype=torch.float64).reshape(channels_in, channels_in)
+    x = (
+        torch.randn(
+            5, channels_in, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5)
+        )
+        + 3
+    )
+    mix = torch.linspace(-1, 2, channels_in**2, dtype=torch.float64).reshape(
+        channels_in, channels_in
+    )
     x = torch.einsum("nchw,dc->ndhw", x, mix)  # channels that depend on each other
     results = []
     for function in (lambda m, x: nn.Sequential.forward(m, x), lambda m, x: m(x)):
-        m, own = randomise(PointwiseNorm(channels_in, channels_out)).train(), x.clone().requires_grad_()
+        m, own = (
+            randomise(PointwiseNorm(channels_in, channels_out)).train(),
+            x.clone().requires_grad_(),
+        )
         outs = [function(m, own), function(m, own * 2)]
         outs.append(function(m.eval(), own))
         sum((out**3).sum() for out in outs).backward()
@@ -294,7 +381,10 @@ def test_moments():
 @pytest.mark.parametrize("frames", [1, 2, 4, 5])
 def test_mean_difference_is_the_mean_of_the_two_directions(frames):
     generator = torch.Generator().manual_seed(6)
-    f, g = (torch.randn(2, frames, 3, 2, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
+    f, g = (
+        torch.randn(2, frames, 3, 2, dtype=torch.float64, generator=generator).requires_grad_()
+        for _ in range(2)
+    )
     expected = (difference_to_next(f, g, 1) + difference_to_previous(f, g, 1)) / 2
     torch.testing.assert_close(mean_difference(f, g), expected)
     assert torch.autograd.gradcheck(mean_difference, (f, g))
@@ -317,13 +407,18 @@ def test_weigh_and_aggregate(maps):
         torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
         for shape in [(2, 4, 3, 2), (3, 2, 1, 1, 2), *[(2, 4, 3, 2)] * maps]
     )
-    expected = shift_multiply_add(torch.stack([torch.sigmoid(z) for z in logits]).prod(0) * x + x, kernel)
+    expected = shift_multiply_add(
+        torch.stack([torch.sigmoid(z) for z in logits]).prod(0) * x + x, kernel
+    )
     torch.testing.assert_close(weigh_and_aggregate(x, kernel, *logits), expected)
     assert torch.autograd.gradcheck(weigh_and_aggregate, (x, kernel, *logits))
 
 
 @pytest.mark.parametrize("cached", [1, 2**18])  # a snippet at a time, all of them at once
-@pytest.mark.parametrize("switches", [{}, {"bp": False}, {"ca": False}, {"lk": False}, {"kernel_size": 5}, {"kernel_bn": True}])
+@pytest.mark.parametrize(
+    "switches",
+    [{}, {"bp": False}, {"ca": False}, {"lk": False}, {"kernel_size": 5}, {"kernel_bn": True}],
+)
 def test_scoring_writes_equation_6_over_its_input(switches, cached, monkeypatch):
     monkeypatch.setattr("dfil.models.ops._CACHED", cached)
     m, x = intra(**switches), features().contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dfil import environment, profiles, reproduce
+from dfil import profiles
+from dfil.tools import environment, reproduce
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -46,7 +47,9 @@ def test_second_cell_holds_the_parameters_and_says_what_each_is(notebook):
     assert lines[0].startswith('profile = "demo"')
     assert all(re.fullmatch(r"\w+ = .+  # .+", line) for line in lines)
     used = "\n".join(cell.source for cell in code(notebook)[1:])
-    assert all(re.search(rf"\b{line.split(' = ')[0]}\b", used) for line in lines)  # no parameter without effect
+    assert all(
+        re.search(rf"\b{line.split(' = ')[0]}\b", used) for line in lines
+    )  # no parameter without effect
 
 
 def test_stored_without_outputs_or_traces_of_a_run(notebook):
@@ -58,16 +61,24 @@ def test_stored_without_outputs_or_traces_of_a_run(notebook):
 def test_cells_are_short_and_have_ids_given_by_hand(notebook):
     assert len(notebook.cells) <= MOST
     for cell in notebook.cells:
-        assert re.fullmatch(r"[a-z][a-z0-9-]{1,31}", cell.id) and not re.fullmatch(r"[0-9a-f]{8}", cell.id), cell.id
+        assert re.fullmatch(r"[a-z][a-z0-9-]{1,31}", cell.id) and not re.fullmatch(
+            r"[0-9a-f]{8}", cell.id
+        ), cell.id
     for cell in code(notebook):
-        statements = [line for line in cell.source.splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+        statements = [
+            line
+            for line in cell.source.splitlines()
+            if line.strip() and not line.startswith(("import ", "from "))
+        ]
         assert len(statements) <= LONGEST, f"{cell.id}: a function this long belongs in dfil"
 
 
 def test_every_section_explains_before_it_computes(notebook):
     kinds = [cell.cell_type for cell in notebook.cells]
     assert kinds.count("markdown") >= len(kinds) / 3
-    assert any("## Discussion" in cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert any(
+        "## Discussion" in cell.source for cell in notebook.cells if cell.cell_type == "markdown"
+    )
 
 
 def test_last_cell_checks_the_results_and_stamps_the_versions(notebook):

@@ -21,9 +21,13 @@ def head():
     return next(iter(render_target(0, 1, SETTINGS["ff-like"], methods=(), frames=12))).frames_thwc
 
 
-def write(path: Path, frames_thwc, pixels="yuv420p", codec="libx264", times=None, sound=False) -> Path:
+def write(
+    path: Path, frames_thwc, pixels="yuv420p", codec="libx264", times=None, sound=False
+) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options={"crf": "16", "threads": "1"} if codec == "libx264" else {})
+        stream = container.add_stream(
+            codec, rate=25, options={"crf": "16", "threads": "1"} if codec == "libx264" else {}
+        )
         stream.height, stream.width, stream.pix_fmt = *frames_thwc.shape[1:3], pixels
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for n, frame_hwc in enumerate(frames_thwc):
@@ -35,7 +39,9 @@ def write(path: Path, frames_thwc, pixels="yuv420p", codec="libx264", times=None
 
 
 def row(path: Path, folder: Path, **settings) -> dict:
-    return process_video(VideoRecord("own", "v", 0, "", "", "", path), folder, Settings(size=48, **settings))
+    return process_video(
+        VideoRecord("own", "v", 0, "", "", "", path), folder, Settings(size=48, **settings)
+    )
 
 
 def crops(folder: Path) -> S.Crops:
@@ -53,17 +59,27 @@ def test_variable_frame_rate_takes_every_frame_once_in_order(head, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "codec"), [("yuv420p10le", "libx264"), ("yuv444p", "libx264"), ("yuvj422p", "mjpeg"), ("yuv420p", "mpeg4")]
+    ("pixels", "codec"),
+    [
+        ("yuv420p10le", "libx264"),
+        ("yuv444p", "libx264"),
+        ("yuvj422p", "mjpeg"),
+        ("yuv420p", "mpeg4"),
+    ],
 )
 def test_other_pixel_formats_give_about_the_same_crops(head, tmp_path, pixels, codec):
     (tmp_path / "plain").mkdir()
     plain = row(write(tmp_path / "plain.mkv", head), tmp_path / "plain")
     other = row(write(tmp_path / "other.mkv", head, pixels, codec), tmp_path)
-    assert (other["status"], other["faces"], other["reason"]) == ("ok", 12, "") and plain["status"] == "ok"
+    assert (other["status"], other["faces"], other["reason"]) == ("ok", 12, "") and plain[
+        "status"
+    ] == "ok"
     a, b = crops(tmp_path / "plain"), crops(tmp_path)
     assert np.abs(a.boxes / a.scale - b.boxes / b.scale).max() < 20
     x0, y0, side = (int(v / b.scale) for v in b.square(0, 4))
-    shown = cv2.resize(head[1, y0 : y0 + side, x0 : x0 + side], (40, 40), interpolation=cv2.INTER_AREA)
+    shown = cv2.resize(
+        head[1, y0 : y0 + side, x0 : x0 + side], (40, 40), interpolation=cv2.INTER_AREA
+    )
     assert np.abs(b.snippet(0, 4, 40)[1].astype(int) - shown).mean() < 8
 
 
@@ -78,7 +94,12 @@ def test_odd_sizes(head, tmp_path, pixels, codec):
 
 
 @pytest.mark.parametrize(
-    ("turn", "matrix"), [(1, (0, -65536, 0, 65536, 0, 0)), (2, (-65536, 0, 0, 0, -65536, 0)), (3, (0, 65536, 0, -65536, 0, 0))]
+    ("turn", "matrix"),
+    [
+        (1, (0, -65536, 0, 65536, 0, 0)),
+        (2, (-65536, 0, 0, 0, -65536, 0)),
+        (3, (0, 65536, 0, -65536, 0, 0)),
+    ],
 )
 def test_a_turned_phone(head, tmp_path, turn, matrix):
     """Stored lying on its side, with the matrix that puts it upright: the face is found and the crop stands."""
@@ -100,26 +121,47 @@ def test_files_that_cannot_be_used_say_why(head, tmp_path):
     (tmp_path / "zero.mp4").write_bytes(b"")
     with av.open(str(tmp_path / "audio.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000, layout="mono")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
     whole = write(tmp_path / "whole.mp4", head).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its table of contents is gone
-    for name, why in {"zero": "fetch the file again", "audio": "no video stream", "cut": "fetch the file again", "none": "fetch"}.items():
+    for name, why in {
+        "zero": "fetch the file again",
+        "audio": "no video stream",
+        "cut": "fetch the file again",
+        "none": "fetch",
+    }.items():
         for settings in ({}, {"stretches": (2, 4)}):
             found = row(tmp_path / f"{name}.mp4", tmp_path, **settings)
-            assert found["status"] == "unreadable" and f"{name}.mp4" in found["reason"] and why in found["reason"], found
-            assert (found["tracks"], found["crops"]) == (0, "") and not (tmp_path / "crops/v.npy").exists()
+            assert (
+                found["status"] == "unreadable"
+                and f"{name}.mp4" in found["reason"]
+                and why in found["reason"]
+            ), found
+            assert (found["tracks"], found["crops"]) == (0, "") and not (
+                tmp_path / "crops/v.npy"
+            ).exists()
 
 
 def test_a_file_cut_short_keeps_its_beginning(head, tmp_path):
     stream = write(tmp_path / "whole.mkv", np.concatenate([head, head[::-1], head])).read_bytes()
     (tmp_path / "short.mkv").write_bytes(stream[: len(stream) * 6 // 10])
     found = row(tmp_path / "short.mkv", tmp_path)
-    assert found["status"] == "ok" and 8 <= found["frames"] < 36 and found["faces"] == crops(tmp_path).count == found["frames"]
+    assert (
+        found["status"] == "ok"
+        and 8 <= found["frames"] < 36
+        and found["faces"] == crops(tmp_path).count == found["frames"]
+    )
 
 
 def test_a_video_without_a_face(tmp_path):
     found = row(write(tmp_path / "wall.mp4", np.full((9, 240, 320, 3), 90, np.uint8)), tmp_path)
-    assert (found["status"], found["reason"], found["frames"]) == ("no face", "no face in 9 frames", 9)
+    assert (found["status"], found["reason"], found["frames"]) == (
+        "no face",
+        "no face in 9 frames",
+        9,
+    )

@@ -11,13 +11,24 @@ import fifth_dataset
 import numpy as np
 import pytest
 
-from dfil import cli, data
-from dfil.datasets import ADAPTERS, VideoRecord, celebdf, dfdc, dfdc_preview, load_records, sequences, splits, wilddeepfake
+from dfil import cli
+from dfil.datasets import (
+    ADAPTERS,
+    VideoRecord,
+    celebdf,
+    dfdc,
+    dfdc_preview,
+    load_records,
+    sequences,
+    splits,
+    wilddeepfake,
+)
 from dfil.datasets.check import check
-from dfil.errors import DataError
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.video import VideoError, read_sequence
+from dfil.system.errors import DataError
+from dfil.train import data
 
 
 @pytest.fixture(autouse=True)
@@ -52,21 +63,35 @@ def made_up(split: str = "train", people: int = 20) -> list[VideoRecord]:
 
 
 def test_validation_is_carved_by_groups_from_train_only():
-    carved = splits.carve(made_up() + made_up("test", 3), lambda r: f"{r.split == 'test'}{r.target}", share=0.2)
+    carved = splits.carve(
+        made_up() + made_up("test", 3), lambda r: f"{r.split == 'test'}{r.target}", share=0.2
+    )
     val = [r for r in carved if r.split == "val"]
     assert [r.split for r in carved[-3:]] == ["test"] * 3
-    assert len({r.target for r in val if int(r.target) < 10}) == len({r.target for r in val if int(r.target) >= 10}) == 2
-    assert len(val) == 2 + 2 * 2  # whole groups, and the same share of people with and without fakes
+    assert (
+        len({r.target for r in val if int(r.target) < 10})
+        == len({r.target for r in val if int(r.target) >= 10})
+        == 2
+    )
+    assert (
+        len(val) == 2 + 2 * 2
+    )  # whole groups, and the same share of people with and without fakes
     assert splits.validation(carved, lambda r: r.target) == sorted({r.target for r in val})
 
 
 def test_validation_depends_on_seed_and_names_only():
     first = splits.carve(made_up(), lambda r: r.target)
     assert splits.carve(made_up()[::-1], lambda r: r.target)[::-1] == first
-    others = [splits.validation(splits.carve(made_up(), lambda r: r.target, seed=s), lambda r: r.target) for s in range(6)]
+    others = [
+        splits.validation(splits.carve(made_up(), lambda r: r.target, seed=s), lambda r: r.target)
+        for s in range(6)
+    ]
     assert len({tuple(other) for other in others}) > 1
     # A fixed expectation: another Python, machine or version of this code must not move anybody.
-    assert others[0] == ["14", "6"]  # the first of 0..9 and of 10..19 by `printf '0 %s' N | sha256sum`
+    assert others[0] == [
+        "14",
+        "6",
+    ]  # the first of 0..9 and of 10..19 by `printf '0 %s' N | sha256sum`
 
 
 def test_split_errors():
@@ -75,24 +100,38 @@ def test_split_errors():
     mixed = made_up("train", 2) + made_up("val", 1)
     with pytest.raises(DataError, match="in training and in validation"):
         splits.check_disjoint(mixed, lambda r: r.target)
-    assert splits.validation(splits.carve(made_up(people=1), lambda r: r.target), lambda r: r.target) == []  # alone, it trains
+    assert (
+        splits.validation(splits.carve(made_up(people=1), lambda r: r.target), lambda r: r.target)
+        == []
+    )  # alone, it trains
 
 
 @pytest.mark.parametrize("dataset", ["celebdf", "dfdc-preview", "dfdc", "wilddeepfake"])
 def test_filters_and_absent_trees(dataset, tmp_path):
     root = TREES[dataset](tmp_path / "tree")
     everything = load_records(dataset, root)
-    assert {r.compression for r in everything} == {""} and {r.dataset for r in everything} == {dataset}
+    assert {r.compression for r in everything} == {""} and {r.dataset for r in everything} == {
+        dataset
+    }
     assert {r.split for r in everything} == {"train", "val", "test"}
     for split in ("train", "val", "test"):
-        assert load_records(dataset, root, splits=[split]) == [r for r in everything if r.split == split]
+        assert load_records(dataset, root, splits=[split]) == [
+            r for r in everything if r.split == split
+        ]
     assert {r.label for r in load_records(dataset, root, manipulations=[])} == {0}
     adapter = sys.modules[ADAPTERS[dataset].__module__]
-    for wrong in ({"compressions": ["c23"]}, {"manipulations": ["Deepfakes"]}, {"splits": ["dev"]}, {"splits": "test"}):
+    for wrong in (
+        {"compressions": ["c23"]},
+        {"manipulations": ["Deepfakes"]},
+        {"splits": ["dev"]},
+        {"splits": "test"},
+    ):
         for function in (adapter.records, adapter.missing):
             with pytest.raises(DataError, match="has no"):
                 function(root, **wrong)
-    train, val = ({adapter.group(r) for r in everything if r.split == split} for split in ("train", "val"))
+    train, val = (
+        {adapter.group(r) for r in everything if r.split == split} for split in ("train", "val")
+    )
     assert val and not train & val
     with pytest.raises(DataError, match="not a folder"):
         load_records(dataset, tmp_path / "nowhere")
@@ -101,13 +140,26 @@ def test_filters_and_absent_trees(dataset, tmp_path):
 
 # ---- Celeb-DF
 
-CELEB_TEST = ["1 Celeb-real/id0_0009.mp4", "0 Celeb-synthesis/id0_id1_0009.mp4", "1 YouTube-real/00170.mp4"]
+CELEB_TEST = [
+    "1 Celeb-real/id0_0009.mp4",
+    "0 Celeb-synthesis/id0_id1_0009.mp4",
+    "1 YouTube-real/00170.mp4",
+]
 
 
 def celeb_tree(root: Path, lines=CELEB_TEST) -> Path:
     touch(root, "List_of_testing_videos.txt", content="\r\n".join(lines) + "\r\n")
     touch(root, *(f"Celeb-real/id{person}_000{n}.mp4" for person in range(6) for n in (0, 9)))
-    touch(root, *(f"Celeb-synthesis/id{a}_id{b}_000{n}.mp4" for a in range(6) for b in (0, 1, 12) for n in (0, 9) if a != b))
+    touch(
+        root,
+        *(
+            f"Celeb-synthesis/id{a}_id{b}_000{n}.mp4"
+            for a in range(6)
+            for b in (0, 1, 12)
+            for n in (0, 9)
+            if a != b
+        ),
+    )
     return touch(root, *(f"YouTube-real/{n:05}.mp4" for n in (0, 1, 170)))
 
 
@@ -116,10 +168,19 @@ def test_celebdf_labels_go_by_ours_and_test_stays_out_of_train(tmp_path):
     found = by_id("celebdf", root)
     assert {i for i, r in found.items() if r.split == "test"} == {line[2:-4] for line in CELEB_TEST}
     assert {r.label for i, r in found.items() if i.startswith("Celeb-synthesis")} == {1}
-    assert found["Celeb-real/id0_0009"].label == found["YouTube-real/00170"].label == 0  # "1" in the owners' list
+    assert (
+        found["Celeb-real/id0_0009"].label == found["YouTube-real/00170"].label == 0
+    )  # "1" in the owners' list
     fake = found["Celeb-synthesis/id0_id12_0009"]
-    assert (fake.target, fake.boxes_from, fake.manipulation) == ("id0_0009", "Celeb-real/id0_0009", "Celeb-synthesis")
-    assert found["Celeb-real/id0_0009"].target == "id0_0009" and found["Celeb-real/id0_0009"].manipulation == "real"
+    assert (fake.target, fake.boxes_from, fake.manipulation) == (
+        "id0_0009",
+        "Celeb-real/id0_0009",
+        "Celeb-synthesis",
+    )
+    assert (
+        found["Celeb-real/id0_0009"].target == "id0_0009"
+        and found["Celeb-real/id0_0009"].manipulation == "real"
+    )
     assert celebdf.read_test_list(root) == {line[2:]: int(line[0] == "0") for line in CELEB_TEST}
 
 
@@ -127,7 +188,9 @@ def test_celebdf_validation_by_target_identity(tmp_path):
     found = by_id("celebdf", celeb_tree(tmp_path), share=0.34)
     val = splits.validation(found.values(), celebdf.group)
     people = {v for v in val if v.startswith("id")}
-    assert len(people) == 2 and len(val) == 3  # two of six identities, one of two videos of YouTube-real
+    assert (
+        len(people) == 2 and len(val) == 3
+    )  # two of six identities, one of two videos of YouTube-real
     for record in found.values():
         if record.split != "test" and record.target.startswith("id"):
             assert (record.split == "val") == (record.target.split("_")[0] in people)
@@ -163,24 +226,38 @@ def test_celebdf_without_list_or_videos(tmp_path):
     with pytest.raises(DataError, match="test videos would be trained on"):
         load_records("celebdf", tmp_path)
     with pytest.raises(DataError, match="holds no Celeb-DF video"):
-        load_records("celebdf", touch(tmp_path / "empty", "List_of_testing_videos.txt", content=CELEB_TEST[0]))
+        load_records(
+            "celebdf",
+            touch(tmp_path / "empty", "List_of_testing_videos.txt", content=CELEB_TEST[0]),
+        )
 
 
 def test_celebdf_check_names_what_is_wrong(tmp_path, monkeypatch):
     root = celeb_tree(tmp_path)
-    numbers = {("train", "real"): 13, ("train", "fake"): 31, ("test", "real"): 2, ("test", "fake"): 1}
+    numbers = {
+        ("train", "real"): 13,
+        ("train", "fake"): 31,
+        ("test", "real"): 2,
+        ("test", "fake"): 1,
+    }
     monkeypatch.setitem(celebdf.EXPECTED, "Celeb-DF v1", numbers)
     found = check("celebdf", root)
     assert [found[name] for name in ("missing", "unreadable", "leaks", "differences")] == [[]] * 4
     assert sum(row["videos"] for row in found["counts"]) == sum(numbers.values())
-    assert "1 of the 1 target identities of test" in found["notes"][0]  # id0 has other videos in train
+    assert (
+        "1 of the 1 target identities of test" in found["notes"][0]
+    )  # id0 has other videos in train
     (root / "Celeb-synthesis/id0_id1_0009.mp4").unlink()
     (root / "Celeb-real/id3_0000.mp4").write_bytes(b"")
-    (root / "YouTube-real/00001.mp4").write_text("YouTube-real/00170.mp4")  # a test video under another name
+    (root / "YouTube-real/00001.mp4").write_text(
+        "YouTube-real/00170.mp4"
+    )  # a test video under another name
     found = check("celebdf", root)
     assert found["missing"] == ["Celeb-synthesis/id0_id1_0009.mp4"]
     assert found["unreadable"] == [f"{root / 'Celeb-real/id3_0000.mp4'} is empty"]
-    assert found["leaks"] == [f"{root / 'YouTube-real/00170.mp4'} (test) is the same file as {root / 'YouTube-real/00001.mp4'}"]
+    assert found["leaks"] == [
+        f"{root / 'YouTube-real/00170.mp4'} (test) is the same file as {root / 'YouTube-real/00001.mp4'}"
+    ]
     assert found["differences"] == ["test fake: 0 videos, Celeb-DF v1 has 1"]
     assert check("celebdf", root, manipulations=[])["differences"] == []
 
@@ -198,11 +275,21 @@ def test_celebdf_release_is_told_by_its_list(tmp_path):
 def preview_tree(root: Path, change=lambda entries: None) -> Path:
     entries = {}
     for actor, split in [(100, "test"), *((101 + n, "train") for n in range(5))]:
-        entries[f"original_videos/{actor}/{actor}_A_001.mp4"] = {"label": "real", "set": split, "target_id": actor}
+        entries[f"original_videos/{actor}/{actor}_A_001.mp4"] = {
+            "label": "real",
+            "set": split,
+            "target_id": actor,
+        }
         for method, other in (("method_A", 900), ("method_B", 901)):
             name = f"{method}/{actor}/{actor}_A/{other}_{actor}_A_001.mp4"
             # The person whose face is seen is the swapped one; it is not what the split goes by.
-            entries[name] = {"label": "fake", "set": split, "target_id": actor, "swapped_id": other, "augmentations": []}
+            entries[name] = {
+                "label": "fake",
+                "set": split,
+                "target_id": actor,
+                "swapped_id": other,
+                "augmentations": [],
+            }
     touch(root, *entries)
     change(entries)
     return touch(root, "dataset.json", content=json.dumps(entries))
@@ -211,7 +298,12 @@ def preview_tree(root: Path, change=lambda entries: None) -> Path:
 def test_preview(tmp_path):
     found = by_id("dfdc-preview", preview_tree(tmp_path), share=0.4)
     fake = found["method_B/102/102_A/901_102_A_001"]
-    assert (fake.label, fake.manipulation, fake.target, fake.boxes_from) == (1, "method_B", "102_A_001", "")
+    assert (fake.label, fake.manipulation, fake.target, fake.boxes_from) == (
+        1,
+        "method_B",
+        "102_A_001",
+        "",
+    )
     assert found["original_videos/102/102_A_001"].target == fake.target
     assert {dfdc_preview.group(r) for r in found.values() if r.split == "test"} == {"100"}
     val = splits.validation(found.values(), dfdc_preview.group)
@@ -222,15 +314,30 @@ def test_preview(tmp_path):
 
 def test_preview_check(tmp_path, monkeypatch):
     root = preview_tree(tmp_path)
-    found = check("dfdc-preview", root)  # dataset.json is complete, so other numbers than the published ones only inform
+    found = check(
+        "dfdc-preview", root
+    )  # dataset.json is complete, so other numbers than the published ones only inform
     assert [found[name] for name in ("missing", "unreadable", "leaks", "differences")] == [[]] * 4
-    assert found["notes"] == ["real: 6 videos, DFDC preview has 1131", "fake: 12 videos, DFDC preview has 4119"]
+    assert found["notes"] == [
+        "real: 6 videos, DFDC preview has 1131",
+        "fake: 12 videos, DFDC preview has 4119",
+    ]
     (root / "method_A/101/101_A/900_101_A_001.mp4").unlink()
     touch(root, "method_B/999/999_A/1_999_A_001.mp4")
     found = check("dfdc-preview", root)
     assert found["missing"] == ["method_A/101/101_A/900_101_A_001.mp4"]
-    assert {"split": "", "label": 1, "manipulation": "method_B", "compression": "", "videos": 1} in found["counts"]
-    assert dfdc_preview.missing(root, splits=["test"]) == dfdc_preview.missing(root, manipulations=["method_B"]) == []
+    assert {
+        "split": "",
+        "label": 1,
+        "manipulation": "method_B",
+        "compression": "",
+        "videos": 1,
+    } in found["counts"]
+    assert (
+        dfdc_preview.missing(root, splits=["test"])
+        == dfdc_preview.missing(root, manipulations=["method_B"])
+        == []
+    )
 
 
 def test_preview_leak(tmp_path):
@@ -240,7 +347,9 @@ def test_preview_leak(tmp_path):
 
     root = touch(preview_tree(tmp_path, leak), "method_B/101/101_A/901_101_A_002.mp4")
     found = check("dfdc-preview", root)
-    assert found["leaks"] == ["The fakes of actor 101 with the face of 901 are in training and in test."]
+    assert found["leaks"] == [
+        "The fakes of actor 101 with the face of 901 are in training and in test."
+    ]
     assert any("1 of the 2 target actors" in note for note in found["notes"])
 
 
@@ -255,7 +364,9 @@ def test_preview_leak(tmp_path):
 )
 def test_preview_list_that_cannot_be_right(tmp_path, name, entry, sentence):
     with pytest.raises(DataError, match=sentence):
-        load_records("dfdc-preview", preview_tree(tmp_path, lambda entries: entries.update({name: entry})))
+        load_records(
+            "dfdc-preview", preview_tree(tmp_path, lambda entries: entries.update({name: entry}))
+        )
     (tmp_path / "dataset.json").unlink()
     with pytest.raises(DataError, match="dataset.json is not there"):
         load_records("dfdc-preview", tmp_path)
@@ -266,16 +377,30 @@ def test_preview_list_that_cannot_be_right(tmp_path, name, entry, sentence):
 
 def dfdc_tree(root: Path, labels: str = "csv") -> Path:
     for part in (0, 2, 10):
-        listed = {f"real{part}{n}.mp4": {"label": "REAL", "split": "train", "original": None} for n in range(3)}
+        listed = {
+            f"real{part}{n}.mp4": {"label": "REAL", "split": "train", "original": None}
+            for n in range(3)
+        }
         for n in range(3):
-            listed |= {f"fake{part}{n}{i}.mp4": {"label": "FAKE", "split": "train", "original": f"real{part}{n}.mp4"} for i in range(2)}
+            listed |= {
+                f"fake{part}{n}{i}.mp4": {
+                    "label": "FAKE",
+                    "split": "train",
+                    "original": f"real{part}{n}.mp4",
+                }
+                for i in range(2)
+            }
         touch(root / f"dfdc_train_part_{part}", *listed)
         touch(root / f"dfdc_train_part_{part}", "metadata.json", content=json.dumps(listed))
     touch(root / "test", "one.mp4", "two.mp4")
     if labels == "csv":
         touch(root, "test/labels.csv", content="filename,label\none.mp4,1\ntwo.mp4,0\n")
     elif labels == "json":
-        touch(root, "test/metadata.json", content=json.dumps({"one.mp4": {"is_fake": 1}, "two.mp4": {"is_fake": 0}}))
+        touch(
+            root,
+            "test/metadata.json",
+            content=json.dumps({"one.mp4": {"is_fake": 1}, "two.mp4": {"is_fake": 0}}),
+        )
     return root
 
 
@@ -284,12 +409,19 @@ def test_dfdc(tmp_path, labels):
     found = by_id("dfdc", dfdc_tree(tmp_path, labels), share=0.34)
     assert (found["test/one"].label, found["test/two"].label) == (1, 0)
     fake = found["dfdc_train_part_10/fake1021"]
-    assert (fake.label, fake.manipulation, fake.target, fake.boxes_from) == (1, "DFDC", "real102", "dfdc_train_part_10/real102")
+    assert (fake.label, fake.manipulation, fake.target, fake.boxes_from) == (
+        1,
+        "DFDC",
+        "real102",
+        "dfdc_train_part_10/real102",
+    )
     assert [i.split("/")[0] for i, r in found.items() if not r.label and r.split != "test"] == [
         f"dfdc_train_part_{n}" for n in (0, 0, 0, 2, 2, 2, 10, 10, 10)
     ]
     val = splits.validation(found.values(), dfdc.group)
-    assert len(val) == 3 and sum(r.split == "val" for r in found.values()) == 9  # a source video goes with its two fakes
+    assert (
+        len(val) == 3 and sum(r.split == "val" for r in found.values()) == 9
+    )  # a source video goes with its two fakes
 
 
 def test_dfdc_check(tmp_path):
@@ -331,7 +463,17 @@ def test_dfdc_lists_that_cannot_be_right(tmp_path):
 
 # ---- WildDeepfake
 
-NUMBERS = [8, 9, 10, 11, 12, 100, 101, 102, 103]  # sorted as text, 8 comes last; between 12 and 100 lies a gap
+NUMBERS = [
+    8,
+    9,
+    10,
+    11,
+    12,
+    100,
+    101,
+    102,
+    103,
+]  # sorted as text, 8 comes last; between 12 and 100 lies a gap
 
 
 def picture(number: int, height: int = 224, width: int = 224) -> np.ndarray:
@@ -354,7 +496,9 @@ def pack(path: Path, files: dict[str, bytes], extra=(), mode: str = "w:gz") -> P
     return path
 
 
-def shard(number: int, label: str, sequences=(2, 10), content: bytes = b"x", numbers=(3, 4, 5, 6)) -> dict[str, bytes]:
+def shard(
+    number: int, label: str, sequences=(2, 10), content: bytes = b"x", numbers=(3, 4, 5, 6)
+) -> dict[str, bytes]:
     return {f"./{number}/{label}/{s}/{n}.png": content for s in sequences for n in numbers}
 
 
@@ -362,11 +506,19 @@ def wild_tree(root: Path, space: bool = False) -> Path:
     for category in wilddeepfake.CATEGORIES:
         folder = root / (category.replace("_", " ") if space else category)
         for number in (0, 1, 10):
-            pack(folder / f"{number}.tar.gz", shard(number, category.split("_")[0], content=f"{category}{number}".encode()))
+            pack(
+                folder / f"{number}.tar.gz",
+                shard(number, category.split("_")[0], content=f"{category}{number}".encode()),
+            )
     return root
 
 
-TREES = {"celebdf": celeb_tree, "dfdc-preview": preview_tree, "dfdc": dfdc_tree, "wilddeepfake": wild_tree}
+TREES = {
+    "celebdf": celeb_tree,
+    "dfdc-preview": preview_tree,
+    "dfdc": dfdc_tree,
+    "wilddeepfake": wild_tree,
+}
 
 
 def described(record: VideoRecord) -> tuple:
@@ -383,7 +535,9 @@ def unpack(tree: Path) -> Path:
 
 def test_wilddeepfake_packed_and_unpacked_are_the_same(tmp_path):
     packed = by_id("wilddeepfake", wild_tree(tmp_path / "packed"))
-    assert len(packed) == 4 * 3 * 2  # shards and sequences of one number in all categories and shards
+    assert (
+        len(packed) == 4 * 3 * 2
+    )  # shards and sequences of one number in all categories and shards
     assert list(packed)[:3] == ["real_train/0/2", "real_train/0/10", "real_train/1/2"]
     record = packed["fake_test/10/2"]
     assert (record.label, record.manipulation, record.split) == (1, "WildDeepfake", "test")
@@ -395,10 +549,21 @@ def test_wilddeepfake_packed_and_unpacked_are_the_same(tmp_path):
         "inside": wild_tree(tmp_path / "inside/deepfake_in_the_wild").parent,
     }.items():
         same = by_id("wilddeepfake", tree)
-        assert [described(r) for r in same.values()] == [described(r) for r in packed.values()], name
-        assert all(sequences.read_pictures(same[i].path) == sequences.read_pictures(packed[i].path) for i in list(packed)[::5])
-    both = wild_tree(tmp_path / "unpacked")  # packed again beside the folders: each sequence is there once, from the archive
-    assert {r.path.parts[-4] for r in by_id("wilddeepfake", both).values()} == {"0.tar.gz", "1.tar.gz", "10.tar.gz"}
+        assert [described(r) for r in same.values()] == [described(r) for r in packed.values()], (
+            name
+        )
+        assert all(
+            sequences.read_pictures(same[i].path) == sequences.read_pictures(packed[i].path)
+            for i in list(packed)[::5]
+        )
+    both = wild_tree(
+        tmp_path / "unpacked"
+    )  # packed again beside the folders: each sequence is there once, from the archive
+    assert {r.path.parts[-4] for r in by_id("wilddeepfake", both).values()} == {
+        "0.tar.gz",
+        "1.tar.gz",
+        "10.tar.gz",
+    }
 
 
 def test_wilddeepfake_validation_takes_whole_shards_of_both_labels(tmp_path):
@@ -409,11 +574,18 @@ def test_wilddeepfake_validation_takes_whole_shards_of_both_labels(tmp_path):
 
 
 def test_wilddeepfake_frames_are_sorted_by_number(tmp_path):
-    files = {f"./3/real/7/{n}.png": bytes([n]) for n in sorted(NUMBERS, key=str)} | {"./3/real/7/._8.png": b"?", "./3/real/70/1.png": b"?"}
+    files = {f"./3/real/7/{n}.png": bytes([n]) for n in sorted(NUMBERS, key=str)} | {
+        "./3/real/7/._8.png": b"?",
+        "./3/real/70/1.png": b"?",
+    }
     archive = pack(tmp_path / "3.tar.gz", files)
-    assert list(sequences.read_pictures(archive / "3/real/7").items()) == [(n, bytes([n])) for n in NUMBERS]
+    assert list(sequences.read_pictures(archive / "3/real/7").items()) == [
+        (n, bytes([n])) for n in NUMBERS
+    ]
     plain = pack(tmp_path / "4.tar.gz", files, mode="w")  # called .tar.gz and not compressed
-    assert sequences.read_pictures(plain / "3/real/7") == sequences.read_pictures(archive / "3/real/7")
+    assert sequences.read_pictures(plain / "3/real/7") == sequences.read_pictures(
+        archive / "3/real/7"
+    )
     with pytest.raises(DataError, match="no picture"):
         sequences.read_pictures(archive / "3/real/8")
     with pytest.raises(DataError, match="two pictures with the number 7"):
@@ -444,31 +616,44 @@ def test_wilddeepfake_refuses_an_archive_that_is_not_harmless(tmp_path, files, e
     bad = pack(root / "real_train/1.tar.gz", shard(1, "real") | files, extra)
     before = sorted(tmp_path.parent.rglob("*"))
     found = by_id("wilddeepfake", root)
-    assert found["real_train/1"].path == bad and not [i for i in found if i.startswith("real_train/1/")]
+    assert found["real_train/1"].path == bad and not [
+        i for i in found if i.startswith("real_train/1/")
+    ]
     assert found["real_train/10/2"]  # the others are not lost for it
     reasons = check("wilddeepfake", root)["unreadable"]
     assert len(reasons) == 1 and sentence in reasons[0] and str(bad) in reasons[0]
     with pytest.raises(VideoError, match=str(bad)):
         read_sequence(bad)
-    written = {p for p in set(tmp_path.parent.rglob("*")) - set(before) if tmp_path / "data" not in (p, *p.parents)}
+    written = {
+        p
+        for p in set(tmp_path.parent.rglob("*")) - set(before)
+        if tmp_path / "data" not in (p, *p.parents)
+    }
     assert not written
 
 
 def test_wilddeepfake_damaged_archives_and_empty_pictures(tmp_path):
     root = wild_tree(tmp_path / "tree")
-    whole = pack(root / "real_train/0.tar.gz", shard(0, "real", content=png(picture(0)))).read_bytes()
+    whole = pack(
+        root / "real_train/0.tar.gz", shard(0, "real", content=png(picture(0)))
+    ).read_bytes()
     (root / "real_train/0.tar.gz").write_bytes(whole[:-6])  # only the checksum at the end is cut
     (root / "real_train/1.tar.gz").write_bytes(whole[: len(whole) // 2])
     (root / "real_train/10.tar.gz").write_bytes(b"")
     pack(root / "fake_train/1.tar.gz", shard(1, "fake") | {"./1/fake/2/3.png": b""})
     found = check("wilddeepfake", root)
-    assert len(found["unreadable"]) == 4 and f"{root / 'fake_train/1.tar.gz'}: 1/fake/2/3.png is empty" in found["unreadable"]
+    assert (
+        len(found["unreadable"]) == 4
+        and f"{root / 'fake_train/1.tar.gz'}: 1/fake/2/3.png is empty" in found["unreadable"]
+    )
     assert sum(row["videos"] for row in found["counts"]) == 3 * 3 * 2
     assert "train real: 0 videos, WildDeepfake has 3409" in found["differences"]
     unpack(wild_tree(tmp_path / "unpacked"))
     (tmp_path / "unpacked/real_test/0/real/2/4.png").write_bytes(b"")
     shard_0 = tmp_path / "unpacked/real_test/0"
-    assert check("wilddeepfake", tmp_path / "unpacked")["unreadable"] == [f"{shard_0}: 0/real/2/4.png is empty"]
+    assert check("wilddeepfake", tmp_path / "unpacked")["unreadable"] == [
+        f"{shard_0}: 0/real/2/4.png is empty"
+    ]
 
 
 def test_wilddeepfake_leak_and_missing_category(tmp_path):
@@ -478,36 +663,50 @@ def test_wilddeepfake_leak_and_missing_category(tmp_path):
         path.unlink()
     (root / "fake_test").rmdir()
     found = check("wilddeepfake", root)
-    assert found["leaks"] == [f"{root / 'real_test/1.tar.gz'} (test) is the same file as {root / 'real_train/0.tar.gz'}"]
+    assert found["leaks"] == [
+        f"{root / 'real_test/1.tar.gz'} (test) is the same file as {root / 'real_train/0.tar.gz'}"
+    ]
     assert found["missing"] == ["fake_test"] and wilddeepfake.missing(root, splits=["val"]) == []
-    assert "real_test/1/0/10" in by_id("wilddeepfake", root)  # another shard's folder inside: the id says so and stays unique
+    assert "real_test/1/0/10" in by_id(
+        "wilddeepfake", root
+    )  # another shard's folder inside: the id says so and stays unique
 
 
 def test_wilddeepfake_lists_an_archive_once_until_it_changes(tmp_path, monkeypatch):
     root, listed = wild_tree(tmp_path / "tree"), []
     inner = wilddeepfake.list_archive
-    monkeypatch.setattr(wilddeepfake, "list_archive", lambda archive: listed.append(archive) or inner(archive))
+    monkeypatch.setattr(
+        wilddeepfake, "list_archive", lambda archive: listed.append(archive) or inner(archive)
+    )
     load_records("wilddeepfake", root)
     assert len(listed) == 12
     changed = pack(root / "fake_test/1.tar.gz", shard(1, "fake", sequences=(4,)))
     assert "fake_test/1/4" in by_id("wilddeepfake", root) and listed[12:] == [changed]
-    assert not [p for p in root.rglob("*") if p.is_file() and not p.name.endswith(".tar.gz")]  # nothing is left in the tree
+    assert not [
+        p for p in root.rglob("*") if p.is_file() and not p.name.endswith(".tar.gz")
+    ]  # nothing is left in the tree
 
 
 # ---- from a sequence to the crop store
 
 
-def sequence_store(tmp_path: Path, files: dict[str, bytes], size: int = 224, **settings) -> S.CropStore:
+def sequence_store(
+    tmp_path: Path, files: dict[str, bytes], size: int = 224, **settings
+) -> S.CropStore:
     pack(tmp_path / "tree/real_train/3.tar.gz", files)
     records = load_records("wilddeepfake", tmp_path / "tree")
-    return P.preprocess(records, tmp_path / f"store{size}", size, "mtcnn", jobs=1, progress=False, **settings)
+    return P.preprocess(
+        records, tmp_path / f"store{size}", size, "mtcnn", jobs=1, progress=False, **settings
+    )
 
 
 def test_a_snippet_is_the_whole_picture_bit_for_bit(tmp_path):
     files = {f"./3/real/7/{n}.png": png(picture(n)) for n in sorted(NUMBERS, key=str)}
     store = sequence_store(tmp_path, files)
     crops = store.open("real_train/3/7")
-    assert crops.runs == [(0, 5), (6, 4)] and crops.scale == pytest.approx(1)  # the gap is one missing frame number
+    assert crops.runs == [(0, 5), (6, 4)] and crops.scale == pytest.approx(
+        1
+    )  # the gap is one missing frame number
     for first, numbers in ((0, NUMBERS[:4]), (1, NUMBERS[1:5]), (6, NUMBERS[5:])):
         expected = np.stack([picture(n) for n in numbers])
         for box in ("snippet", "frame"):
@@ -515,20 +714,35 @@ def test_a_snippet_is_the_whole_picture_bit_for_bit(tmp_path):
     with pytest.raises(DataError, match="not all there"):
         crops.snippet(4, 4, 224)
     row = store.index.iloc[0]
-    assert (row["status"], row["frames"], row["faces"], row["reason"]) == ("ok", 9, 9, "1 gap in the pictures' numbers")
+    assert (row["status"], row["frames"], row["faces"], row["reason"]) == (
+        "ok",
+        9,
+        9,
+        "1 gap in the pictures' numbers",
+    )
     small = sequence_store(tmp_path, files, size=64).open("real_train/3/7")
-    resized = np.stack([cv2.resize(picture(n), (64, 64), interpolation=cv2.INTER_AREA) for n in NUMBERS[:4]])
+    resized = np.stack(
+        [cv2.resize(picture(n), (64, 64), interpolation=cv2.INTER_AREA) for n in NUMBERS[:4]]
+    )
     assert np.array_equal(small.snippet(0, 4, 64), resized)
 
 
-@pytest.mark.parametrize(("height", "width"), [(224, 224), (225, 225), (37, 37), (200, 224), (256, 255)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(224, 224), (225, 225), (37, 37), (200, 224), (256, 255)]
+)
 def test_the_box_of_a_whole_picture_whatever_its_size(tmp_path, height, width):
     files = {f"{n}.png": png(picture(n, height, width)) for n in range(5)}
     for name, content in files.items():
         path = tmp_path / "sequence" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    store = P.preprocess([VideoRecord("x", "a", 0, "", "", "", tmp_path / "sequence")], tmp_path / "store", 256, jobs=1, progress=False)
+    store = P.preprocess(
+        [VideoRecord("x", "a", 0, "", "", "", tmp_path / "sequence")],
+        tmp_path / "store",
+        256,
+        jobs=1,
+        progress=False,
+    )
     side = max(height, width)
     x0, y0, found = store.open("a").square(0, 4)
     assert found == side and (x0, y0) == ((width - side + 1) // 2, (height - side + 1) // 2)
@@ -537,19 +751,32 @@ def test_the_box_of_a_whole_picture_whatever_its_size(tmp_path, height, width):
 
 
 def test_every_second_frame_counts_as_a_neighbour(tmp_path):
-    store = sequence_store(tmp_path, {f"./3/real/7/{n}.png": png(picture(n, 32, 32)) for n in range(2, 14, 2)}, size=32)
+    store = sequence_store(
+        tmp_path, {f"./3/real/7/{n}.png": png(picture(n, 32, 32)) for n in range(2, 14, 2)}, size=32
+    )
     assert store.open("real_train/3/7").runs == [(0, 6)]
     assert "neighbouring files count as neighbouring frames" in store.index["reason"][0]
 
 
 def test_pictures_that_cannot_be_used(tmp_path):
     files = {f"./3/real/1/{n}.png": png(picture(n, 32, 32)) for n in range(12)}
-    files |= {"./3/real/1/5.png": b"no picture", "./3/real/1/7.png": png(picture(7, 16, 16)), "./3/real/1/6.png": b""}
+    files |= {
+        "./3/real/1/5.png": b"no picture",
+        "./3/real/1/7.png": png(picture(7, 16, 16)),
+        "./3/real/1/6.png": b"",
+    }
     files |= {f"./3/real/2/{n}.png": b"no picture" for n in range(9)}
     files |= {f"./3/real/3/{n}.png": png(picture(n, 32, 32)) for n in range(3)}
     index = sequence_store(tmp_path, files, size=32).index.set_index("video_id")
-    assert index.status.to_dict() == {"real_train/3/1": "ok", "real_train/3/2": "unreadable", "real_train/3/3": "too short"}
-    assert "3 of 12 pictures damaged or of another size, the first is 5" in index.reason["real_train/3/1"]
+    assert index.status.to_dict() == {
+        "real_train/3/1": "ok",
+        "real_train/3/2": "unreadable",
+        "real_train/3/3": "too short",
+    }
+    assert (
+        "3 of 12 pictures damaged or of another size, the first is 5"
+        in index.reason["real_train/3/1"]
+    )
     assert "at most 3 pictures in a row, 4 are needed" in index.reason["real_train/3/3"]
 
 
@@ -562,7 +789,9 @@ def test_a_changed_archive_is_cut_again_and_a_refused_one_is_a_row(tmp_path):
     root = wild_tree(tmp_path / "other")
     pack(root / "fake_test/0.tar.gz", shard(0, "fake"), [link("./0/fake/2/9.png", "/etc/passwd")])
     records = [r for r in load_records("wilddeepfake", root) if r.video_id == "fake_test/0"]
-    row = P.preprocess(records, tmp_path / "rows", 32, "mtcnn", jobs=1, progress=False).index.iloc[0]
+    row = P.preprocess(records, tmp_path / "rows", 32, "mtcnn", jobs=1, progress=False).index.iloc[
+        0
+    ]
     assert row["status"] == "unreadable" and "is a link" in row["reason"]
 
 
@@ -577,25 +806,50 @@ def test_stretches_of_a_sequence(tmp_path):
 
 
 def test_a_fifth_dataset_is_one_file_and_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(ADAPTERS, "fifth", fifth_dataset.records)  # the one line; the one file is tests/fifth_dataset.py
+    monkeypatch.setitem(
+        ADAPTERS, "fifth", fifth_dataset.records
+    )  # the one line; the one file is tests/fifth_dataset.py
     clips = [f"people/{person}/{kind}/0.mp4" for person in "abcd" for kind in ("real", "fake")]
     tree = touch(touch(tmp_path / "tree", *clips), "test.txt", content="d")
     found = by_id("fifth", tree, share=0.4)
-    assert len(splits.validation(found.values(), fifth_dataset.group)) == 1 and found["d/fake/0"].split == "test"
+    assert (
+        len(splits.validation(found.values(), fifth_dataset.group)) == 1
+        and found["d/fake/0"].split == "test"
+    )
     assert cli.main(["data", "check", "fifth", "--root", str(tree)]) == 0
     said = capsys.readouterr().out
-    assert "fifth in" in said and "test    fake   FifthSwap       -                 1" in said and "4 people." in said
+    assert (
+        "fifth in" in said
+        and "test    fake   FifthSwap       -                 1" in said
+        and "4 people." in said
+    )
     touch(tree, "test.txt", content="d e")
     (tree / "people/a/real/0.mp4").write_bytes(b"")
     (tree / "people/d/fake/0.mp4").write_text("people/b/fake/0.mp4")
     assert cli.main(["data", "check", "fifth", "--root", str(tree), "--json"]) == 1
     wrong = json.loads(capsys.readouterr().out)
-    assert wrong["missing"] == ["people/e"] and wrong["unreadable"] == [f"{tree / 'people/a/real/0.mp4'} is empty"]
-    assert wrong["leaks"] == [f"{tree / 'people/d/fake/0.mp4'} (test) is the same file as {tree / 'people/b/fake/0.mp4'}"]
-    store = P.preprocess(load_records("fifth", tree), tmp_path / "store", 32, data.DETECTORS["fifth"], jobs=1, progress=False)
-    assert list(store.index.status) == ["unreadable"] * 8  # files of a few letters; each is a row all the same
+    assert wrong["missing"] == ["people/e"] and wrong["unreadable"] == [
+        f"{tree / 'people/a/real/0.mp4'} is empty"
+    ]
+    assert wrong["leaks"] == [
+        f"{tree / 'people/d/fake/0.mp4'} (test) is the same file as {tree / 'people/b/fake/0.mp4'}"
+    ]
+    store = P.preprocess(
+        load_records("fifth", tree),
+        tmp_path / "store",
+        32,
+        data.DETECTORS["fifth"],
+        jobs=1,
+        progress=False,
+    )
+    assert (
+        list(store.index.status) == ["unreadable"] * 8
+    )  # files of a few letters; each is a row all the same
     (tree / "test.txt").unlink()
-    assert cli.main(["data", "check", "fifth", "--root", str(tree)]) == 1 and "test.txt is not there" in capsys.readouterr().err
+    assert (
+        cli.main(["data", "check", "fifth", "--root", str(tree)]) == 1
+        and "test.txt is not there" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("dataset", ["celebdf", "dfdc-preview", "dfdc", "wilddeepfake"])
@@ -604,7 +858,9 @@ def test_check_on_the_command_line(dataset, tmp_path, capsys):
     status = cli.main(["data", "check", dataset, "--root", str(tree)])
     said = capsys.readouterr().out
     assert f"{dataset} in {tree}: {len(load_records(dataset, tree))} videos" in said
-    assert status == (0 if dataset == "dfdc-preview" else 1)  # the other tiny trees lack most of what is published
+    assert status == (
+        0 if dataset == "dfdc-preview" else 1
+    )  # the other tiny trees lack most of what is published
     assert ("Not the published numbers" in said) == (dataset in ("celebdf", "wilddeepfake"))
     touch(tree, "synthetic.json", content="{}")
     cli.main(["data", "check", dataset, "--root", str(tree), "--json"])
@@ -614,13 +870,29 @@ def test_check_on_the_command_line(dataset, tmp_path, capsys):
 
 def test_celebdf_to_a_store_with_mtcnn_and_the_boxes_of_the_real(tmp_path, tiny_tree):
     clips = {r.video_id: r.path for r in load_records("ffpp", tiny_tree)}
-    root = touch(tmp_path / "tree", "List_of_testing_videos.txt", content="1 Celeb-real/id9_0000.mp4")
-    for name, video_id in {"Celeb-real/id0_0007": "c23/real/000", "Celeb-synthesis/id0_id1_0007": "c23/Deepfakes/000_001"}.items():
+    root = touch(
+        tmp_path / "tree", "List_of_testing_videos.txt", content="1 Celeb-real/id9_0000.mp4"
+    )
+    for name, video_id in {
+        "Celeb-real/id0_0007": "c23/real/000",
+        "Celeb-synthesis/id0_id1_0007": "c23/Deepfakes/000_001",
+    }.items():
         (root / name).parent.mkdir()
         (root / f"{name}.mp4").write_bytes(clips[video_id].read_bytes())
     (root / "synthetic.json").write_bytes((tiny_tree / "synthetic.json").read_bytes())
-    store = P.preprocess(load_records("celebdf", root), tmp_path / "store", 32, data.DETECTORS["celebdf"], jobs=1, progress=False)
-    assert list(store.index.status) == ["ok"] * 2 and store.meta["detector"] == "mtcnn" and store.meta["synthetic"]
+    store = P.preprocess(
+        load_records("celebdf", root),
+        tmp_path / "store",
+        32,
+        data.DETECTORS["celebdf"],
+        jobs=1,
+        progress=False,
+    )
+    assert (
+        list(store.index.status) == ["ok"] * 2
+        and store.meta["detector"] == "mtcnn"
+        and store.meta["synthetic"]
+    )
     real, fake = store.open("Celeb-real/id0_0007"), store.open("Celeb-synthesis/id0_id1_0007")
     assert fake.scale == real.scale and np.allclose(fake.boxes, real.boxes, atol=1e-3)
 
@@ -630,7 +902,16 @@ def test_from_a_tree_of_archives_to_a_store(tmp_path, capsys):
         label = category.split("_")[0]
         files = shard(0, label, sequences=(1,), content=png(picture(1, 32, 32)))
         pack(tmp_path / "tree" / category / "0.tar.gz", files)
-    run = ["preprocess", "wilddeepfake", "--root", str(tmp_path / "tree"), "--size", "32", "--jobs", "1"]
+    run = [
+        "preprocess",
+        "wilddeepfake",
+        "--root",
+        str(tmp_path / "tree"),
+        "--size",
+        "32",
+        "--jobs",
+        "1",
+    ]
     assert cli.main([*run, "--store", str(tmp_path / "store")]) == 0
     assert "4 videos: 4 ok." in capsys.readouterr().out
     index = S.CropStore(tmp_path / "store").index

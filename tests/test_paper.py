@@ -6,9 +6,25 @@ import pytest
 
 from dfil import paper
 
-TABLE_SIZES = {"table1": (16, 8), "table2": (13, 3), "table3": (14, 3), "table4": (4, 4), "table5": (4, 4), "table6": (6, 4)}
+TABLE_SIZES = {
+    "table1": (16, 8),
+    "table2": (13, 3),
+    "table3": (14, 3),
+    "table4": (4, 4),
+    "table5": (4, 4),
+    "table6": (6, 4),
+}
 # Measured by their own authors on other selections of videos.
-QUOTED = {"facenet-lstm", "co-motion-70", "deeprhythm", "d-fwa", "dianet", "va-logreg", "capsule", "doublernn"}
+QUOTED = {
+    "facenet-lstm",
+    "co-motion-70",
+    "deeprhythm",
+    "d-fwa",
+    "dianet",
+    "va-logreg",
+    "capsule",
+    "doublernn",
+}
 
 
 def is_multiple(value: float, n: int) -> bool:
@@ -26,7 +42,11 @@ def test_shape_and_range(key):
     assert table.key == key
     assert (len(table.rows), len(table.columns)) == TABLE_SIZES[key]
     cells = list(table.cells())
-    assert len({(cell.row, cell.column) for cell in cells}) == len(cells) == math.prod(TABLE_SIZES[key])
+    assert (
+        len({(cell.row, cell.column) for cell in cells})
+        == len(cells)
+        == math.prod(TABLE_SIZES[key])
+    )
     assert all(cell.value is None or 0.5 < cell.value <= 1 for cell in cells)
     assert all(len(row.heads or (row.label,)) == len(table.heads) for row in table.rows)
 
@@ -35,8 +55,14 @@ def test_shape_and_range(key):
 def test_accuracies_are_counts_of_280_videos(key):
     table = paper.TABLES[key]
     assert {column.n_videos for column in table.columns} == {280}
-    odd = {(cell.row, cell.column) for cell in table.cells() if cell.value is not None and not is_multiple(cell.value, 280)}
-    assert {row for row, _ in odd} == ({"facenet-lstm", "co-motion-70", "deeprhythm"} if key == "table1" else set())
+    odd = {
+        (cell.row, cell.column)
+        for cell in table.cells()
+        if cell.value is not None and not is_multiple(cell.value, 280)
+    }
+    assert {row for row, _ in odd} == (
+        {"facenet-lstm", "co-motion-70", "deeprhythm"} if key == "table1" else set()
+    )
 
 
 def test_is_multiple_can_fail():
@@ -49,7 +75,9 @@ def test_accuracies_of_table_2_are_counts_of_the_official_test_lists():
     sizes = {column.key: column.n_videos for column in table.columns}
     assert sizes == {"Celeb-DF": 518, "DFDC": None, "WildDeepfake": 806}
     known = [cell for cell in table.cells() if cell.value is not None and sizes[cell.column]]
-    odd = {(cell.row, cell.column) for cell in known if not is_multiple(cell.value, sizes[cell.column])}
+    odd = {
+        (cell.row, cell.column) for cell in known if not is_multiple(cell.value, sizes[cell.column])
+    }
     # Printed so in the paper; these rows were measured on some other number of videos or are misprints.
     on_celebdf = {(name, "Celeb-DF") for name in ("xception", "d-fwa", "tei", "addnet-3d")}
     assert odd == on_celebdf | {("i3d", "WildDeepfake")}
@@ -58,7 +86,9 @@ def test_accuracies_of_table_2_are_counts_of_the_official_test_lists():
 def test_quoted_rows():
     quoted = {row.name for table in paper.TABLES.values() for row in table.rows if row.quoted}
     assert quoted == QUOTED
-    assert not any(row.quoted and row.dagger for table in paper.TABLES.values() for row in table.rows)
+    assert not any(
+        row.quoted and row.dagger for table in paper.TABLES.values() for row in table.rows
+    )
 
 
 def test_the_full_model_is_one_run_in_every_table():
@@ -73,13 +103,20 @@ def test_the_full_model_is_one_run_in_every_table():
 
 def test_the_plain_backbone_of_table_4_is_resnet50_of_table_1():
     for short in paper.MANIPULATIONS:
-        assert paper.TABLES["table4"].cell("none", short).value == paper.TABLES["table1"].cell("resnet50", f"LQ {short}").value
+        assert (
+            paper.TABLES["table4"].cell("none", short).value
+            == paper.TABLES["table1"].cell("resnet50", f"LQ {short}").value
+        )
 
 
 def test_bold_is_a_best_value_of_its_column():
     for table in paper.TABLES.values():
         for column in table.columns:
-            best = max(cell.value for cell in table.cells() if cell.column == column.key and cell.value is not None)
+            best = max(
+                cell.value
+                for cell in table.cells()
+                if cell.column == column.key and cell.value is not None
+            )
             bold = [row.name for row in table.rows if column.key in row.bold]
             assert len(bold) == 1
             assert table.cell(bold[0], column.key).value == best
@@ -90,7 +127,9 @@ def test_cells_name_their_videos():
     assert cell.train == cell.test == paper.Videos("ffpp", "c23", ("Face2Face",))
     assert (cell.method, cell.switches) == ("stil", ())
     cell = paper.TABLES["table3"].cell("dil", "Celeb-DF")
-    assert cell.train == paper.Videos("ffpp", "c40", ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"))
+    assert cell.train == paper.Videos(
+        "ffpp", "c40", ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+    )
     assert cell.test == paper.Videos("celebdf")
     cell = paper.TABLES["table4"].cell("intra", "NT")
     assert (cell.method, dict(cell.switches)) == ("dil", {"inter": False})

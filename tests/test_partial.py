@@ -7,14 +7,16 @@ import pytest
 
 from dfil.datasets import is_synthetic, load_records
 from dfil.datasets.truth import forged_frames
-from dfil.errors import DataError
 from dfil.faces.video import read_frames
 from dfil.synthetic import SETTINGS, partial, render_target
+from dfil.system.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def tree(tiny_tree, tmp_path_factory):
-    return partial.write_partial(tmp_path_factory.mktemp("partial") / "tree", tiny_tree, jobs=1, progress=False)
+    return partial.write_partial(
+        tmp_path_factory.mktemp("partial") / "tree", tiny_tree, jobs=1, progress=False
+    )
 
 
 def test_the_tree_reads_as_faceforensics_and_holds_test_people_only(tree):
@@ -23,14 +25,18 @@ def test_the_tree_reads_as_faceforensics_and_holds_test_people_only(tree):
     assert sorted(r.video_id for r in records if r.label) == [
         f"c23/{m}/{pair}" for m in ("Deepfakes", "FaceSwap") for pair in ("006_007", "007_006")
     ]
-    assert sum(r.label == 0 for r in records) == 2 and all(r.boxes_from and r.masks for r in records if r.label)
+    assert sum(r.label == 0 for r in records) == 2 and all(
+        r.boxes_from and r.masks for r in records if r.label
+    )
 
 
 def test_truth_says_which_frames_are_forged(tree):
     truth = forged_frames(tree)
     assert {r.video_id for r in load_records("ffpp", tree) if r.label} == set(truth)
     lengths = sorted(int(forged.sum()) for forged in truth.values())
-    assert all(8 <= n <= 12 for n in lengths[:2]) and all(n == 16 for n in lengths[2:])  # 20 frames: 16 at most
+    assert all(8 <= n <= 12 for n in lengths[:2]) and all(
+        n == 16 for n in lengths[2:]
+    )  # 20 frames: 16 at most
     for record in load_records("ffpp", tree):
         if record.label:
             forged_t = np.array([frame.max() > 127 for frame in read_frames(record.masks)])
@@ -39,7 +45,9 @@ def test_truth_says_which_frames_are_forged(tree):
 
 def test_frames_outside_the_span_are_the_real_clips():
     first, stop = partial.forged_span(0, 6, "Deepfakes", "short", 20)
-    real, fake = render_target(6, 7, SETTINGS["temporal-only"], methods=("Deepfakes",), frames=20, span=(first, stop))
+    real, fake = render_target(
+        6, 7, SETTINGS["temporal-only"], methods=("Deepfakes",), frames=20, span=(first, stop)
+    )
     same = [np.array_equal(a, b) for a, b in zip(real.frames_thwc, fake.frames_thwc, strict=True)]
     assert same == [not first <= t < stop for t in range(20)]
 
@@ -48,17 +56,24 @@ def test_spans_have_their_lengths_and_leave_real_frames():
     for kind, (low, high) in partial.SPANS.items():
         spans = [partial.forged_span(0, n, "Deepfakes", kind, 40) for n in range(200)]
         lengths = {stop - first for first, stop in spans}
-        assert lengths == set(range(low, high + 1)) and all(0 <= first and stop <= 40 for first, stop in spans)
+        assert lengths == set(range(low, high + 1)) and all(
+            0 <= first and stop <= 40 for first, stop in spans
+        )
         assert len({first for first, _ in spans}) > 10
     first, stop = partial.forged_span(0, 0, "Deepfakes", "long", 12)
     assert stop - first == 12 - partial.REST
 
 
 def test_kinds_alternate_over_people_and_manipulations():
-    assert [[partial.kind_of(n, m) for m in (0, 1)] for n in (0, 1)] == [["short", "long"], ["long", "short"]]
+    assert [[partial.kind_of(n, m) for m in (0, 1)] for n in (0, 1)] == [
+        ["short", "long"],
+        ["long", "short"],
+    ]
 
 
-def test_a_second_call_renders_nothing_and_a_lost_clip_comes_back_the_same(tree, tiny_tree, monkeypatch):
+def test_a_second_call_renders_nothing_and_a_lost_clip_comes_back_the_same(
+    tree, tiny_tree, monkeypatch
+):
     before = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     lost = next(path for path in before if "FaceSwap/c23" in str(path))
     lost.unlink()

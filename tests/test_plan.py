@@ -7,11 +7,12 @@ import time
 import pytest
 import torch
 
-from dfil import models, paper, plan
+from dfil import models, paper
 from dfil.cli import main
 from dfil.datasets import load_records
-from dfil.errors import RunError
 from dfil.profiles import DEMO, PAPER, SMOKE
+from dfil.system.errors import RunError
+from dfil.tools import plan
 
 SECONDS = {"train": 1.0, "test": 0.5, "train clips": 1, "test clips": 1, "parameters": 25e6}
 
@@ -28,7 +29,10 @@ def stores(profile):
 def test_shared_runs_are_counted_once_and_quoted_rows_never(measured):
     made = plan.make(PAPER, ["dil", "resnet50"])
     # Table 1: 2 methods x 8; Table 2: DIL and the baseline x 3 datasets; Table 3: 2, longer than any other; then 3, 3 and 5 ablations x 4.
-    methods_of = {table: {row.name for row in paper.TABLES[table].rows} & {"dil", "resnet50"} for table in ("table2", "table3")}
+    methods_of = {
+        table: {row.name for row in paper.TABLES[table].rows} & {"dil", "resnet50"}
+        for table in ("table2", "table3")
+    }
     own = {
         "table1": 16,
         "table2": 3 * len(methods_of["table2"]),
@@ -38,12 +42,21 @@ def test_shared_runs_are_counted_once_and_quoted_rows_never(measured):
         "table6": 20,
     }
     assert len(made["runs"]) == sum(own.values())
-    assert {name: table["runs"] for name, table in made["tables"].items()} == own | {"table4": 16, "table5": 16, "table6": 24}
+    assert {name: table["runs"] for name, table in made["tables"].items()} == own | {
+        "table4": 16,
+        "table5": 16,
+        "table6": 24,
+    }
     (full,) = [
-        r for r in made["runs"] if (r["method"], r["switches"], r["compression"], r["manipulations"]) == ("dil", {}, "c40", ("FaceSwap",))
+        r
+        for r in made["runs"]
+        if (r["method"], r["switches"], r["compression"], r["manipulations"])
+        == ("dil", {}, "c40", ("FaceSwap",))
     ]
     assert full["tables"] == ["table1", "table4", "table5", "table6"]
-    assert made["hours"] == pytest.approx(sum(run["hours"] for run in made["runs"])) and made["hours_of"] in ("a core", "a GPU")
+    assert made["hours"] == pytest.approx(sum(run["hours"] for run in made["runs"])) and made[
+        "hours_of"
+    ] in ("a core", "a GPU")
 
     slow = set()
     for table in paper.TABLES.values():
@@ -57,16 +70,31 @@ def test_shared_runs_are_counted_once_and_quoted_rows_never(measured):
 
 def test_hours_are_the_products_of_the_published_counts(measured):
     made = plan.make(PAPER, ["dil"])
-    by_table = {run["tables"][0]: run for run in made["runs"] if run["method"] == "dil" and not run["switches"]}
+    by_table = {
+        run["tables"][0]: run
+        for run in made["runs"]
+        if run["method"] == "dil" and not run["switches"]
+    }
     # 720 + 720 training, 140 + 140 validation, and 140 x 5 test videos of one quality; validation looks at half the snippets of testing.
-    assert by_table["table1"]["hours"] == pytest.approx((30 * (1440 * 1.0 + 280 * 0.25) + 700 * 0.5) / 3600)
+    assert by_table["table1"]["hours"] == pytest.approx(
+        (30 * (1440 * 1.0 + 280 * 0.25) + 700 * 0.5) / 3600
+    )
     # All four manipulations, 45 epochs; tested on FaceForensics++, Celeb-DF's 518 and the preview's 780 videos.
     across = by_table["table3"]
-    assert (across["epochs"], across["clips per epoch"], across["test videos"]) == (45, 720 * 5, 700 + 518 + 780)
+    assert (across["epochs"], across["clips per epoch"], across["test videos"]) == (
+        45,
+        720 * 5,
+        700 + 518 + 780,
+    )
     wild = next(run for run in made["runs"] if run["dataset"] == "wilddeepfake")
-    assert wild["clips per epoch"] + wild["validation videos"] == 3409 + 3099 and wild["test videos"] == 806
+    assert (
+        wild["clips per epoch"] + wild["validation videos"] == 3409 + 3099
+        and wild["test videos"] == 806
+    )
     crops = made["gigabytes"]["crops"]
-    assert crops["ffpp"] == pytest.approx(10_000 * 500 * 3 * 300**2 / 1e9) and set(crops) == set(plan.SETTINGS)
+    assert crops["ffpp"] == pytest.approx(10_000 * 500 * 3 * 300**2 / 1e9) and set(crops) == set(
+        plan.SETTINGS
+    )
     assert made["gigabytes"]["weights"] == pytest.approx(len(made["runs"]) * 0.1)
 
 
@@ -85,10 +113,20 @@ def test_demo_trains_pairs_of_all_manipulations_and_finds_table_3s_runs_again(me
 
 
 def test_the_expected_index_is_that_of_a_tree_of_this_size(tiny_tree):
-    sizes = {"train": 4, "val": 2, "test": 2, "frames": 20, "qualities": ("c23",), "manipulations": ("Deepfakes",)}
+    sizes = {
+        "train": 4,
+        "val": 2,
+        "test": 2,
+        "frames": 20,
+        "qualities": ("c23",),
+        "manipulations": ("Deepfakes",),
+    }
     index = plan.expected(dataclasses.replace(SMOKE, trees={"ff-like": sizes}), "ffpp").index
     columns = ["split", "label", "manipulation", "compression"]
-    there = sorted(tuple(getattr(record, name) for name in columns) for record in load_records("ffpp", tiny_tree))
+    there = sorted(
+        tuple(getattr(record, name) for name in columns)
+        for record in load_records("ffpp", tiny_tree)
+    )
     assert sorted(index[columns].itertuples(index=False, name=None)) == there
     assert index.groupby("target")["label"].agg(set).eq({0, 1}).all()
 
@@ -107,8 +145,14 @@ def test_seconds_are_those_of_one_clip(monkeypatch):
     monkeypatch.setattr(plan, "_scoring_step", busy(0.02))
     threads = torch.get_num_threads()
     found = plan.measure(SMOKE, "dil")
-    assert found["train"] == pytest.approx(0.04 / SMOKE.training.batch, rel=0.5) and found["train clips"] == SMOKE.training.batch
-    assert found["test"] == pytest.approx(0.02 / SMOKE.training.batch, rel=0.5) and torch.get_num_threads() == threads
+    assert (
+        found["train"] == pytest.approx(0.04 / SMOKE.training.batch, rel=0.5)
+        and found["train clips"] == SMOKE.training.batch
+    )
+    assert (
+        found["test"] == pytest.approx(0.02 / SMOKE.training.batch, rel=0.5)
+        and torch.get_num_threads() == threads
+    )
     built = models.build("dil", **SMOKE.backbone, frames=SMOKE.frames)
     assert found["parameters"] == sum(p.numel() for p in built.parameters())
 
@@ -116,16 +160,23 @@ def test_seconds_are_those_of_one_clip(monkeypatch):
 def test_a_real_measurement_is_made_for_the_methods_that_are_needed(capsys):
     assert main(["plan", "--profile", "smoke", "--methods", "dil", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert list(made["methods"]) == ["dil"] and 0 < made["methods"]["dil"]["test"] and 0 < made["methods"]["dil"]["train"] < 10
+    assert (
+        list(made["methods"]) == ["dil"]
+        and 0 < made["methods"]["dil"]["test"]
+        and 0 < made["methods"]["dil"]["train"] < 10
+    )
     assert all(run["hours"] > 0 for run in made["runs"])
 
 
 def test_the_plan_reads_well(measured, capsys):
     assert main(["plan", "--profile", "paper", "--methods", "dil", "--list"]) == 0
     out = capsys.readouterr().out
-    assert "dil lk=False ffpp c40 NeuralTextures seed 0 (table5)" in out and "a shared run counts once" in out
-    assert "crops of wilddeepfake" in out and len([line for line in out.splitlines() if "seed 0" in line]) == len(
-        plan.make(PAPER, ["dil"])["runs"]
+    assert (
+        "dil lk=False ffpp c40 NeuralTextures seed 0 (table5)" in out
+        and "a shared run counts once" in out
     )
+    assert "crops of wilddeepfake" in out and len(
+        [line for line in out.splitlines() if "seed 0" in line]
+    ) == len(plan.make(PAPER, ["dil"])["runs"])
     with pytest.raises(RunError, match="no method is called 'vgg'"):
         plan.make(PAPER, ["vgg"])

@@ -2,11 +2,12 @@
 
 import inspect
 
-from dfil import models, readings
+from dfil import models
 from dfil.faces.store import Crops
 from dfil.models.dil import DIL
 from dfil.models.resnet import ResNet
 from dfil.profiles import Training
+from dfil.train import readings
 
 
 def test_every_named_switch_is_an_argument_somewhere():
@@ -15,7 +16,11 @@ def test_every_named_switch_is_an_argument_somewhere():
         known |= set(inspect.signature(function).parameters)
     named = {name for reading in readings.READINGS for name in reading.switch.split(", ") if name}
     assert named and named <= known
-    assert len({(r.where, r.question) for r in readings.READINGS}) == len(readings.READINGS) == len(readings.frame())
+    assert (
+        len({(r.where, r.question) for r in readings.READINGS})
+        == len(readings.READINGS)
+        == len(readings.frame())
+    )
 
 
 def test_switched_runs_differ_from_each_other_and_the_first_is_the_default():

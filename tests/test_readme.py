@@ -6,21 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from dfil import paper, report, reproduce, tables
+from dfil import paper
+from dfil.results import page, tables
+from dfil.tools import reproduce
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 DEMO = PROJECT / "outputs" / "demo"
 
 
-@pytest.mark.parametrize("block", report.IN_README)
+@pytest.mark.parametrize("block", page.IN_README)
 def test_results_are_those_of_the_published_tables(block):
-    folder, names = report.IN_README[block]
+    folder, names = page.IN_README[block]
     published = f"outputs/{folder}/tables"
-    changed = subprocess.run(["git", "status", "--porcelain", "--", published], cwd=PROJECT, capture_output=True, text=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", published],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
     if changed.stdout.strip():
-        pytest.skip(f"{published} holds the results of a run of your own, and the README those of the published one")
-    stale = report.readme_is_stale(PROJECT / "README.md", PROJECT / "outputs" / folder, names, block)
+        pytest.skip(
+            f"{published} holds the results of a run of your own, and the README those of the published one"
+        )
+    stale = page.readme_is_stale(PROJECT / "README.md", PROJECT / "outputs" / folder, names, block)
     assert not stale, "run `dfil report` and commit the README"
 
 
@@ -28,7 +37,9 @@ def test_every_notebook_is_on_the_map_and_was_published():
     names = set(reproduce.titles(PROJECT / "notebooks"))
     assert set(re.findall(r"notebooks/(\d\d_\w+)\.ipynb", README)) == names
     assert {path.stem for path in (DEMO / "notebooks").glob("*.ipynb")} == names
-    assert {name: row["status"] for name, row in reproduce.read_status(DEMO / "status.csv").items()} == dict.fromkeys(names, "ok")
+    assert {
+        name: row["status"] for name, row in reproduce.read_status(DEMO / "status.csv").items()
+    } == dict.fromkeys(names, "ok")
 
 
 def test_make_targets_and_links_are_there():
@@ -39,7 +50,7 @@ def test_make_targets_and_links_are_there():
         assert link.startswith("http") or (PROJECT / link).exists(), link
 
 
-@pytest.mark.parametrize("folder", [folder for folder, _ in report.IN_README.values()])
+@pytest.mark.parametrize("folder", [folder for folder, _ in page.IN_README.values()])
 def test_the_published_tables_say_that_they_are_synthetic(folder):
     published = PROJECT / "outputs" / folder / "tables"
     frames = tables.load(published)
@@ -52,7 +63,9 @@ def test_the_published_tables_say_that_they_are_synthetic(folder):
 def test_the_published_result_is_whole():
     frames = tables.load(DEMO / "tables")
     filled = frames["table1"][frames["table1"]["ours"].notna()]
-    assert set(filled["row"]) >= {"dil", "resnet50"} and len(filled.query("row == 'dil'")) == len(paper.TABLES["table1"].columns)
+    assert set(filled["row"]) >= {"dil", "resnet50"} and len(filled.query("row == 'dil'")) == len(
+        paper.TABLES["table1"].columns
+    )
     assert filled[["ci_low", "ci_high", "n_videos"]].notna().all(axis=None)
     assert "synthetic" in (DEMO / "report.html").read_text().lower()
 
@@ -63,7 +76,11 @@ def test_three_seeds_have_three_seeds():
             assert df.loc[df["ours"].notna(), "seeds"].eq(3).all(), name
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "outputs").glob("**/demo/notebooks/*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((PROJECT / "outputs").glob("**/demo/notebooks/*.ipynb")),
+    ids=lambda path: path.stem,
+)
 def test_executed_notebooks_are_small_and_name_no_machine(path):
     text = path.read_text(encoding="utf-8")
     assert len(text) < 2 * 2**20

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dfil import paper, report, tables
-from dfil.errors import DataError
+from dfil import paper
+from dfil.results import page as report
+from dfil.results import tables
+from dfil.system.errors import DataError
 
 VOID = {"meta", "img", "br", "link", "hr"}
 
@@ -52,7 +54,13 @@ class Page(HTMLParser):
 def scores(seed):
     rng = np.random.default_rng(seed)
     labels = np.arange(20) % 2
-    return pd.DataFrame({"video_id": [str(i) for i in range(20)], "label": labels, "score": np.clip(labels + rng.normal(0, 0.6, 20), 0, 1)})
+    return pd.DataFrame(
+        {
+            "video_id": [str(i) for i in range(20)],
+            "label": labels,
+            "score": np.clip(labels + rng.normal(0, 0.6, 20), 0, 1),
+        }
+    )
 
 
 def save_table(folder, key, rows, synthetic=True, seeds=1):
@@ -62,7 +70,12 @@ def save_table(folder, key, rows, synthetic=True, seeds=1):
         for cell in table.cells()
         if cell.row in rows
     }
-    tables.save(tables.build(table, results, "a reason with <b>", synthetic=synthetic), folder / "tables", key, table.title)
+    tables.save(
+        tables.build(table, results, "a reason with <b>", synthetic=synthetic),
+        folder / "tables",
+        key,
+        table.title,
+    )
 
 
 def save_figure(folder, key, **text):
@@ -78,11 +91,17 @@ def folder(tmp_path):
     save_table(tmp_path, "table1", ["dil", "resnet50"], seeds=2)
     save_table(tmp_path, "table2", [])
     save_table(tmp_path, "table4", ["none", "intra", "inter", "intra+inter"])
-    save_figure(tmp_path, "fig1", Title="A snippet", Description="Synthetic crops & their differences")
+    save_figure(
+        tmp_path, "fig1", Title="A snippet", Description="Synthetic crops & their differences"
+    )
     save_figure(tmp_path, "fig9")
-    (tmp_path / "status.csv").write_text("notebook,status,seconds,peak MiB\n00_start,ok,12.5,300\n10_data,failed,180,950\n20_x,skipped,,\n")
+    (tmp_path / "status.csv").write_text(
+        "notebook,status,seconds,peak MiB\n00_start,ok,12.5,300\n10_data,failed,180,950\n20_x,skipped,,\n"
+    )
     (tmp_path / "environment.json").write_text(
-        json.dumps({"profile": "demo", "commit": "abc<1>", "seeds": [0, 1], "versions": {"torch": "2.14"}})
+        json.dumps(
+            {"profile": "demo", "commit": "abc<1>", "seeds": [0, 1], "versions": {"torch": "2.14"}}
+        )
     )
     return tmp_path
 
@@ -97,7 +116,9 @@ def test_page_is_well_formed_and_self_contained(folder):
     assert links and all(link[0] == "#" and link[1:] in page.ids for link in links)
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
     sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
-    assert len(sources) == 2 and all(source.startswith("data:image/webp;base64,") for source in sources)
+    assert len(sources) == 2 and all(
+        source.startswith("data:image/webp;base64,") for source in sources
+    )
     assert not re.search(r"https?://|url\(|@import", text)
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
     assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
@@ -107,16 +128,22 @@ def test_figures_are_inlined_smaller_and_pixel_for_pixel(folder):
     rng = np.random.default_rng(0)
     noise_hwc = np.kron(rng.integers(0, 256, (20, 30, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
     Image.fromarray(noise_hwc).save(folder / "figures" / "fig1.png")
-    clear_hwc = np.concatenate([noise_hwc, np.full((160, 240, 1), 255, np.uint8)], 2)  # matplotlib's PNGs have an opaque fourth channel
+    clear_hwc = np.concatenate(
+        [noise_hwc, np.full((160, 240, 1), 255, np.uint8)], 2
+    )  # matplotlib's PNGs have an opaque fourth channel
     Image.fromarray(clear_hwc).save(folder / "figures" / "fig9.png")
     page = Page(report.build(folder).read_text(encoding="utf-8"))
     images = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == 2 and all((image["width"], image["height"]) == ("240", "160") for image in images)
+    assert len(images) == 2 and all(
+        (image["width"], image["height"]) == ("240", "160") for image in images
+    )
     for image, key in zip(images, ("fig1", "fig9"), strict=True):
         webp = base64.b64decode(image["src"].partition(",")[2])
         assert len(webp) < (folder / "figures" / f"{key}.png").stat().st_size
         with Image.open(io.BytesIO(webp)) as shown:
-            assert shown.format == "WEBP" and np.array_equal(np.asarray(shown.convert("RGB")), noise_hwc)
+            assert shown.format == "WEBP" and np.array_equal(
+                np.asarray(shown.convert("RGB")), noise_hwc
+            )
     Image.new("1", (20_000, 1)).save(folder / "figures" / "fig9.png")  # wider than WebP can be
     text = report.build(folder).read_text(encoding="utf-8")
     assert "fig9.png is not a PNG that can be shown" in text and text.count("<img") == 1
@@ -131,7 +158,9 @@ def test_paper_stands_beside_ours_in_the_papers_arrangement(folder):
     df = tables.load(folder / "tables")["table1"]
     for line in df[df["row"] == "dil"].to_dict("records"):
         cell = body["DIL"][list(df["column"].unique()).index(line["column"])]
-        assert f"ours {line['ours']:.3f}" in cell and f"paper {paper.printed(line['paper'])}" in cell
+        assert (
+            f"ours {line['ours']:.3f}" in cell and f"paper {paper.printed(line['paper'])}" in cell
+        )
         assert f"[{line['ci_low']:.3f}, {line['ci_high']:.3f}]" in cell and "seeds " in cell
     assert sum("ours" in cell for cells in body.values() for cell in cells) == 16
     assert sum("paper" in cell for cells in body.values() for cell in cells) == 16 * 8
@@ -146,7 +175,13 @@ def test_rows_that_were_not_run_are_grey_and_give_the_reason(folder):
 
 def test_what_is_missing_is_named(folder, tmp_path_factory):
     text = report.build(folder).read_text(encoding="utf-8")
-    for name in ("tables/table3.csv", "tables/table5.csv", "tables/table6.csv", "figures/fig3.png", "figures/fig5.png"):
+    for name in (
+        "tables/table3.csv",
+        "tables/table5.csv",
+        "tables/table6.csv",
+        "figures/fig3.png",
+        "figures/fig5.png",
+    ):
         assert name in text
     assert "tables/table1.csv" not in text
     empty = tmp_path_factory.mktemp("empty")
@@ -170,7 +205,9 @@ def test_damaged_files_are_named_and_the_page_still_built(folder):
 
 
 def badges(text, heading):
-    return "synthetic data" in re.search(f'<(h3|figure) id="{heading}".*?(</h3>|</figcaption>)', text, re.S).group(0)
+    return "synthetic data" in re.search(
+        f'<(h3|figure) id="{heading}".*?(</h3>|</figcaption>)', text, re.S
+    ).group(0)
 
 
 def test_synthetic_is_marked_where_it_is(tmp_path):
@@ -179,7 +216,12 @@ def test_synthetic_is_marked_where_it_is(tmp_path):
     save_figure(tmp_path, "fig1", Description="synthetic clips")
     save_figure(tmp_path, "fig3", Description="real clips")
     text = report.build(tmp_path).read_text(encoding="utf-8")
-    assert [badges(text, heading) for heading in ("table1", "table4", "fig1", "fig3")] == [True, False, True, False]
+    assert [badges(text, heading) for heading in ("table1", "table4", "fig1", "fig3")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
     save_table(tmp_path, "table1", ["dil"], synthetic=False)
     save_figure(tmp_path, "fig1", Description="real clips")
     assert "synthetic data</span>" not in report.build(tmp_path).read_text(encoding="utf-8")
@@ -187,12 +229,16 @@ def test_synthetic_is_marked_where_it_is(tmp_path):
 
 def test_all_figures_are_synthetic_where_all_tables_are(folder):
     text = report.build(folder).read_text(encoding="utf-8")
-    assert badges(text, "fig9") and badges(text, "table1") and not badges(text, "table2")  # nothing of ours in Table 2
+    assert (
+        badges(text, "fig9") and badges(text, "table1") and not badges(text, "table2")
+    )  # nothing of ours in Table 2
 
 
 def test_times_differences_and_environment(folder):
     text = report.build(folder).read_text(encoding="utf-8")
-    assert "3 notebooks, 3.2 min in all, at most 950 MiB" in text and "Not finished: 10_data." in text
+    assert (
+        "3 notebooks, 3.2 min in all, at most 950 MiB" in text and "Not finished: 10_data." in text
+    )
     assert all(title in text for title, _ in paper.DIFFERENCES)
     assert "abc&lt;1&gt;" in text and "<dd>0, 1</dd>" in text and "<dd>torch 2.14</dd>" in text
 
@@ -205,13 +251,17 @@ def test_the_same_folder_gives_the_same_page(folder):
 
 def test_readme_follows_the_tables(folder, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("# Title\n\n<!-- results:begin -->\nformer results\n<!-- results:end -->\n\nThe end.\n")
+    readme.write_text(
+        "# Title\n\n<!-- results:begin -->\nformer results\n<!-- results:end -->\n\nThe end.\n"
+    )
     assert report.readme_is_stale(readme, folder)
     assert report.update_readme(readme, folder) and not report.update_readme(readme, folder)
     assert not report.readme_is_stale(readme, folder)
     text = readme.read_text()
     assert text.startswith("# Title") and text.endswith("The end.\n") and "former" not in text
-    assert "### Table 1" in text and "### Table 4" in text and "### Table 2" not in text  # nothing was run for Table 2
+    assert (
+        "### Table 1" in text and "### Table 4" in text and "### Table 2" not in text
+    )  # nothing was run for Table 2
     assert "| DIL |" in text and "| STIL" not in text
     save_table(folder, "table1", ["dil", "stil"])
     assert report.readme_is_stale(readme, folder)

@@ -9,15 +9,20 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dfil import environment, paths, reproduce
-from dfil.errors import RunError
+from dfil.system import paths
+from dfil.system.errors import RunError
+from dfil.tools import environment, reproduce
 
 
-def write_notebook(folder: Path, name: str, *cells: str, parameters: str = 'profile = "demo"') -> None:
+def write_notebook(
+    folder: Path, name: str, *cells: str, parameters: str = 'profile = "demo"'
+) -> None:
     tagged = nbformat.v4.new_code_cell(parameters, id="params", metadata={"tags": ["parameters"]})
     code = [nbformat.v4.new_code_cell(text, id=f"c{i}") for i, text in enumerate(cells)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[tagged, *code], metadata=kernel), folder / f"{name}.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[tagged, *code], metadata=kernel), folder / f"{name}.ipynb"
+    )
 
 
 def status(folder: Path) -> dict[str, list[str]]:
@@ -41,13 +46,23 @@ def folder(tmp_path):
     return path
 
 
-def test_a_failing_notebook_stops_nothing_and_is_named(folder, outputs, tmp_path, monkeypatch, capsys):
+def test_a_failing_notebook_stops_nothing_and_is_named(
+    folder, outputs, tmp_path, monkeypatch, capsys
+):
     # A foreign "python3" that comes first on Jupyter's path must not be used.
     foreign = tmp_path / "jupyter/kernels/python3"
     foreign.mkdir(parents=True)
-    (foreign / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "foreign", "language": "python"}))
+    (foreign / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false"], "display_name": "foreign", "language": "python"})
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    write_notebook(folder, "10_first", "from dfil import paths", 'raise ValueError(f"this must\\nfail in {paths.project()}")', "never = 1")
+    write_notebook(
+        folder,
+        "10_first",
+        "from dfil import paths",
+        'raise ValueError(f"this must\\nfail in {paths.project()}")',
+        "never = 1",
+    )
     show = "import os, sys\nfrom pathlib import Path\nprint(profile, fold, sys.executable, Path.home() / 'x', os.getcwd())"
     hold = "import time\nblock = bytearray(300 * 2**20)\ntime.sleep(1)"
     write_notebook(folder, "20_second", show, hold, parameters='profile = "demo"\nfold = 1')
@@ -56,31 +71,51 @@ def test_a_failing_notebook_stops_nothing_and_is_named(folder, outputs, tmp_path
     (outputs / "smoke/status.csv").write_text(old)
     write_notebook(folder, "05_kept", "1")
 
-    code = reproduce.reproduce("smoke", ["20", "10_first"], parameters={"fold": 7}, notebooks=folder, command="dfil reproduce")
+    code = reproduce.reproduce(
+        "smoke",
+        ["20", "10_first"],
+        parameters={"fold": 7},
+        notebooks=folder,
+        command="dfil reproduce",
+    )
 
     assert code == 1
     printed = capsys.readouterr().out
     assert "FAILED 10_first: fail in" in printed and "1 ok, 1 failed, in" in printed
     assert printed.index("[1/2] 10_first") < printed.index("[2/2] 20_second")
     rows = status(outputs)
-    assert list(rows) == ["05_kept", "10_first", "20_second"] and rows["05_kept"] == ["ok", "3.0", "77"]
+    assert list(rows) == ["05_kept", "10_first", "20_second"] and rows["05_kept"] == [
+        "ok",
+        "3.0",
+        "77",
+    ]
     assert [rows[name][0] for name in ("10_first", "20_second")] == ["failed", "ok"]
     assert float(rows["20_second"][2]) > 300 and float(rows["20_second"][1]) > 1
 
     text = (outputs / "smoke/notebooks/10_first.ipynb").read_text()
     assert "ValueError" in text and "fail in ." in text
-    failed, second = (nbformat.read(outputs / f"smoke/notebooks/{name}.ipynb", 4) for name in ("10_first", "20_second"))
+    failed, second = (
+        nbformat.read(outputs / f"smoke/notebooks/{name}.ipynb", 4)
+        for name in ("10_first", "20_second")
+    )
     for notebook in (failed, second):
         nbformat.validate(notebook)
     said = next(cell.outputs[0].text for cell in second.cells if "sys.executable" in cell.source)
     python = sys.executable.replace(str(paths.project()), ".").replace(str(Path.home()), "~")
     assert said == f"smoke 7 {python} ~/x .\n"
-    assert sorted(p.name for p in (outputs / "smoke/notebooks").iterdir()) == ["10_first.ipynb", "20_second.ipynb"]
+    assert sorted(p.name for p in (outputs / "smoke/notebooks").iterdir()) == [
+        "10_first.ipynb",
+        "20_second.ipynb",
+    ]
     for place in (str(tmp_path), str(paths.project())):
         assert place not in text + (outputs / "smoke/notebooks/20_second.ipynb").read_text()
 
     about = json.loads((outputs / "smoke/environment.json").read_text())
-    assert about["synthetic"] is True and about["profile"] == "smoke" and about["command"] == "dfil reproduce"
+    assert (
+        about["synthetic"] is True
+        and about["profile"] == "smoke"
+        and about["command"] == "dfil reproduce"
+    )
     page = (outputs / "smoke/report.html").read_text()
     assert "20_second" in page and "05_kept" in page
 
@@ -133,7 +168,16 @@ def test_only_takes_numbers_and_names_and_keeps_the_order(folder):
 
 
 @pytest.mark.parametrize(
-    "text, value", [("3", 3), ("1e-3", 1e-3), ("true", True), ("False", False), ("(0, 1)", [0, 1]), ("c23", "c23"), ("a b", "a b")]
+    "text, value",
+    [
+        ("3", 3),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("False", False),
+        ("(0, 1)", [0, 1]),
+        ("c23", "c23"),
+        ("a b", "a b"),
+    ],
 )
 def test_parameters_become_python_values(text, value):
     parsed = reproduce.parse_value(text)
@@ -145,12 +189,21 @@ def test_publish_warns_of_a_large_notebook_and_leaves_pictures_alone(tmp_path, o
     picture = "A" * reproduce.LARGEST + home + "/A"
     data = {"image/png": picture, "text/plain": [f"{home}/a", f"{outputs}/smoke/tables"]}
     output = nbformat.v4.new_output("display_data", data=data)
-    cell = nbformat.v4.new_code_cell("1", outputs=[output], id="c", metadata={"papermill": {"start_time": "now"}, "tags": ["x"]})
+    cell = nbformat.v4.new_code_cell(
+        "1", outputs=[output], id="c", metadata={"papermill": {"start_time": "now"}, "tags": ["x"]}
+    )
     about = {"papermill": {"input_path": home, "parameters": {"profile": "smoke"}, "duration": 1.0}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=about), tmp_path / ".running.ipynb")
-    reproduce.publish(tmp_path / ".running.ipynb", tmp_path / "done.ipynb", reproduce.PathShortener("smoke"))
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata=about), tmp_path / ".running.ipynb"
+    )
+    reproduce.publish(
+        tmp_path / ".running.ipynb", tmp_path / "done.ipynb", reproduce.PathShortener("smoke")
+    )
     notebook = nbformat.read(tmp_path / "done.ipynb", 4)
-    assert notebook.cells[0].outputs[0].data == {"image/png": picture, "text/plain": "~/aoutputs/smoke/tables"}
+    assert notebook.cells[0].outputs[0].data == {
+        "image/png": picture,
+        "text/plain": "~/aoutputs/smoke/tables",
+    }
     assert notebook.cells[0].metadata == {"tags": ["x"]}
     assert notebook.metadata.papermill == {"parameters": {"profile": "smoke"}, "duration": 1.0}
     assert "done.ipynb has 2.0 MiB" in capsys.readouterr().err
@@ -167,7 +220,9 @@ def test_environment_says_what_the_numbers_hang_on(tmp_path, monkeypatch):
     about = environment.describe("smoke")
     assert environment.describe("smoke", seeds=[3, 1])["seeds"] == [3, 1]
     assert about["synthetic"] is True and about["seeds"] == [0] and about["cores"] <= os.cpu_count()
-    assert {"dfil", "torch", "numpy", "papermill"} <= set(about["packages"]) and "jupyterlab" not in about["packages"]
+    assert {"dfil", "torch", "numpy", "papermill"} <= set(
+        about["packages"]
+    ) and "jupyterlab" not in about["packages"]
     monkeypatch.delenv("DFIL_FFPP", raising=False)
     assert environment.describe("paper", tmp_path)["synthetic"] is False
     (tmp_path / "synthetic.json").write_text("{}")
@@ -175,7 +230,9 @@ def test_environment_says_what_the_numbers_hang_on(tmp_path, monkeypatch):
     assert "\n" not in environment.stamp() and about["packages"]["torch"] in environment.stamp()
 
 
-def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(folder, outputs, monkeypatch, capsys):
+def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(
+    folder, outputs, monkeypatch, capsys
+):
     monkeypatch.delenv("DFIL_FFPP", raising=False)
     monkeypatch.setattr(paths, "project", lambda: folder)  # no dfil.toml there
     write_notebook(folder, "10_needs", "1 / 0")
@@ -183,5 +240,8 @@ def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(folder,
     notebook.metadata["dfil"] = {"needs": "ffpp"}
     nbformat.write(notebook, folder / "10_needs.ipynb")
     assert reproduce.reproduce("paper", notebooks=folder) == 0
-    assert "10_needs ... skipped: the profile paper needs the real FaceForensics++" in capsys.readouterr().out
+    assert (
+        "10_needs ... skipped: the profile paper needs the real FaceForensics++"
+        in capsys.readouterr().out
+    )
     assert "10_needs,skipped" in (outputs / "paper/status.csv").read_text()

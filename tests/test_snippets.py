@@ -6,8 +6,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dfil.errors import DataError
-from dfil.snippets import IMAGENET_MEAN, IMAGENET_STD, SnippetDataset, as_it_is, batches, normalise, snippet_starts
+from dfil.system.errors import DataError
+from dfil.train.snippets import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SnippetDataset,
+    as_it_is,
+    batches,
+    normalise,
+    snippet_starts,
+)
 
 
 @pytest.mark.parametrize("frames", [16, 17, 40, 333])
@@ -23,12 +31,16 @@ def test_random_starts_cover_their_segment_and_no_other():
     rng = np.random.default_rng(0)
     drawn = np.array([snippet_starts([(0, 40)], 4, 4, rng=rng) for _ in range(400)])
     for u in range(4):
-        assert set(drawn[:, u]) == set(range(10 * u, 10 * u + 7))  # frames 10u .. 10u + 9 hold 7 snippets of 4
+        assert set(drawn[:, u]) == set(
+            range(10 * u, 10 * u + 7)
+        )  # frames 10u .. 10u + 9 hold 7 snippets of 4
 
 
 def test_a_segment_shorter_than_a_snippet_still_draws():
     rng = np.random.default_rng(0)
-    drawn = np.array([snippet_starts([(0, 40)], 4, 4, stride=4, rng=rng) for _ in range(200)])  # 13 frames in segments of 10
+    drawn = np.array(
+        [snippet_starts([(0, 40)], 4, 4, stride=4, rng=rng) for _ in range(200)]
+    )  # 13 frames in segments of 10
     assert drawn.min() == 0 and drawn.max() == 27
     assert all(len(set(column)) >= 4 for column in drawn.T)
     assert (np.abs(drawn + 6.5 - [5, 15, 25, 35]) <= 5).all()
@@ -66,28 +78,40 @@ def test_paired_batches_hold_each_fake_once_beside_its_real_clip():
     epoch = batches(rows, 5, paired=True, rng=np.random.default_rng(0))
     flat = [i for batch in epoch for i in batch]
     assert all(len(batch) % 2 == 0 for batch in epoch) and len(epoch[0]) == 4
-    assert sorted(i for i in flat if rows["label"][i] == 1) == rows.index[rows["label"] == 1].tolist()
+    assert (
+        sorted(i for i in flat if rows["label"][i] == 1) == rows.index[rows["label"] == 1].tolist()
+    )
     for real, fake in zip(flat[::2], flat[1::2], strict=True):
-        assert (rows["label"][real], rows["label"][fake]) == (0, 1) and rows["target"][real] == rows["target"][fake]
+        assert (rows["label"][real], rows["label"][fake]) == (0, 1) and rows["target"][
+            real
+        ] == rows["target"][fake]
 
 
 def test_a_fake_without_its_real_clip_gets_another():
     rows = index(missing=(2, 3))
-    flat = [i for batch in batches(rows, 4, paired=True, rng=np.random.default_rng(0)) for i in batch]
+    flat = [
+        i for batch in batches(rows, 4, paired=True, rng=np.random.default_rng(0)) for i in batch
+    ]
     assert (rows["label"].to_numpy()[flat] == [0, 1] * 12).all()
     with pytest.raises(DataError, match="no real video"):
-        batches(rows[rows["label"] == 1].reset_index(), 4, paired=True, rng=np.random.default_rng(0))
+        batches(
+            rows[rows["label"] == 1].reset_index(), 4, paired=True, rng=np.random.default_rng(0)
+        )
 
 
 def test_unpaired_batches_hold_each_video_once_and_none_alone():
     rows = index(pairs=7)
     epoch = batches(rows, 10, paired=False, rng=np.random.default_rng(0))
-    assert sorted(i for batch in epoch for i in batch) == list(range(21)) and [len(b) for b in epoch] == [10, 11]
+    assert sorted(i for batch in epoch for i in batch) == list(range(21)) and [
+        len(b) for b in epoch
+    ] == [10, 11]
 
 
 def test_normalise_against_its_formula():
     x = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
-    expected = (x.double().numpy() / 255 - np.reshape(IMAGENET_MEAN, (3, 1, 1))) / np.reshape(IMAGENET_STD, (3, 1, 1))
+    expected = (x.double().numpy() / 255 - np.reshape(IMAGENET_MEAN, (3, 1, 1))) / np.reshape(
+        IMAGENET_STD, (3, 1, 1)
+    )
     np.testing.assert_allclose(normalise(x).numpy(), expected, atol=1e-5)
 
 
@@ -113,7 +137,14 @@ def test_a_batch_is_its_items_with_the_pixels_channels_last(tiny_store, workers)
     data = SnippetDataset(tiny_store, rows, snippets=2, frames=4, size=16, train=True)
     (batch,) = DataLoader(data, batch_sampler=[[2, 0]], collate_fn=as_it_is, num_workers=workers)
     x, labels, items = batch
-    assert x.shape == (2, 2, 4, 3, 16, 16) and x.permute(0, 1, 2, 4, 5, 3).is_contiguous() and items.tolist() == [2, 0]
+    assert (
+        x.shape == (2, 2, 4, 3, 16, 16)
+        and x.permute(0, 1, 2, 4, 5, 3).is_contiguous()
+        and items.tolist() == [2, 0]
+    )
     for got, label, item in zip(x, labels.tolist(), items.tolist(), strict=True):
         alone, its_label, number = data[item]
-        assert torch.equal(got, alone) and (label, item) == (its_label, number) == (rows["label"].iloc[item], item)
+        assert torch.equal(got, alone) and (label, item) == (its_label, number) == (
+            rows["label"].iloc[item],
+            item,
+        )

@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 
 from dfil.datasets import load_records
-from dfil.errors import DataError, RunError
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.boxes import square_union
 from dfil.faces.video import decode, read_frames
 from dfil.synthetic import write_ffpp
 from dfil.synthetic.codec import encode
+from dfil.system.errors import DataError, RunError
 
 FRAMES = 20
 
@@ -33,9 +33,13 @@ FRAMES = 20
 def moving(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """n noise pictures (n, 120, 160, 3) and the boxes (n, 4) of something that walks out of them on the left."""
     rng = np.random.default_rng(seed)
-    centre = np.stack([np.linspace(70, 8, n), 60 + 8 * np.sin(np.arange(n) / 3)], 1) + rng.normal(0, 2, (n, 2))
+    centre = np.stack([np.linspace(70, 8, n), 60 + 8 * np.sin(np.arange(n) / 3)], 1) + rng.normal(
+        0, 2, (n, 2)
+    )
     half = rng.uniform(10, 26, (n, 2))
-    return rng.integers(0, 256, (n, 120, 160, 3), np.uint8), np.concatenate([centre - half, centre + half], 1).astype(np.float32)
+    return rng.integers(0, 256, (n, 120, 160, 3), np.uint8), np.concatenate(
+        [centre - half, centre + half], 1
+    ).astype(np.float32)
 
 
 def reference(frames_thwc, boxes_n4, size, margin):
@@ -45,7 +49,13 @@ def reference(frames_thwc, boxes_n4, size, margin):
     for frame_hwc in frames_thwc:
         padded = np.pad(frame_hwc, ((200, 200), (200, 200), (0, 0)), mode="edge")
         cut = padded[y0 + 200 : y0 + 200 + side, x0 + 200 : x0 + 200 + side]
-        crops.append(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR))
+        crops.append(
+            cv2.resize(
+                cut,
+                (size, size),
+                interpolation=cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR,
+            )
+        )
     return np.stack(crops), side
 
 
@@ -54,7 +64,12 @@ def on_grid(frame_hwc, scale):
     k = int(1 / scale)
     p, q = Fraction(scale * k).limit_denominator(100).as_integer_ratio()
     height, width = (-(-n // (q * k)) for n in frame_hwc.shape[:2])
-    padded = np.pad(frame_hwc, [(0, h * q * k - n) for h, n in zip((height, width), frame_hwc.shape, strict=False)] + [(0, 0)], mode="edge")
+    padded = np.pad(
+        frame_hwc,
+        [(0, h * q * k - n) for h, n in zip((height, width), frame_hwc.shape, strict=False)]
+        + [(0, 0)],
+        mode="edge",
+    )
     shrunk = cv2.resize(padded, (width * q, height * q), interpolation=cv2.INTER_AREA)
     return cv2.resize(shrunk, (width * p, height * p), interpolation=cv2.INTER_LINEAR)
 
@@ -73,12 +88,16 @@ def test_every_window_at_full_scale_has_the_pixels_of_the_video(tmp_path, margin
     for T in (1, 2, 4, 9, 16):
         for first in range(30 - T + 1):
             x0, y0, side = crops.square(first, T, margin)
-            expected, expected_side = reference(frames[first : first + T], boxes[first : first + T], side, margin)
+            expected, expected_side = reference(
+                frames[first : first + T], boxes[first : first + T], side, margin
+            )
             assert side == expected_side
             assert np.array_equal(crops.snippet(first, T, side, margin), expected)
             inside = max(x0, 0), max(y0, 0)
             pixel = frames[first, inside[1], inside[0]]
-            assert np.array_equal(crops.snippet(first, T, side, margin)[0, inside[1] - y0, inside[0] - x0], pixel)
+            assert np.array_equal(
+                crops.snippet(first, T, side, margin)[0, inside[1] - y0, inside[0] - x0], pixel
+            )
 
 
 @pytest.mark.parametrize("size", [24, 48, 90])
@@ -88,16 +107,22 @@ def test_scaled_store_resizes_each_frame_once_on_one_grid(tmp_path, size):
     assert crops.grid == (112, 80) and crops.source == (160, 120)
     small = [on_grid(f, 0.64) for f in frames]
     for first in (0, 3, 16):
-        expected, _ = reference(small[first : first + 4], boxes[first : first + 4] * np.float32(0.64), size, 1.3)
+        expected, _ = reference(
+            small[first : first + 4], boxes[first : first + 4] * np.float32(0.64), size, 1.3
+        )
         assert np.array_equal(crops.snippet(first, 4, size), expected)
 
 
 def test_stride_and_a_box_per_frame(tmp_path):
     frames, boxes = moving(20, seed=2)
     crops = written(tmp_path, frames, boxes)
-    expected, _ = reference(frames[3:13:3], boxes[3:13], 32, 1.3)  # the frames in between count for the box
+    expected, _ = reference(
+        frames[3:13:3], boxes[3:13], 32, 1.3
+    )  # the frames in between count for the box
     assert np.array_equal(crops.snippet(3, 4, 32, stride=3), expected)
-    expected = [reference(frames[t : t + 1], boxes[t : t + 1], 32, 1.3)[0][0] for t in range(3, 13, 3)]
+    expected = [
+        reference(frames[t : t + 1], boxes[t : t + 1], 32, 1.3)[0][0] for t in range(3, 13, 3)
+    ]
     assert np.array_equal(crops.snippet(3, 4, 32, stride=3, box="frame"), expected)
     assert crops.snippet(0, 4, 32, box="frame").shape == (4, 32, 32, 3)
 
@@ -179,7 +204,9 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(tree, tmp_path_factory):
-    return P.preprocess(load_records("ffpp", tree), tmp_path_factory.mktemp("store"), 64, jobs=1, progress=False)
+    return P.preprocess(
+        load_records("ffpp", tree), tmp_path_factory.mktemp("store"), 64, jobs=1, progress=False
+    )
 
 
 @pytest.fixture
@@ -198,11 +225,25 @@ def test_index_and_meta(tree, store):
     index = store.index.set_index("video_id")
     assert list(store.index.columns) == S.COLUMNS and len(store) == 6
     assert set(index.status) == {"ok"} and set(index.frames) == set(index.faces) == {FRAMES}
-    assert index.label.to_dict() == {video_id: int("/real/" not in video_id) for video_id in index.index}
-    assert index.loc["c23/Deepfakes/000_001", ["split", "target", "boxes_from"]].tolist() == ["train", "000", "c23/real/000"]
-    assert all(Path(p).is_file() for p in index.path) and all((store.folder / c).is_file() for c in index.crops)
-    assert store.meta["synthetic"] and store.meta["synthetic_setting"]["setting"]["name"] == "ff-like"
-    assert (store.meta["dataset"], store.meta["size"], store.meta["detector"]) == ("ffpp", 64, "dlib")
+    assert index.label.to_dict() == {
+        video_id: int("/real/" not in video_id) for video_id in index.index
+    }
+    assert index.loc["c23/Deepfakes/000_001", ["split", "target", "boxes_from"]].tolist() == [
+        "train",
+        "000",
+        "c23/real/000",
+    ]
+    assert all(Path(p).is_file() for p in index.path) and all(
+        (store.folder / c).is_file() for c in index.crops
+    )
+    assert (
+        store.meta["synthetic"] and store.meta["synthetic_setting"]["setting"]["name"] == "ff-like"
+    )
+    assert (store.meta["dataset"], store.meta["size"], store.meta["detector"]) == (
+        "ffpp",
+        64,
+        "dlib",
+    )
     assert len(store.meta["digest"]) == 64
 
 
@@ -212,7 +253,9 @@ def test_crops_are_those_of_the_decoded_video(store):
         path = store.index.set_index("video_id").path[video_id]
         grid = [on_grid(f, crops.scale) for f in read_frames(path)]
         for first in (0, 7, FRAMES - 4):
-            expected, side = reference(grid[first : first + 4], crops.boxes[first : first + 4], 64, 1.3)
+            expected, side = reference(
+                grid[first : first + 4], crops.boxes[first : first + 4], 64, 1.3
+            )
             assert np.array_equal(crops.snippet(first, 4, 64), expected)
             assert 50 < side < 85  # about the size asked for
 
@@ -243,14 +286,19 @@ def test_masks_lie_on_the_snippet(store):
 def test_masks_of_several_snippets_take_one_decoding(store, monkeypatch, tmp_path):
     decoded = []
     monkeypatch.setattr(S, "decode", lambda path: decoded.append(path) or decode(path))
-    name, starts = "c23/NeuralTextures/001_000", [7, 0, 9, 7, FRAMES - 7]  # out of order, overlapping, twice
+    name, starts = (
+        "c23/NeuralTextures/001_000",
+        [7, 0, 9, 7, FRAMES - 7],
+    )  # out of order, overlapping, twice
     masks = store.mask_snippets(name, starts, 3, 32, margin=1.4, stride=3)
     path = store.index.set_index("video_id").masks[name]
     assert decoded == [path] and masks.shape == (5, 3, 32, 32) and masks.dtype == bool
     crops, frames = store.open(name), list(read_frames(path))
     for first, mask in zip(starts, masks, strict=True):
         grid = [on_grid(frames[n], crops.scale) for n in (first, first + 3, first + 6)]
-        assert np.array_equal(mask, reference(grid, crops.boxes[first : first + 7], 32, 1.4)[0][..., 0] > 127)
+        assert np.array_equal(
+            mask, reference(grid, crops.boxes[first : first + 7], 32, 1.4)[0][..., 0] > 127
+        )
         assert np.array_equal(mask, store.mask_snippet(name, first, 3, 32, margin=1.4, stride=3))
     assert decoded == [path] * 6 and not np.array_equal(masks[0], masks[1])
     assert store.mask_snippets(name, [], 3, 32).shape == (0, 3, 32, 32)
@@ -277,7 +325,9 @@ def test_opening(store, monkeypatch):
     video_id = fresh.index.video_id[0]
     copy = pickle.loads(pickle.dumps(fresh))
     assert len(pickle.dumps(fresh)) < 20_000  # no pixels travel to a worker
-    assert np.array_equal(copy.open(video_id).snippet(2, 4, 64), store.open(video_id).snippet(2, 4, 64))
+    assert np.array_equal(
+        copy.open(video_id).snippet(2, 4, 64), store.open(video_id).snippet(2, 4, 64)
+    )
 
 
 def test_several_processes_write_the_same_store(tree, store, tmp_path):
@@ -288,7 +338,9 @@ def test_several_processes_write_the_same_store(tree, store, tmp_path):
 
 def test_an_executor_of_ones_own(tree, store, tmp_path):
     with ThreadPoolExecutor(1) as executor:
-        again = P.preprocess(load_records("ffpp", tree), tmp_path, 64, progress=False, executor=executor)
+        again = P.preprocess(
+            load_records("ffpp", tree), tmp_path, 64, progress=False, executor=executor
+        )
     assert again.meta["digest"] == store.meta["digest"]
 
 
@@ -313,7 +365,10 @@ def test_forecast(tree, tmp_path, capsys):
 
 def folders(own_tree: Path) -> dict[str, Path]:
     videos = {"real": own_tree / "original_sequences/youtube/c23/videos"}
-    return videos | {m: own_tree / "manipulated_sequences" / m / "c23/videos" for m in ("Deepfakes", "NeuralTextures")}
+    return videos | {
+        m: own_tree / "manipulated_sequences" / m / "c23/videos"
+        for m in ("Deepfakes", "NeuralTextures")
+    }
 
 
 def decoded(path: Path) -> np.ndarray:
@@ -323,11 +378,17 @@ def decoded(path: Path) -> np.ndarray:
 def test_no_video_is_dropped_silently(own_tree, tmp_path):
     videos = folders(own_tree)
     fake = decoded(videos["Deepfakes"] / "000_001.mp4")
-    (videos["Deepfakes"] / "000_001.mp4").write_bytes(encode(fake[:12], 23))  # a fake shorter than its real
-    (videos["Deepfakes"] / "001_000.mp4").write_bytes(encode(np.full_like(fake, 90), 23))  # no face, but its real has one
+    (videos["Deepfakes"] / "000_001.mp4").write_bytes(
+        encode(fake[:12], 23)
+    )  # a fake shorter than its real
+    (videos["Deepfakes"] / "001_000.mp4").write_bytes(
+        encode(np.full_like(fake, 90), 23)
+    )  # no face, but its real has one
     half = videos["NeuralTextures"] / "000_001.mp4"
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])  # its table of contents is gone
-    (videos["NeuralTextures"] / "001_000.mp4").write_bytes(encode(fake[:, :240, 40:280], 23))  # cropped: another geometry
+    (videos["NeuralTextures"] / "001_000.mp4").write_bytes(
+        encode(fake[:, :240, 40:280], 23)
+    )  # cropped: another geometry
     (videos["real"] / "500.mp4").write_bytes(encode(np.full((8, 240, 320, 3), 90, np.uint8), 23))
     (videos["real"] / "501.mp4").write_bytes(encode(fake[:3], 23))
     (videos["real"] / "502.mp4").write_bytes(b"")
@@ -343,9 +404,15 @@ def test_no_video_is_dropped_silently(own_tree, tmp_path):
         "c23/NeuralTextures/000_001": "unreadable",
         "c23/NeuralTextures/001_000": "ok",
     }
-    assert all(index.reason[index.status != "ok"].str.len() > 10) and str(half) in index.reason["c23/NeuralTextures/000_001"]
+    assert (
+        all(index.reason[index.status != "ok"].str.len() > 10)
+        and str(half) in index.reason["c23/NeuralTextures/000_001"]
+    )
     assert index.frames["c23/Deepfakes/000_001"] == 12 and index.frames["c23/real/501"] == 3
-    assert index.reason["c23/NeuralTextures/001_000"] == "own detection: 240x240, c23/real/001 has 320x320"
+    assert (
+        index.reason["c23/NeuralTextures/001_000"]
+        == "own detection: 240x240, c23/real/001 has 320x320"
+    )
     store = S.CropStore(tmp_path / "store")
     assert store.open("c23/Deepfakes/000_001").scale == store.open("c23/real/000").scale
     assert store.open("c23/NeuralTextures/001_000").source == (240, 240)
@@ -356,16 +423,27 @@ def test_no_video_is_dropped_silently(own_tree, tmp_path):
 def test_fake_detected_on_its_own(own_tree, tmp_path):
     videos = folders(own_tree)
     (videos["real"] / "000.mp4").unlink()  # the adapter then names no real
-    (videos["real"] / "001.mp4").write_bytes(encode(decoded(videos["real"] / "001.mp4")[:8], 23))  # shorter than its fakes
+    (videos["real"] / "001.mp4").write_bytes(
+        encode(decoded(videos["real"] / "001.mp4")[:8], 23)
+    )  # shorter than its fakes
     index = run(own_tree, tmp_path / "store")
     assert set(index.status) == {"ok"} and len(index) == 5
-    assert index.boxes_from["c23/Deepfakes/000_001"] == "" and index.faces["c23/Deepfakes/000_001"] == FRAMES
-    assert index.reason["c23/Deepfakes/001_000"] == f"own detection: {FRAMES} frames, c23/real/001 has 8"
+    assert (
+        index.boxes_from["c23/Deepfakes/000_001"] == ""
+        and index.faces["c23/Deepfakes/000_001"] == FRAMES
+    )
+    assert (
+        index.reason["c23/Deepfakes/001_000"]
+        == f"own detection: {FRAMES} frames, c23/real/001 has 8"
+    )
     assert index.faces["c23/Deepfakes/001_000"] == FRAMES
 
 
 def state(folder: Path) -> dict[str, tuple]:
-    return {str(p): (p.stat().st_mtime_ns, p.stat().st_ino) for p in sorted((folder / "crops").rglob("*.*"))}
+    return {
+        str(p): (p.stat().st_mtime_ns, p.stat().st_ino)
+        for p in sorted((folder / "crops").rglob("*.*"))
+    }
 
 
 def test_resuming_does_only_what_is_missing_or_changed(own_tree, tmp_path):
@@ -382,7 +460,11 @@ def test_resuming_does_only_what_is_missing_or_changed(own_tree, tmp_path):
     run(own_tree, folder)
     after = state(folder)
     assert not leftover.exists() and after.keys() == before.keys()
-    changed = {Path(p).relative_to(folder / "crops").with_suffix("").as_posix() for p in before if before[p] != after[p]}
+    changed = {
+        Path(p).relative_to(folder / "crops").with_suffix("").as_posix()
+        for p in before
+        if before[p] != after[p]
+    }
     assert changed == {"c23/real/000", "c23/Deepfakes/000_001"}
     assert S.CropStore(folder).meta["digest"] == digest
 
@@ -421,7 +503,10 @@ def test_unexpected_failure_is_a_row_and_tried_again(own_tree, tmp_path, monkeyp
 
     monkeypatch.setattr(P, "write_crops", failing)
     index = run(own_tree, tmp_path / "store")
-    assert index.status["c23/Deepfakes/000_001"] == "failed" and index.reason["c23/Deepfakes/000_001"] == "MemoryError: too big"
+    assert (
+        index.status["c23/Deepfakes/000_001"] == "failed"
+        and index.reason["c23/Deepfakes/000_001"] == "MemoryError: too big"
+    )
     assert (index.status == "ok").sum() == 5
     monkeypatch.setattr(P, "write_crops", original)
     assert set(run(own_tree, tmp_path / "store").status) == {"ok"}
@@ -431,7 +516,9 @@ def test_one_store_has_one_setting(tree, store, tmp_path):
     with pytest.raises(DataError, match=r"size 64 \(now 48\)"):
         P.preprocess(load_records("ffpp", tree), store.folder, 48, jobs=1, progress=False)
     with pytest.raises(DataError, match=r"detector 'dlib' \(now 'mtcnn'\)"):
-        P.preprocess(load_records("ffpp", tree), store.folder, 64, detector="mtcnn", jobs=1, progress=False)
+        P.preprocess(
+            load_records("ffpp", tree), store.folder, 64, detector="mtcnn", jobs=1, progress=False
+        )
     found = load_records("ffpp", tree)
     with pytest.raises(DataError, match="video id 'c23/real/000'"):
         P.preprocess([*found, found[0]], tmp_path, 64)
@@ -447,7 +534,9 @@ def test_one_store_has_one_setting(tree, store, tmp_path):
 def test_stretches(tree, tmp_path):
     found = load_records("ffpp", tree, manipulations=["Deepfakes"])
     small = P.preprocess(found, tmp_path, 64, jobs=1, progress=False, stretches=(2, 6))
-    assert {tuple(small.open(video_id).runs) for video_id in small.index.video_id} == {((0, 6), (14, 6))}
+    assert {tuple(small.open(video_id).runs) for video_id in small.index.video_id} == {
+        ((0, 6), (14, 6))
+    }
     assert small.meta["stretches"] == [2, 6] and set(small.index.faces) == {12}
 
 

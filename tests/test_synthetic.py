@@ -10,12 +10,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dfil.datasets import is_synthetic
-from dfil.errors import DataError
-from dfil.inconsistency import difference_ratios
+from dfil.explain.inconsistency import difference_ratios
 from dfil.synthetic import METHODS, SETTINGS, Setting, render_target, write_ffpp
 from dfil.synthetic.codec import decode, encode
 from dfil.synthetic.render import render_takes, takes
 from dfil.synthetic.signals import SIGMA, nuisances
+from dfil.system.errors import DataError
 
 TEMPORAL_ONLY, FF_LIKE = SETTINGS["temporal-only"], SETTINGS["ff-like"]
 PEOPLE = 10  # of the calibration sample
@@ -39,10 +39,16 @@ def test_every_frame_of_a_fake_is_a_frame_of_a_real_clip(method):
     real, fake = takes(3, 8, TEMPORAL_ONLY, methods=[method], frames=3)
     _, forged = render_takes(3, [real, fake])
     for t in range(3):
-        held = {name: np.repeat(theta[t : t + 1], 3, axis=0) for name, theta in fake.nuisances.items()}
-        (twin,) = render_takes(3, [replace(real, inner=fake.inner, expression=fake.expression, nuisances=held)])
+        held = {
+            name: np.repeat(theta[t : t + 1], 3, axis=0) for name, theta in fake.nuisances.items()
+        }
+        (twin,) = render_takes(
+            3, [replace(real, inner=fake.inner, expression=fake.expression, nuisances=held)]
+        )
         np.testing.assert_array_equal(forged.frames_thwc[t], twin.frames_thwc[t])
-        assert not np.array_equal(forged.frames_thwc[t - 1], twin.frames_thwc[t - 1])  # and of no other frame of that clip
+        assert not np.array_equal(
+            forged.frames_thwc[t - 1], twin.frames_thwc[t - 1]
+        )  # and of no other frame of that clip
 
 
 def test_artefacts_do_leave_traces_in_single_frames():
@@ -52,19 +58,25 @@ def test_artefacts_do_leave_traces_in_single_frames():
     for a, b in zip(clean[1:], traced[1:], strict=True):
         difference = np.abs(a.frames_thwc.astype(int) - b.frames_thwc)
         assert difference[a.masks_thw > 0].mean() > 0.5, a.method
-        assert difference[(a.masks_thw == 0) & (b.masks_thw == 0)].max() <= 2, a.method  # the mask's soft rim
+        assert difference[(a.masks_thw == 0) & (b.masks_thw == 0)].max() <= 2, (
+            a.method
+        )  # the mask's soft rim
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nuisances_have_one_law_in_every_frame_of_real_and_fake(method):
     strength = dict.fromkeys(METHODS, 2.0)
     still = np.stack([nuisances(0, n, 3, strength)[method] for n in range(600)])  # (N, T, K)
-    moving = np.stack([nuisances(0, n, 3, strength, moving=method, tau=0.8)[method] for n in range(600)])
+    moving = np.stack(
+        [nuisances(0, n, 3, strength, moving=method, tau=0.8)[method] for n in range(600)]
+    )
     for theta in (still, moving):
         np.testing.assert_allclose(theta.std(0), np.tile(2 * SIGMA[method], (3, 1)), rtol=0.12)
         assert np.abs(theta.mean(0) / SIGMA[method]).max() < 0.4
     assert (still == still[:, :1]).all()
-    correlation = np.corrcoef((moving / SIGMA[method])[:, :2].transpose(1, 0, 2).reshape(2, -1))[0, 1]
+    correlation = np.corrcoef((moving / SIGMA[method])[:, :2].transpose(1, 0, 2).reshape(2, -1))[
+        0, 1
+    ]
     assert correlation == pytest.approx(1 - 0.8**2, abs=0.08)
 
 
@@ -84,7 +96,9 @@ def sample():
     ratios, lower, found = ({name: [] for name in ("real", *METHODS)} for _ in range(3))
     for person in range(PEOPLE):
         square = None
-        for clip in render_target(person, person ^ 1, TEMPORAL_ONLY, frames=24, seed=CALIBRATION_SEED):
+        for clip in render_target(
+            person, person ^ 1, TEMPORAL_ONLY, frames=24, seed=CALIBRATION_SEED
+        ):
             frames = decode(encode(clip.frames_thwc, crf, TEMPORAL_ONLY.preset))
             faces = [detect(frame, 0) for frame in frames[::12]]
             found[clip.method] += [len(rectangles) for rectangles in faces]
@@ -117,7 +131,12 @@ def _auc(ratios, method, gap):
 
 @pytest.mark.parametrize(
     ("method", "lower_half", "at_least"),
-    [("Deepfakes", False, 0.9), ("FaceSwap", False, 0.9), ("Face2Face", False, 0.72), ("NeuralTextures", True, 0.72)],
+    [
+        ("Deepfakes", False, 0.9),
+        ("FaceSwap", False, 0.9),
+        ("Face2Face", False, 0.72),
+        ("NeuralTextures", True, 0.72),
+    ],
 )
 def test_neighbouring_frames_separate_and_distant_ones_hardly(sample, method, lower_half, at_least):
     """Calibrated to 0.75 for the last two on 40 targets; ten are noisier. NeuralTextures forges the mouth only: lower half."""
@@ -170,7 +189,9 @@ def test_a_clip_depends_on_its_own_arguments_only():
 
 def test_encoding_is_reproducible():
     (clip,) = render_target(0, 1, TEMPORAL_ONLY, methods=[], frames=5)
-    assert len({encode(clip.frames_thwc, 23) for _ in range(8)}) == 1  # needs more than one try to fail
+    assert (
+        len({encode(clip.frames_thwc, 23) for _ in range(8)}) == 1
+    )  # needs more than one try to fail
 
 
 def test_settings():
@@ -187,7 +208,11 @@ SMALL = dict(train=2, val=0, test=2, frames=5, seed=3, progress=False)
 
 
 def _files(root):
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -202,12 +227,17 @@ def test_layout_is_the_official_one(tree):
     for method in METHODS:
         for folder in ("c23", "c40", "masks"):
             names = ("000_001", "001_000", "002_003", "003_002")
-            expected |= {f"manipulated_sequences/{method}/{folder}/videos/{name}.mp4" for name in names}
+            expected |= {
+                f"manipulated_sequences/{method}/{folder}/videos/{name}.mp4" for name in names
+            }
     assert set(_files(tree)) == expected
 
 
 def test_splits_are_pairs_of_disjoint_people(tree):
-    splits = {split: json.loads((tree / "splits" / f"{split}.json").read_text()) for split in ("train", "val", "test")}
+    splits = {
+        split: json.loads((tree / "splits" / f"{split}.json").read_text())
+        for split in ("train", "val", "test")
+    }
     assert splits == {"train": [["000", "001"]], "val": [], "test": [["002", "003"]]}
 
 
@@ -229,16 +259,27 @@ def test_videos_hold_the_rendered_clips(tree):
     assert stored.shape == real.frames_thwc.shape
     assert np.abs(stored.astype(int) - real.frames_thwc).mean() < 5
     for fake in fakes:
-        mask = decode(tree / f"manipulated_sequences/{fake.method}/masks/videos/002_003.mp4", pixels="gray") > 127
+        mask = (
+            decode(
+                tree / f"manipulated_sequences/{fake.method}/masks/videos/002_003.mp4",
+                pixels="gray",
+            )
+            > 127
+        )
         forged = fake.masks_thw > 0
         assert (mask & forged).sum() / (mask | forged).sum() > 0.98
-        fine, coarse = (decode(tree / f"manipulated_sequences/{fake.method}/{q}/videos/002_003.mp4") for q in ("c23", "c40"))
+        fine, coarse = (
+            decode(tree / f"manipulated_sequences/{fake.method}/{q}/videos/002_003.mp4")
+            for q in ("c23", "c40")
+        )
         error = [np.abs(video.astype(int) - fake.frames_thwc).mean() for video in (fine, coarse)]
         assert error[0] < error[1]
 
 
 def test_resumes_where_it_stopped(tmp_path):
-    arguments = dict(train=2, val=0, test=0, frames=3, manipulations=["Deepfakes"], jobs=1, progress=False)
+    arguments = dict(
+        train=2, val=0, test=0, frames=3, manipulations=["Deepfakes"], jobs=1, progress=False
+    )
     root = write_ffpp(tmp_path / "tree", **arguments)
     before = _files(root)
     times = {name: (root / name).stat().st_mtime_ns for name in before}
@@ -246,7 +287,11 @@ def test_resumes_where_it_stopped(tmp_path):
     (root / lost).unlink()
     write_ffpp(root, **arguments)
     assert _files(root) == before
-    rewritten = {name for name in before if (root / name).stat().st_mtime_ns != times[name] and name.endswith(".mp4")}
+    rewritten = {
+        name
+        for name in before
+        if (root / name).stat().st_mtime_ns != times[name] and name.endswith(".mp4")
+    }
     assert rewritten == {lost}
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfil import metrics, paper, tables
-from dfil.errors import DataError, RunError
+from dfil import paper
+from dfil.results import metrics, tables
+from dfil.system.errors import DataError, RunError
 
 
 def scores(n=20, seed=0, shift=2.0):
@@ -13,16 +14,22 @@ def scores(n=20, seed=0, shift=2.0):
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     values = 1 / (1 + np.exp(-(rng.normal(size=n) + shift * (labels - 0.5))))
-    return pd.DataFrame({"video_id": [f"c23/x/{i:03d}" for i in range(n)], "label": labels, "score": values})
+    return pd.DataFrame(
+        {"video_id": [f"c23/x/{i:03d}" for i in range(n)], "label": labels, "score": values}
+    )
 
 
 def table1(**options):
     results = {
-        ("dil", c.key): tables.CellResult([scores(seed=1), scores(seed=2)], ["aa", "bb"], "own note")
+        ("dil", c.key): tables.CellResult(
+            [scores(seed=1), scores(seed=2)], ["aa", "bb"], "own note"
+        )
         for c in paper.TABLES["table1"].columns
     }
     results["stil", "HQ DF"] = tables.CellResult([scores(seed=3)], ["cc"])
-    return tables.build(paper.TABLES["table1"], results, "not in this profile", **{"synthetic": True} | options)
+    return tables.build(
+        paper.TABLES["table1"], results, "not in this profile", **{"synthetic": True} | options
+    )
 
 
 def at(df, row, column):
@@ -36,8 +43,18 @@ def test_every_cell_has_one_row():
     line = at(df, "dil", "LQ NT")
     both = np.stack([scores(seed=1)["score"], scores(seed=2)["score"]])
     estimate = metrics.accuracy(scores()["label"], both)
-    assert (line["paper"], line["ours"], line["ci_low"], line["ci_high"]) == (0.9428, estimate.value, estimate.low, estimate.high)
-    assert (line["n_videos"], line["seeds"], line["run"], line["metric"]) == (20, 2, "aa bb", "accuracy")
+    assert (line["paper"], line["ours"], line["ci_low"], line["ci_high"]) == (
+        0.9428,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+    )
+    assert (line["n_videos"], line["seeds"], line["run"], line["metric"]) == (
+        20,
+        2,
+        "aa bb",
+        "accuracy",
+    )
     assert line["note"].startswith("synthetic data; own note; said once; per seed ")
     assert np.mean(tables.per_seed(line)) == pytest.approx(line["ours"], abs=1e-4)
 
@@ -46,8 +63,15 @@ def test_cells_that_were_not_run_say_why():
     df = table1()
     for row, reason in [("c3d", "not in this profile"), ("deeprhythm", tables.QUOTED)]:
         line = at(df, row, "HQ DF")
-        assert np.isnan(line["ours"]) and pd.isna(line["n_videos"]) and line["run"] == "" and line["note"] == reason
-    by_cell = tables.build(paper.TABLES["table2"], {}, lambda cell: f"needs {cell.test.dataset}", synthetic=False)
+        assert (
+            np.isnan(line["ours"])
+            and pd.isna(line["n_videos"])
+            and line["run"] == ""
+            and line["note"] == reason
+        )
+    by_cell = tables.build(
+        paper.TABLES["table2"], {}, lambda cell: f"needs {cell.test.dataset}", synthetic=False
+    )
     assert at(by_cell, "dil", "WildDeepfake")["note"] == "needs wilddeepfake"
 
 
@@ -62,26 +86,57 @@ def test_save_and_load_give_the_same(tmp_path):
     df = table1()
     path = tables.save(df, tmp_path / "tables", "table1", paper.TABLES["table1"].title)
     assert path.read_text().splitlines()[0] == ",".join(tables.COLUMNS)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["table1.csv", "table1.md"]  # no temporary file is left
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "table1.csv",
+        "table1.md",
+    ]  # no temporary file is left
     again = tables.load(tmp_path / "tables")["table1"]
     pd.testing.assert_frame_equal(again, df, rtol=1e-5)
-    assert (path.parent / "table1.md").read_text() == tables.markdown(again, paper.TABLES["table1"].title)
-    assert tables.title_of(tmp_path / "tables", "table1") == paper.TABLES["table1"].title + " (synthetic data)"
+    assert (path.parent / "table1.md").read_text() == tables.markdown(
+        again, paper.TABLES["table1"].title
+    )
+    assert (
+        tables.title_of(tmp_path / "tables", "table1")
+        == paper.TABLES["table1"].title + " (synthetic data)"
+    )
     assert tables.load(tmp_path / "nowhere") == {}
 
 
 def test_earlier_lines_are_taken_if_they_are_of_the_same_run(tmp_path):
     layout = tables.grid("extra", "Extra", "auc", ["a", "b", "c", "d"], ["X"])
-    results = {(row, "X"): tables.CellResult([scores(seed=k)], [f"run-{row}"]) for k, row in enumerate("abc")}
-    results["b", "X"] = tables.CellResult([scores(seed=1), scores(seed=2)], ["run-b", "run-b-seed-1"])
-    path = tables.save(tables.build(layout, results, "on request", synthetic=True), tmp_path, "extra", "Extra")
-    now = tables.build(layout, {("a", "X"): tables.CellResult([scores(seed=9)], ["run-a"])}, "on request", synthetic=True)
-    runs = {("a", "X"): ["run-a"], ("b", "X"): ["run-b", "run-b-seed-2"], ("c", "X"): ["run-with-other-settings"], ("d", "X"): ["run-d"]}
+    results = {
+        (row, "X"): tables.CellResult([scores(seed=k)], [f"run-{row}"])
+        for k, row in enumerate("abc")
+    }
+    results["b", "X"] = tables.CellResult(
+        [scores(seed=1), scores(seed=2)], ["run-b", "run-b-seed-1"]
+    )
+    path = tables.save(
+        tables.build(layout, results, "on request", synthetic=True), tmp_path, "extra", "Extra"
+    )
+    now = tables.build(
+        layout,
+        {("a", "X"): tables.CellResult([scores(seed=9)], ["run-a"])},
+        "on request",
+        synthetic=True,
+    )
+    runs = {
+        ("a", "X"): ["run-a"],
+        ("b", "X"): ["run-b", "run-b-seed-2"],
+        ("c", "X"): ["run-with-other-settings"],
+        ("d", "X"): ["run-d"],
+    }
     merged = tables.with_earlier(now, path, runs)
     assert at(merged, "a", "X")["ours"] == at(now, "a", "X")["ours"]
     kept, before = at(merged, "b", "X"), at(tables.load_file(path), "b", "X")
-    assert kept.drop("note").equals(before.drop("note")) and kept["note"] == f"{before['note']}; {tables.EARLIER}"
-    assert at(merged, "c", "X")["note"] == at(merged, "d", "X")["note"] == "on request" and merged["ours"].notna().sum() == 2
+    assert (
+        kept.drop("note").equals(before.drop("note"))
+        and kept["note"] == f"{before['note']}; {tables.EARLIER}"
+    )
+    assert (
+        at(merged, "c", "X")["note"] == at(merged, "d", "X")["note"] == "on request"
+        and merged["ours"].notna().sum() == 2
+    )
     assert list(merged["row"]) == list("abcd") and (merged.dtypes == now.dtypes).all()
     tables.save(merged, tmp_path, "extra", "Extra")
     assert tables.with_earlier(now, path, runs).equals(merged)  # and it says so once
@@ -95,21 +150,36 @@ def test_markdown_looks_like_the_paper():
     assert lines[0].startswith("| Method | HQ DF | HQ F2F |")
     assert [len(line.split(" | ")) for line in lines[2:]] == [9] * 16
     line = at(table1(), "dil", "HQ DF")
-    assert f"**1.0**<br>{line['ours']:.3f} [{line['ci_low']:.3f}, {line['ci_high']:.3f}]" in lines[-1]
+    assert (
+        f"**1.0**<br>{line['ours']:.3f} [{line['ci_low']:.3f}, {line['ci_high']:.3f}]" in lines[-1]
+    )
     assert "n = 20 test videos per cell, 1 to 2 seeds (mean)." in text
-    assert "| DSANet † <sup>" in text and "**0.9964**" in text and "not run: not in this profile." in text
+    assert (
+        "| DSANet † <sup>" in text
+        and "**0.9964**" in text
+        and "not run: not in this profile." in text
+    )
     assert "per seed" not in text
 
 
 def test_markdown_of_the_run_rows_only():
     text = tables.markdown(table1(), "Table 1", only_run=True, level=3)
     assert text.startswith("### Table 1")
-    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][2:] == ["| STIL", "| DIL <sup>b</sup>"]
-    assert "- <sup>a</sup> not run: not in this profile." in text and "- <sup>b</sup> own note." in text and tables.QUOTED not in text
+    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][2:] == [
+        "| STIL",
+        "| DIL <sup>b</sup>",
+    ]
+    assert (
+        "- <sup>a</sup> not run: not in this profile." in text
+        and "- <sup>b</sup> own note." in text
+        and tables.QUOTED not in text
+    )
 
 
 def test_ablation_keeps_its_check_marks():
-    df = tables.build(paper.TABLES["table4"], {("intra", "DF"): tables.CellResult([scores()])}, synthetic=True)
+    df = tables.build(
+        paper.TABLES["table4"], {("intra", "DF"): tables.CellResult([scores()])}, synthetic=True
+    )
     text = tables.markdown(df, "Table 4")
     assert "| Intra | Inter | DF |" in text
     assert "\n| ✓ |  | 0.9750<br>" in text
@@ -124,8 +194,14 @@ def test_pivot():
 
 
 def test_a_table_beyond_the_paper():
-    extra = tables.grid("temporal-only", "Temporal only", paper.AUC, ["dil", "resnet50"], ["DF", "NT"])
-    results = {(row, column): tables.CellResult([scores()], ["dd"]) for row in ("dil", "resnet50") for column in ("DF", "NT")}
+    extra = tables.grid(
+        "temporal-only", "Temporal only", paper.AUC, ["dil", "resnet50"], ["DF", "NT"]
+    )
+    results = {
+        (row, column): tables.CellResult([scores()], ["dd"])
+        for row in ("dil", "resnet50")
+        for column in ("DF", "NT")
+    }
     df = tables.build(extra, results, synthetic=True)
     assert (df["table"] == "temporal-only").all() and df["paper"].isna().all()
     assert at(df, "dil", "NT")["ours"] == metrics.auc(scores()["label"], scores()["score"]).value
@@ -135,8 +211,19 @@ def test_a_table_beyond_the_paper():
 
 def test_footnotes_find_rows_columns_and_cells():
     extra = tables.grid("x", "X", paper.ACCURACY, ["p", "q", "r"], ["A", "B"])
-    notes = {("p", "A"): "row; column", ("p", "B"): "row", ("q", "A"): "column", ("r", "A"): "column", ("q", "B"): "cell", ("r", "B"): ""}
-    df = tables.build(extra, {place: tables.CellResult([scores()], note=note) for place, note in notes.items()}, synthetic=True)
+    notes = {
+        ("p", "A"): "row; column",
+        ("p", "B"): "row",
+        ("q", "A"): "column",
+        ("r", "A"): "column",
+        ("q", "B"): "cell",
+        ("r", "B"): "",
+    }
+    df = tables.build(
+        extra,
+        {place: tables.CellResult([scores()], note=note) for place, note in notes.items()},
+        synthetic=True,
+    )
     general, special = tables.footnotes(df)
     assert general == ["synthetic data"]
     assert {note.text: (note.rows, note.columns, note.cells) for note in special} == {
@@ -153,31 +240,45 @@ def test_footnotes_find_rows_columns_and_cells():
         ([scores(), scores().assign(label=lambda df: 1 - df["label"])], RunError, "labels differ"),
         ([pd.concat([scores(), scores()])], DataError, "scored twice"),
         ([scores().drop(columns="score")], DataError, r"lack the columns \['score'\]"),
-        ([scores().assign(score=np.nan)], DataError, "table1, row dil, column HQ DF: 20 of 20 scores are not finite"),
+        (
+            [scores().assign(score=np.nan)],
+            DataError,
+            "table1, row dil, column HQ DF: 20 of 20 scores are not finite",
+        ),
         ([], RunError, "without scores"),
     ],
 )
 def test_damaged_scores_are_named(frames, error, message):
     with pytest.raises(error, match=message):
-        tables.build(paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult(frames)}, synthetic=True)
+        tables.build(
+            paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult(frames)}, synthetic=True
+        )
 
 
 def test_seeds_may_list_the_videos_in_any_order():
     one, other = scores(), scores().sample(frac=1, random_state=0)
-    df = tables.build(paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult([one, other])}, synthetic=True)
+    df = tables.build(
+        paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult([one, other])}, synthetic=True
+    )
     assert at(df, "dil", "HQ DF")["ours"] == metrics.accuracy(one["label"], one["score"]).value
 
 
 def test_results_for_no_cell_are_an_error():
     with pytest.raises(RunError, match="no cell .*dil.*c23 DF"):
-        tables.build(paper.TABLES["table1"], {("dil", "c23 DF"): tables.CellResult([scores()])}, synthetic=True)
+        tables.build(
+            paper.TABLES["table1"],
+            {("dil", "c23 DF"): tables.CellResult([scores()])},
+            synthetic=True,
+        )
 
 
 def test_damaged_files_are_named(tmp_path):
     (tmp_path / "table1.csv").write_text("row,column\na,b\n")
     with pytest.raises(DataError, match="table1.csv is not a result table.*row, column"):
         tables.load(tmp_path)
-    (tmp_path / "table1.csv").write_text(",".join(tables.COLUMNS) + "\ntable1,dil,HQ DF,accuracy,x,,,,,,,\n")
+    (tmp_path / "table1.csv").write_text(
+        ",".join(tables.COLUMNS) + "\ntable1,dil,HQ DF,accuracy,x,,,,,,,\n"
+    )
     with pytest.raises(DataError, match="table1.csv is not a result table"):
         tables.load(tmp_path)
     with pytest.raises(DataError, match="cannot be saved"):

@@ -8,25 +8,33 @@ import numpy as np
 import pytest
 
 from dfil.datasets.records import VideoRecord
-from dfil.errors import DataError
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.video import read_frames
 from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.codec import encode
+from dfil.system.errors import DataError
 
 FRAMES = 24
 
 
 @pytest.fixture(scope="module")
 def heads():
-    return [next(iter(render_target(k, k + 1, SETTINGS["ff-like"], methods=(), frames=FRAMES))).frames_thwc for k in range(2)]
+    return [
+        next(
+            iter(render_target(k, k + 1, SETTINGS["ff-like"], methods=(), frames=FRAMES))
+        ).frames_thwc
+        for k in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
 def pair(heads):
     """A larger face on the left, a smaller one on the right: (T, 320, 640, 3)."""
-    small = [cv2.copyMakeBorder(cv2.resize(f, (250, 250)), 35, 35, 35, 35, cv2.BORDER_REPLICATE) for f in heads[1]]
+    small = [
+        cv2.copyMakeBorder(cv2.resize(f, (250, 250)), 35, 35, 35, 35, cv2.BORDER_REPLICATE)
+        for f in heads[1]
+    ]
     return np.concatenate([heads[0], np.stack(small)], axis=2)
 
 
@@ -47,13 +55,26 @@ def run(records: list[VideoRecord], folder: Path, **settings) -> S.CropStore:
 def test_all_tracks_are_stored_the_largest_first(pair, tmp_path):
     store = run([record(write(tmp_path / "two.mp4", pair))], tmp_path / "all", tracks="all")
     row = store.index.iloc[0]
-    assert (row["tracks"], row["rule"], row["faces"], row["frames"], store.meta["tracks"]) == (2, "max", FRAMES, FRAMES, "all")
+    assert (row["tracks"], row["rule"], row["faces"], row["frames"], store.meta["tracks"]) == (
+        2,
+        "max",
+        FRAMES,
+        FRAMES,
+        "all",
+    )
     left, right = store.open("a"), store.open("a", track=1)
     assert left.path.name == "a.npy" and right.path.name == "a@1.npy" and left.scale < right.scale
-    assert (left.boxes[:, 2] / left.scale < 330).all() and (right.boxes[:, 0] / right.scale > 320).all()
-    whole = [S.to_grid(f, (0, 0), right.source, right.scale)[0] for f in read_frames(tmp_path / "two.mp4")]
+    assert (left.boxes[:, 2] / left.scale < 330).all() and (
+        right.boxes[:, 0] / right.scale > 320
+    ).all()
+    whole = [
+        S.to_grid(f, (0, 0), right.source, right.scale)[0]
+        for f in read_frames(tmp_path / "two.mp4")
+    ]
     x0, y0, side = right.square(5, 4)
-    assert np.array_equal(right.snippet(5, 4, side), [f[y0 : y0 + side, x0 : x0 + side] for f in whole[5:9]])
+    assert np.array_equal(
+        right.snippet(5, 4, side), [f[y0 : y0 + side, x0 : x0 + side] for f in whole[5:9]]
+    )
     with pytest.raises(DataError, match="tracks 0 to 1"):
         store.open("a", track=2)
 
@@ -61,7 +82,11 @@ def test_all_tracks_are_stored_the_largest_first(pair, tmp_path):
 def test_only_the_largest(pair, tmp_path):
     video = record(write(tmp_path / "two.mp4", pair))
     store = run([video], tmp_path / "largest")
-    assert (store.index["tracks"][0], store.index["rule"][0], store.meta["tracks"]) == (1, "largest", "largest")
+    assert (store.index["tracks"][0], store.index["rule"][0], store.meta["tracks"]) == (
+        1,
+        "largest",
+        "largest",
+    )
     assert not list((tmp_path / "largest/crops").glob("*@*"))
     everybody = run([video], tmp_path / "all", tracks="all")
     assert np.array_equal(store.open("a").patches, everybody.open("a").patches)
@@ -96,7 +121,11 @@ def test_a_fake_takes_over_all_tracks_of_its_real(pair, tmp_path):
     assert store.index["tracks"].tolist() == [2, 2] and set(store.index["reason"]) == {""}
     for track in range(2):
         a, b = store.open("real", track), store.open("fake", track)
-        assert a.scale == b.scale and np.allclose(a.boxes, b.boxes, atol=1e-3) and a.patches.shape == b.patches.shape
+        assert (
+            a.scale == b.scale
+            and np.allclose(a.boxes, b.boxes, atol=1e-3)
+            and a.patches.shape == b.patches.shape
+        )
         assert not np.array_equal(a.patches, b.patches)
 
 
@@ -104,13 +133,21 @@ def test_somebody_passing_by_is_dropped_with_a_sentence(heads, tmp_path):
     turns = np.r_[np.arange(FRAMES), np.arange(FRAMES)[::-1], np.arange(12)]
     canvas = np.full((60, 320, 560, 3), 90, np.uint8)
     canvas[:, :, :320] = heads[0][turns]
-    canvas[:9, 60:280, 340:] = np.stack([cv2.resize(f, (220, 220), interpolation=cv2.INTER_AREA) for f in heads[1][:9]])
+    canvas[:9, 60:280, 340:] = np.stack(
+        [cv2.resize(f, (220, 220), interpolation=cv2.INTER_AREA) for f in heads[1][:9]]
+    )
     path = write(tmp_path / "by.mp4", canvas)
     store = run([record(path)], tmp_path / "s", tracks="all", every=4)
     assert (store.index["status"][0], store.index["tracks"][0]) == ("ok", 1)
-    assert store.index["reason"][0] == "1 more face too short or too small to be people of this video"
-    both = run([record(write(tmp_path / "both.mp4", canvas[:9]))], tmp_path / "t", tracks="all", every=4)
-    assert both.index["tracks"][0] == 2  # where nobody is there for longer, the same face is a person
+    assert (
+        store.index["reason"][0] == "1 more face too short or too small to be people of this video"
+    )
+    both = run(
+        [record(write(tmp_path / "both.mp4", canvas[:9]))], tmp_path / "t", tracks="all", every=4
+    )
+    assert (
+        both.index["tracks"][0] == 2
+    )  # where nobody is there for longer, the same face is a person
 
 
 def test_a_mask_on_a_further_track(pair, tmp_path):
@@ -118,7 +155,12 @@ def test_a_mask_on_a_further_track(pair, tmp_path):
     mask[:, 100:220, 430:530] = 255  # the right face
     video = record(write(tmp_path / "two.mp4", pair), masks=write(tmp_path / "mask.mp4", mask))
     store = run([video], tmp_path / "s", tracks="all")
-    assert store.mask_snippet("a", 3, 4, 32, track=0).mean() < 0.05 < 0.2 < store.mask_snippet("a", 3, 4, 32, track=1).mean()
+    assert (
+        store.mask_snippet("a", 3, 4, 32, track=0).mean()
+        < 0.05
+        < 0.2
+        < store.mask_snippet("a", 3, 4, 32, track=1).mean()
+    )
 
 
 def test_an_id_with_the_mark_of_a_track_is_refused(pair, tmp_path):
@@ -127,7 +169,9 @@ def test_an_id_with_the_mark_of_a_track_is_refused(pair, tmp_path):
 
 
 def test_stretches_keep_the_same_people(pair, tmp_path):
-    store = run([record(write(tmp_path / "two.mp4", pair))], tmp_path / "s", tracks="all", stretches=(2, 6))
+    store = run(
+        [record(write(tmp_path / "two.mp4", pair))], tmp_path / "s", tracks="all", stretches=(2, 6)
+    )
     assert [store.open("a", k).runs for k in range(2)] == [[(0, 6), (18, 6)]] * 2
 
 
@@ -150,31 +194,49 @@ def weights(tmp_path_factory):
         def forward(self, x):
             return self.snippet_logits(x).mean(1)
 
-    config = {"sampling": {"size": 32, "snippets": 2, "frames": 4, "stride": 1, "detector": "dlib"}, "trained_on": "x", "synthetic": True}
+    config = {
+        "sampling": {"size": 32, "snippets": 2, "frames": 4, "stride": 1, "detector": "dlib"},
+        "trained_on": "x",
+        "synthetic": True,
+    }
     return Bright().eval(), config
 
 
 def test_a_videos_score_is_that_of_its_most_suspicious_person(pair, tmp_path, weights, monkeypatch):
-    from dfil import own_video
+    from dfil.train import own_video
 
     monkeypatch.setattr(own_video, "load_weights", lambda path: weights)
     bright = pair.copy()
     bright[:, :, 320:] = np.clip(bright[:, :, 320:].astype(int) + 40, 0, 255)
-    paths = [write(tmp_path / "bright.mp4", bright), write(tmp_path / "left.mp4", pair[:, :, :320]), tmp_path / "none.mp4"]
+    paths = [
+        write(tmp_path / "bright.mp4", bright),
+        write(tmp_path / "left.mp4", pair[:, :, :320]),
+        tmp_path / "none.mp4",
+    ]
     two, one, none = own_video.score_videos(paths, tmp_path / "w")
     scores = [person["score"] for person in two["people"]]
     assert len(scores) == 2 and scores[1] > scores[0] and two["score"] == scores[1]
-    assert two["snippets"] == two["people"][1]["snippets"] and two["frames_with_face"] == two["people"][1]["frames_with_face"]
+    assert (
+        two["snippets"] == two["people"][1]["snippets"]
+        and two["frames_with_face"] == two["people"][1]["frames_with_face"]
+    )
     assert len(one["people"]) == 1 and one["score"] == one["people"][0]["score"]
-    assert (none["status"], none["score"], none["people"]) == ("unreadable", None, []) and "none.mp4" in none["reason"]
+    assert (none["status"], none["score"], none["people"]) == (
+        "unreadable",
+        None,
+        [],
+    ) and "none.mp4" in none["reason"]
     json.dumps([two, one, none])
 
 
 def test_people_seen_too_briefly_are_not_scored(pair, tmp_path, weights, monkeypatch):
-    from dfil import own_video
+    from dfil.train import own_video
 
     model, config = weights
     longer = {**config, "sampling": {**config["sampling"], "frames": 40}}
     monkeypatch.setattr(own_video, "load_weights", lambda path: (model, longer))
     (result,) = own_video.score_videos([write(tmp_path / "two.mp4", pair)], tmp_path / "w")
-    assert (result["status"], result["score"]) == ("too short", None) and "2 people seen for less than 40 frames" in result["reason"]
+    assert (result["status"], result["score"]) == (
+        "too short",
+        None,
+    ) and "2 people seen for less than 40 frames" in result["reason"]

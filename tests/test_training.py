@@ -13,18 +13,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfil import experiments, models, paper, tables, training
+from dfil import models, paper
 from dfil.cli import main
-from dfil.errors import RunError
 from dfil.faces.store import CropStore
-from dfil.own_video import score_videos
 from dfil.profiles import SMOKE, Training
-from dfil.runs import RunSpec, RunStore, load_weights, save_weights
-from dfil.scoring import score
-from dfil.snippets import SnippetDataset
+from dfil.results import tables
+from dfil.system.errors import RunError
+from dfil.train import experiments
+from dfil.train import loop as training
+from dfil.train.own_video import score_videos
+from dfil.train.runs import RunSpec, RunStore, load_weights, save_weights
+from dfil.train.scoring import score
+from dfil.train.snippets import SnippetDataset
 
 TINY = {"depth": (2, 1, 1, 1), "width": 4, "stem": "small"}
-PROFILE = dataclasses.replace(SMOKE, backbone=TINY, training=Training(epochs=2, lr=1e-3, batch=4, paired=True))
+PROFILE = dataclasses.replace(
+    SMOKE, backbone=TINY, training=Training(epochs=2, lr=1e-3, batch=4, paired=True)
+)
 SPEC = RunSpec("dil", "ffpp", "c23", ("Deepfakes",))
 
 
@@ -35,7 +40,12 @@ def runs(tmp_path):
 
 def dataset(store, split="train", **changes):
     rows = SPEC.select(store, split)
-    return SnippetDataset(store, rows, **{"snippets": 2, "frames": 4, "size": 32, "train": split == "train", "paired": True} | changes)
+    return SnippetDataset(
+        store,
+        rows,
+        **{"snippets": 2, "frames": 4, "size": 32, "train": split == "train", "paired": True}
+        | changes,
+    )
 
 
 def weights_of(model):
@@ -54,11 +64,18 @@ def fresh(seed=0):
 def test_dataset_serves_crops_and_pairs_share_their_draws(tiny_store):
     data = dataset(tiny_store)
     x, label, item = data[0]
-    assert x.shape == (2, 4, 3, 32, 32) and x.dtype == torch.uint8 and item == 0 and label == data.rows["label"][0]
+    assert (
+        x.shape == (2, 4, 3, 32, 32)
+        and x.dtype == torch.uint8
+        and item == 0
+        and label == data.rows["label"][0]
+    )
     by_target = data.rows.groupby("target").indices
     real, fake = sorted(by_target["000"], key=lambda i: data.rows["label"][i])
     difference = (data[real][0].float() - data[fake][0].float()).abs()
-    assert difference[..., :2, :].mean() < difference[..., 14:20, 12:20].mean()  # same frames: the background agrees, the face does not
+    assert (
+        difference[..., :2, :].mean() < difference[..., 14:20, 12:20].mean()
+    )  # same frames: the background agrees, the face does not
     data.epoch = 1
     assert not torch.equal(data[0][0], x)
     data.epoch = 0
@@ -69,7 +86,9 @@ def test_test_snippets_are_the_stores(tiny_store):
     data = dataset(tiny_store, "test", snippets=3)
     x, _, _ = data[0]
     crops = tiny_store.open(data.rows["video_id"][0])
-    assert np.array_equal(x[1].permute(0, 2, 3, 1).numpy(), crops.snippet(8, 4, 32))  # frames 20/3 .. 40/3, centred
+    assert np.array_equal(
+        x[1].permute(0, 2, 3, 1).numpy(), crops.snippet(8, 4, 32)
+    )  # frames 20/3 .. 40/3, centred
 
 
 def test_the_flip_is_of_the_whole_clip(tiny_store):
@@ -79,13 +98,17 @@ def test_the_flip_is_of_the_whole_clip(tiny_store):
     for epoch in range(12):
         data.epoch = epoch
         x, _, _ = data[0]
-        rng = np.random.default_rng([0, epoch, int.from_bytes(data.rows["target"][0].encode(), "little")])
+        rng = np.random.default_rng(
+            [0, epoch, int.from_bytes(data.rows["target"][0].encode(), "little")]
+        )
         flipped = rng.random() < 0.5
         crops = tiny_store.open(data.rows["video_id"][0])
-        from dfil.snippets import snippet_starts
+        from dfil.train.snippets import snippet_starts
 
         starts = snippet_starts(crops.runs, 2, 4, rng=rng)
-        plain = torch.from_numpy(np.stack([crops.snippet(int(s), 4, 32) for s in starts])).permute(0, 1, 4, 2, 3)
+        plain = torch.from_numpy(np.stack([crops.snippet(int(s), 4, 32) for s in starts])).permute(
+            0, 1, 4, 2, 3
+        )
         assert torch.equal(x, plain.flip(-1) if flipped else plain)
         flips.append(flipped)
     assert 0 < sum(flips) < 12 and len(unflipped) == len(data)
@@ -94,18 +117,25 @@ def test_the_flip_is_of_the_whole_clip(tiny_store):
 def test_training_lowers_the_loss_and_keeps_the_best_epoch(tiny_store):
     model = fresh()
     settings = Training(epochs=10, lr=3e-3, batch=4, paired=True, schedule="one-cycle")
-    history = training.train(model, dataset(tiny_store), dataset(tiny_store, "val", train=False), settings)
+    history = training.train(
+        model, dataset(tiny_store), dataset(tiny_store, "val", train=False), settings
+    )
     assert [h["epoch"] for h in history] == list(range(1, 11)) and history[-1]["clips"] == 10 * 8
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     best = max(history, key=lambda h: (h["val_auc"], -h["val_loss"]))
     scored = score(model, dataset(tiny_store, "val", train=False))
-    logits, labels = torch.tensor(scored["logit"].tolist()), torch.tensor(scored["label"].tolist()).float()
+    logits, labels = (
+        torch.tensor(scored["logit"].tolist()),
+        torch.tensor(scored["label"].tolist()).float(),
+    )
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
     assert float(loss) == pytest.approx(best["val_loss"], rel=1e-4)
     assert [h["best"] for h in history].count(True) >= 1
 
 
-def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(tiny_store, tmp_path, monkeypatch):
+def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(
+    tiny_store, tmp_path, monkeypatch
+):
     settings = Training(epochs=3, lr=1e-3, batch=4, paired=True, schedule="one-cycle")
     val = dataset(tiny_store, "val", train=False)
     straight = fresh()
@@ -125,9 +155,13 @@ def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(tiny_st
         training.train(fresh(), dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt")
     monkeypatch.setattr(training, "_validate", validate)
     resumed = fresh(seed=5)  # whatever it starts from, the checkpoint decides
-    history = training.train(resumed, dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt")
+    history = training.train(
+        resumed, dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt"
+    )
     assert same(weights_of(straight), weights_of(resumed))
-    assert [h["val_loss"] for h in history] == [h["val_loss"] for h in expected] and not list(tmp_path.glob(".*"))
+    assert [h["val_loss"] for h in history] == [h["val_loss"] for h in expected] and not list(
+        tmp_path.glob(".*")
+    )
 
 
 def test_gradient_checkpointing_changes_nothing_but_the_memory(tiny_store, monkeypatch):
@@ -136,14 +170,19 @@ def test_gradient_checkpointing_changes_nothing_but_the_memory(tiny_store, monke
         monkeypatch.setenv(training.CHECKPOINT, value)
         model = fresh()
         training.train(
-            model, dataset(tiny_store), dataset(tiny_store, "val"), Training(epochs=1, batch=4, lr=1e-3, snippets=2, paired=True)
+            model,
+            dataset(tiny_store),
+            dataset(tiny_store, "val"),
+            Training(epochs=1, batch=4, lr=1e-3, snippets=2, paired=True),
         )
         assert model.backbone.checkpoint is bool(value)
         trained.append(weights_of(model))
     assert same(*trained)
 
 
-def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(tiny_store, monkeypatch):
+def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(
+    tiny_store, monkeypatch
+):
     monkeypatch.setattr(training, "_validate", lambda *args: (0.5, 1.0))
     settings = Training(epochs=4, lr=1e-3, batch=8, patience=1, paired=True)
     history = training.train(fresh(), dataset(tiny_store), dataset(tiny_store, "val"), settings)
@@ -154,7 +193,13 @@ def test_training_says_what_is_wrong(tiny_store):
     data = dataset(tiny_store)
     with pytest.raises(RunError, match="schedule is called 'cosine'"):
         training.train(fresh(), data, data, Training(schedule="cosine"))
-    one_class = SnippetDataset(tiny_store, SPEC.select(tiny_store, "val").query("label == 1"), snippets=2, frames=4, size=32)
+    one_class = SnippetDataset(
+        tiny_store,
+        SPEC.select(tiny_store, "val").query("label == 1"),
+        snippets=2,
+        frames=4,
+        size=32,
+    )
     with pytest.raises(RunError, match="validation split needs real and fake"):
         training.train(fresh(), data, one_class, Training())
     with pytest.raises(RunError, match="lower the learning rate"):
@@ -166,14 +211,21 @@ def test_a_run_is_trained_once_and_found_again(tiny_store, runs, monkeypatch):
     files = {p.name for p in run.folder.iterdir()}
     assert files == {"run.json", "history.csv", "weights.safetensors", "config.json"}
     described = json.loads((run.folder / "run.json").read_text())
-    assert described["videos"] == {"train": 8, "val": 4} and described["data"] == tiny_store.meta["digest"]
-    monkeypatch.setattr("dfil.runs.train", lambda *a, **k: pytest.fail("trained again"))
+    assert (
+        described["videos"] == {"train": 8, "val": 4}
+        and described["data"] == tiny_store.meta["digest"]
+    )
+    monkeypatch.setattr("dfil.train.runs.train", lambda *a, **k: pytest.fail("trained again"))
     assert runs.get(SPEC, tiny_store).key == run.key
 
     scores = run.scores(tiny_store, "c23")
-    assert len(scores) == 4 and scores["split"].eq("test").all() and scores["score"].between(0, 1).all()
+    assert (
+        len(scores) == 4
+        and scores["split"].eq("test").all()
+        and scores["score"].between(0, 1).all()
+    )
     np.testing.assert_allclose(scores["score"], 1 / (1 + np.exp(-scores["logit"])))
-    monkeypatch.setattr("dfil.runs.score", lambda *a, **k: pytest.fail("scored again"))
+    monkeypatch.setattr("dfil.train.runs.score", lambda *a, **k: pytest.fail("scored again"))
     pd.testing.assert_frame_equal(run.scores(tiny_store, "c23"), scores)
 
 
@@ -209,12 +261,20 @@ def test_a_run_without_both_classes_says_where_to_look(tiny_store, runs):
 def test_weights_come_back_strictly(tmp_path):
     model = fresh().eval()
     switches = dict(TINY)
-    save_weights(model, tmp_path / "weights.safetensors", {"method": "dil", "switches": switches, "synthetic": True})
+    save_weights(
+        model,
+        tmp_path / "weights.safetensors",
+        {"method": "dil", "switches": switches, "synthetic": True},
+    )
     loaded, config = load_weights(tmp_path / "weights.safetensors")
-    assert same(weights_of(model), weights_of(loaded)) and config["synthetic"] and not loaded.training
+    assert (
+        same(weights_of(model), weights_of(loaded)) and config["synthetic"] and not loaded.training
+    )
     with pytest.raises(RunError, match="no such file"):
         load_weights(tmp_path / "other.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"method": "dil", "switches": {**switches, "width": 8}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"method": "dil", "switches": {**switches, "width": 8}})
+    )
     with pytest.raises(RunError, match="do not fit"):
         load_weights(tmp_path / "weights.safetensors")
 
@@ -230,20 +290,30 @@ def test_a_table_is_filled_from_runs_and_says_what_it_cannot_fill(tiny_store, ru
     assert reasons["c3d", "HQ DF"] == "left out of this run"
     df = tables.build(table, results, lambda cell: reasons[cell.row, cell.column], synthetic=True)
     filled = df[df["ours"].notna()]
-    assert len(df) == 16 * 8 and filled["n_videos"].eq(4).all() and filled["note"].str.contains("synthetic").all()
+    assert (
+        len(df) == 16 * 8
+        and filled["n_videos"].eq(4).all()
+        and filled["note"].str.contains("synthetic").all()
+    )
 
 
 def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(tiny_store, runs, monkeypatch):
     asked = []
-    monkeypatch.setattr("dfil.data.tree", lambda profile, setting: asked.append(setting))
-    monkeypatch.setattr("dfil.data.crops", lambda profile, root: tiny_store)
-    still = Training(epochs=1, lr=0.0, batch=4, paired=True, start="ff-like")  # at this learning rate parameters stay as they began
+    monkeypatch.setattr("dfil.train.data.tree", lambda profile, setting: asked.append(setting))
+    monkeypatch.setattr("dfil.train.data.crops", lambda profile, root: tiny_store)
+    still = Training(
+        epochs=1, lr=0.0, batch=4, paired=True, start="ff-like"
+    )  # at this learning rate parameters stay as they began
     spec = dataclasses.replace(SPEC, switches=(("alternate", "network"),), manipulations=())
     (run,) = runs.get_all([spec], tiny_store, still)
     first = runs.get(dataclasses.replace(spec, manipulations=paper.ALL_MANIPULATIONS), tiny_store)
-    assert asked == ["ff-like"] and sorted(path.name for path in runs.folder.iterdir()) == sorted([run.key, first.key])
+    assert asked == ["ff-like"] and sorted(path.name for path in runs.folder.iterdir()) == sorted(
+        [run.key, first.key]
+    )
     begun, ended = dict(first.model().named_parameters()), dict(run.model().named_parameters())
-    assert begun.keys() == ended.keys() and all(torch.equal(begun[name], ended[name]) for name in begun)
+    assert begun.keys() == ended.keys() and all(
+        torch.equal(begun[name], ended[name]) for name in begun
+    )
     assert json.loads((run.folder / "run.json").read_text())["start"] == first.key
     keys = {runs.key(spec, tiny_store, t) for t in (still, dataclasses.replace(still, start=""))}
     assert len(keys) == 2 and run.key in keys
@@ -253,7 +323,10 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(tiny_store,
 
 
 def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
-    runs = [RunStore(tmp_path, dataclasses.replace(PROFILE, rates=rates)) for rates in ({}, {"dil": 2e-3}, {"resnet50": 2e-3})]
+    runs = [
+        RunStore(tmp_path, dataclasses.replace(PROFILE, rates=rates))
+        for rates in ({}, {"dil": 2e-3}, {"resnet50": 2e-3})
+    ]
     plain, other, same = (r.describe(SPEC, tiny_store) for r in runs)
     assert plain == same and other == plain | {"lr": 2e-3}
     assert runs[1].get(SPEC, tiny_store).history["lr"].eq(2e-3).all()
@@ -268,68 +341,120 @@ def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_p
     results, reasons = experiments.fill(table, two, stores, ["dil"])
     (cell,) = results.values()
     assert len(cell.scores) == len(set(cell.runs)) == 2 and cell.note == "seeds 0, 3"
-    assert experiments.run_names(results, two.profile) == {cell.runs[0]: "dil, seed 0", cell.runs[1]: "dil, seed 3"}
-    assert experiments.run_names({("dil", "X"): tables.CellResult([], ["k"])}, PROFILE) == {"k": "dil"}
+    assert experiments.run_names(results, two.profile) == {
+        cell.runs[0]: "dil, seed 0",
+        cell.runs[1]: "dil, seed 3",
+    }
+    assert experiments.run_names({("dil", "X"): tables.CellResult([], ["k"])}, PROFILE) == {
+        "k": "dil"
+    }
 
-    spread = experiments.seed_spread({**results, ("dil", "LQ DF"): cell}, two.profile).set_index("row").loc["dil"]
+    spread = (
+        experiments.seed_spread({**results, ("dil", "LQ DF"): cell}, two.profile)
+        .set_index("row")
+        .loc["dil"]
+    )
     each = [float(((df["score"] >= 0.5) == (df["label"] == 1)).mean()) for df in cell.scores]
-    assert spread.tolist() == pytest.approx([*each, np.mean(each), max(each) - min(each)]) and list(spread.index[:2]) == [
-        "seed 0",
-        "seed 3",
-    ]
+    assert spread.tolist() == pytest.approx([*each, np.mean(each), max(each) - min(each)]) and list(
+        spread.index[:2]
+    ) == ["seed 0", "seed 3"]
     assert experiments.seed_spread(results, PROFILE).empty
 
-    tables.save(tables.build(table, results, lambda c: reasons[c.row, c.column], synthetic=True), tmp_path, "table1", "")
+    tables.save(
+        tables.build(table, results, lambda c: reasons[c.row, c.column], synthetic=True),
+        tmp_path,
+        "table1",
+        "",
+    )
     one = RunStore(tmp_path / "runs", PROFILE)
     now = tables.build(table, {}, "left out", synthetic=True)
     kept = experiments.with_earlier(now, path, table, one, stores)
-    assert kept.dropna(subset="ours")[["row", "column", "seeds"]].values.tolist() == [["dil", "HQ DF", 2]]
+    assert kept.dropna(subset="ours")[["row", "column", "seeds"]].values.tolist() == [
+        ["dil", "HQ DF", 2]
+    ]
     other = RunStore(tmp_path / "runs", dataclasses.replace(PROFILE, rates={"dil": 1.0}))
     assert experiments.with_earlier(now, path, table, other, stores).equals(now)
 
     mechanism = experiments.temporal_only(two, tiny_store)
-    assert {row: len(r.scores) for (row, _), r in mechanism.items()} == dict.fromkeys(experiments.TEMPORAL_ONLY, 2)
+    assert {row: len(r.scores) for (row, _), r in mechanism.items()} == dict.fromkeys(
+        experiments.TEMPORAL_ONLY, 2
+    )
     keys = experiments.temporal_only_keys(two, tiny_store)
-    assert all(list(r.runs) == keys[place] for place, r in mechanism.items()) and ("i3d", "Deepfakes c23") in keys
+    assert (
+        all(list(r.runs) == keys[place] for place, r in mechanism.items())
+        and ("i3d", "Deepfakes c23") in keys
+    )
 
 
 def test_ablations_share_the_full_models_run(tiny_store, runs):
-    places = {"table1": ("dil", "LQ DF"), "table4": ("intra+inter", "DF"), "table5": ("bp+ca+lk", "DF"), "table6": ("stages 1-4", "DF")}
+    places = {
+        "table1": ("dil", "LQ DF"),
+        "table4": ("intra+inter", "DF"),
+        "table5": ("bp+ca+lk", "DF"),
+        "table6": ("stages 1-4", "DF"),
+    }
     cells = [paper.TABLES[table].cell(*place) for table, place in places.items()]
-    keys = {runs.key(spec, tiny_store) for cell in cells for spec in experiments.specs(cell, PROFILE, tiny_store)}
+    keys = {
+        runs.key(spec, tiny_store)
+        for cell in cells
+        for spec in experiments.specs(cell, PROFILE, tiny_store)
+    }
     assert len(keys) == 1
 
 
 def test_paired_rows_are_compared_video_by_video():
     def row(scores):
-        frame = pd.DataFrame({"video_id": list("abcdefgh"), "label": [0, 0, 0, 0, 1, 1, 1, 1], "score": scores})
+        frame = pd.DataFrame(
+            {"video_id": list("abcdefgh"), "label": [0, 0, 0, 0, 1, 1, 1, 1], "score": scores}
+        )
         return tables.CellResult([frame.sample(frac=1, random_state=len(scores))])
 
     right, half = [0.1] * 4 + [0.9] * 4, [0.1] * 2 + [0.9] * 6
     results = {("dil", "X"): row(right), ("resnet50", "X"): row(half), ("dil", "Y"): row(right)}
     table = experiments.paired(results, "dil", "resnet50")
-    assert table["column"].tolist() == ["X"] and table["only dil right"].tolist() == [2] and table["only resnet50 right"].tolist() == [0]
+    assert (
+        table["column"].tolist() == ["X"]
+        and table["only dil right"].tolist() == [2]
+        and table["only resnet50 right"].tolist() == [0]
+    )
     assert table["p"].tolist() == [0.5] and table["difference"].tolist() == [0.25]
 
 
-def test_ones_own_videos_are_scored_and_bad_ones_do_not_stop_the_others(tiny_tree, tiny_store, runs, tmp_path, capsys):
+def test_ones_own_videos_are_scored_and_bad_ones_do_not_stop_the_others(
+    tiny_tree, tiny_store, runs, tmp_path, capsys
+):
     run = runs.get(SPEC, tiny_store)
     weights = run.folder / "weights.safetensors"
-    video_id = run.scores(tiny_store, "c23").query("label == 0")["video_id"].iloc[0]  # a fake has its boxes from its real
+    video_id = (
+        run.scores(tiny_store, "c23").query("label == 0")["video_id"].iloc[0]
+    )  # a fake has its boxes from its real
     video = tiny_store.index.set_index("video_id")["path"][video_id]
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
 
     broken, good = score_videos([tmp_path / "broken.mp4", video], weights)
-    assert (broken["score"], broken["status"]) == (None, "unreadable") and "broken.mp4" in broken["reason"]
+    assert (broken["score"], broken["status"]) == (None, "unreadable") and "broken.mp4" in broken[
+        "reason"
+    ]
     assert len(good["snippets"]) == 8 and good["frames"] == 20 and good["synthetic_training"]
     assert good["snippets"][0]["last_frame"] == good["snippets"][0]["first_frame"] + 3
     logits = torch.logit(torch.tensor([s["score"] for s in good["snippets"]], dtype=torch.double))
     assert float(torch.sigmoid(logits.mean())) == pytest.approx(good["score"], abs=1e-4)
-    assert good["score"] == pytest.approx(run.scores(tiny_store, "c23").set_index("video_id")["score"][video_id], abs=1e-4)
+    assert good["score"] == pytest.approx(
+        run.scores(tiny_store, "c23").set_index("video_id")["score"][video_id], abs=1e-4
+    )
 
-    assert main(["score", str(tmp_path / "broken.mp4"), str(video), "--weights", str(weights), "--json"]) == 1
+    assert (
+        main(
+            ["score", str(tmp_path / "broken.mp4"), str(video), "--weights", str(weights), "--json"]
+        )
+        == 1
+    )
     out, err = capsys.readouterr()
-    assert [r["score"] is None for r in json.loads(out)] == [True, False] and "broken.mp4" in err and len(err.splitlines()) == 1
+    assert (
+        [r["score"] is None for r in json.loads(out)] == [True, False]
+        and "broken.mp4" in err
+        and len(err.splitlines()) == 1
+    )
     assert main(["score", str(video), "--weights", str(weights)]) == 0
     assert "synthetic" in capsys.readouterr().out
     assert main(["score", str(video), "--weights", str(tmp_path / "none.safetensors")]) == 1
@@ -338,7 +463,7 @@ def test_ones_own_videos_are_scored_and_bad_ones_do_not_stop_the_others(tiny_tre
 
 def test_runs_trained_side_by_side_are_those_trained_alone(tiny_store, tmp_path, monkeypatch):
     specs = [SPEC, dataclasses.replace(SPEC, seed=1), SPEC]
-    monkeypatch.setattr("dfil.environment.cores", lambda: 2)
+    monkeypatch.setattr("dfil.train.runs.cores", lambda: 2)
     together = RunStore(tmp_path / "a", PROFILE).get_all(specs, tiny_store)
     assert [run.key for run in together] == [together[0].key, together[1].key, together[0].key]
     alone = RunStore(tmp_path / "b", PROFILE).get(SPEC, tiny_store)
@@ -347,7 +472,9 @@ def test_runs_trained_side_by_side_are_those_trained_alone(tiny_store, tmp_path,
 
 def test_no_manipulation_named_means_all_fakes(tiny_store):
     spec = dataclasses.replace(SPEC, manipulations=())
-    pd.testing.assert_frame_equal(spec.select(tiny_store, "train"), SPEC.select(tiny_store, "train"))
+    pd.testing.assert_frame_equal(
+        spec.select(tiny_store, "train"), SPEC.select(tiny_store, "train")
+    )
 
 
 class FrozenNorm(models.DIL):
@@ -368,15 +495,30 @@ def shared_training(store):
         torch.manual_seed(0)
         model = FrozenNorm(**TINY)
         settings = Training(epochs=3, lr=1e-3, batch=batch, schedule="one-cycle")
-        data = [dataset(store, split, paired=False, size=16, snippets=1, train=split == "train") for split in ("train", "val")]
+        data = [
+            dataset(store, split, paired=False, size=16, snippets=1, train=split == "train")
+            for split in ("train", "val")
+        ]
         history = training.train(model, *data, settings)
-        found[batch] = [[h["train_loss"], h["val_loss"], h["val_auc"]] for h in history], model.state_dict()
+        found[batch] = (
+            [[h["train_loss"], h["val_loss"], h["val_auc"]] for h in history],
+            model.state_dict(),
+        )
     return found
 
 
 def test_two_processes_train_as_one_does(tiny_store, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, __file__, tiny_store.folder, tmp_path], capture_output=True, text=True)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    done = subprocess.run(
+        [*launcher, __file__, tiny_store.folder, tmp_path], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     alone = shared_training(tiny_store)
     for rank in (0, 1):
@@ -387,7 +529,9 @@ def test_two_processes_train_as_one_does(tiny_store, tmp_path):
             for name, expected in expected_weights.items():
                 torch.testing.assert_close(weights[name], expected, atol=1e-4, rtol=1e-3, msg=name)
     untrained = fresh().state_dict()
-    assert max(float((w - untrained[name]).abs().max()) for name, w in alone[1][1].items()) > 1e-3  # ten times what may differ
+    assert (
+        max(float((w - untrained[name]).abs().max()) for name, w in alone[1][1].items()) > 1e-3
+    )  # ten times what may differ
 
 
 def test_shares_of_a_batch_make_up_the_whole():
@@ -395,16 +539,26 @@ def test_shares_of_a_batch_make_up_the_whole():
         batch, losses = list(range(size)), np.random.default_rng(size).random(size)
         for world in (1, 2, 3, 4):
             shares = [training._share(batch, rank, world) for rank in range(world)]
-            assert [i for mine, weight in shares if weight for i in mine] == batch and all(mine for mine, _ in shares)
-            assert np.mean([weight * losses[mine].mean() for mine, weight in shares]) == pytest.approx(losses.mean())
+            assert [i for mine, weight in shares if weight for i in mine] == batch and all(
+                mine for mine, _ in shares
+            )
+            assert np.mean(
+                [weight * losses[mine].mean() for mine, weight in shares]
+            ) == pytest.approx(losses.mean())
 
 
 @pytest.mark.parametrize("method", models.available())
 def test_the_loss_reaches_every_parameter_as_shared_training_needs(method, runs):
-    run = runs._run(dataclasses.replace(SPEC, method=method), SimpleNamespace(meta={"digest": ""}), None)
+    run = runs._run(
+        dataclasses.replace(SPEC, method=method), SimpleNamespace(meta={"digest": ""}), None
+    )
     model, how = run.build().train(), run.sampling
-    model.loss(torch.randn(2, how.train, how.frames, 3, 32, 32), torch.tensor([0.0, 1.0])).backward()
-    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    model.loss(
+        torch.randn(2, how.train, how.frames, 3, 32, 32), torch.tensor([0.0, 1.0])
+    ).backward()
+    assert [
+        name for name, p in model.named_parameters() if p.requires_grad and p.grad is None
+    ] == []
 
 
 if __name__ == "__main__":  # one of the processes of test_two_processes_train_as_one_does

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torchvision
 
-from dfil import models, weights
-from dfil.errors import RunError
+from dfil import models
+from dfil.models import weights
+from dfil.system.errors import RunError
 
 
 def test_imagenet_weights_come_from_a_file_or_say_what_to_do(tmp_path, monkeypatch):

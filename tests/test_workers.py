@@ -9,11 +9,11 @@ import time
 import psutil
 import pytest
 
-from dfil import workers
+from dfil.system import workers
 
 SCRIPT = """
 import os, time
-from dfil import workers
+from dfil.system import workers
 if __name__ == "__main__":
     with workers.pool(2) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
@@ -30,7 +30,9 @@ def test_a_pool_calls_its_start_in_every_process():
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    with subprocess.Popen([sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, text=True
+    ) as parent:
         worker = psutil.Process(int(parent.stdout.readline()))
         assert worker.is_running()
         parent.send_signal(signal.SIGKILL)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dfil.datasets import celebdf, dfdc, dfdc_preview, ffpp, wilddeepfake
 from dfil.datasets.records import REAL, VideoRecord
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 __all__ = ["ADAPTERS", "REAL", "VideoRecord", "is_synthetic", "load_records", "synthetic_setting"]
 
@@ -32,7 +32,9 @@ def load_records(dataset: str, root: str | Path, **filters) -> list[VideoRecord]
     Raises DataError for an unknown dataset name and for a tree that the adapter cannot read.
     """
     if dataset not in ADAPTERS:
-        raise DataError(f"Unknown dataset {dataset!r}; choose one of: {', '.join(sorted(ADAPTERS))}.")
+        raise DataError(
+            f"Unknown dataset {dataset!r}; choose one of: {', '.join(sorted(ADAPTERS))}."
+        )
     return ADAPTERS[dataset](Path(root), **filters)
 
 
@@ -47,10 +49,14 @@ def synthetic_setting(path: str | Path) -> dict | None:
     Asking the files themselves, not the caller, is what keeps built-in data from passing for a real dataset.
     """
     path = Path(path).absolute()
-    for folder in [path, *path.parents][:7]:  # root/manipulated_sequences/METHOD/c23/videos/003_044.mp4 is five deep
+    for folder in [path, *path.parents][
+        :7
+    ]:  # root/manipulated_sequences/METHOD/c23/videos/003_044.mp4 is five deep
         if is_synthetic(folder):
             try:
                 return json.loads((folder / MARK).read_text())
             except ValueError as error:
-                raise DataError(f"{folder / MARK} is not readable JSON ({error}); write the synthetic tree again.") from error
+                raise DataError(
+                    f"{folder / MARK} is not readable JSON ({error}); write the synthetic tree again."
+                ) from error
     return None

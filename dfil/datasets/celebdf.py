@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.splits import SEED, SHARE, carve, select
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 FAKE = "Celeb-synthesis"
 MANIPULATIONS = (FAKE,)
@@ -29,7 +29,12 @@ LIST = "List_of_testing_videos.txt"
 # Videos by split and label, "" for any; "train" before validation is carved from it.
 EXPECTED = {
     "Celeb-DF v1": {("", "real"): 158 + 250, ("", "fake"): 795, ("test", ""): 100},
-    "Celeb-DF v2": {("train", "real"): 712, ("train", "fake"): 5299, ("test", "real"): 178, ("test", "fake"): 340},
+    "Celeb-DF v2": {
+        ("train", "real"): 712,
+        ("train", "fake"): 5299,
+        ("test", "real"): 178,
+        ("test", "fake"): 340,
+    },
 }
 
 
@@ -52,11 +57,26 @@ def records(
     for folder, pattern in NAMES.items():
         for path in _videos(root, folder):
             video_id = f"{folder}/{path.stem}"
-            split = "test" if f"{video_id}.mp4" in test else "train" if re.fullmatch(pattern, path.stem) else ""
+            split = (
+                "test"
+                if f"{video_id}.mp4" in test
+                else "train"
+                if re.fullmatch(pattern, path.stem)
+                else ""
+            )
             found.append(_record(root, path, folder, split))
-    found = select(carve(found, group, share, seed), "Celeb-DF", MANIPULATIONS, compressions, manipulations, splits)
+    found = select(
+        carve(found, group, share, seed),
+        "Celeb-DF",
+        MANIPULATIONS,
+        compressions,
+        manipulations,
+        splits,
+    )
     if not found:
-        raise DataError(f"{root} holds no Celeb-DF video for these filters; expected for example {root / 'Celeb-real/id0_0000.mp4'}.")
+        raise DataError(
+            f"{root} holds no Celeb-DF video for these filters; expected for example {root / 'Celeb-real/id0_0000.mp4'}."
+        )
     return found
 
 
@@ -70,7 +90,11 @@ def missing(root: str | Path, **filters) -> list[Path]:
     select([], "Celeb-DF", MANIPULATIONS, **filters)
     lacking = [Path(folder) for folder in NAMES if not (root / folder).is_dir()]
     if "test" in (filters.get("splits") or ("test",)):
-        lacking += [Path(name) for name in test if (root / name).parent.is_dir() and not (root / name).is_file()]
+        lacking += [
+            Path(name)
+            for name in test
+            if (root / name).parent.is_dir() and not (root / name).is_file()
+        ]
     return lacking
 
 
@@ -83,7 +107,9 @@ def read_test_list(root: str | Path) -> dict[str, int]:
     if not path.parent.is_dir():
         raise DataError(f"{root} is not a folder; give the top of the Celeb-DF tree.")
     if not path.is_file():
-        raise DataError(f"{path} is not there; without it test videos would be trained on. Take the one that came with Celeb-DF.")
+        raise DataError(
+            f"{path} is not there; without it test videos would be trained on. Take the one that came with Celeb-DF."
+        )
     test = {}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         if not line.strip():
@@ -95,7 +121,9 @@ def read_test_list(root: str | Path) -> dict[str, int]:
             )
         digit, name, folder = form.groups()
         if (digit == "0") != (folder == FAKE):
-            raise DataError(f"{path}, line {number}: {line.strip()!r}, but 0 means fake and 1 real in this list; take the owners' list.")
+            raise DataError(
+                f"{path}, line {number}: {line.strip()!r}, but 0 means fake and 1 real in this list; take the owners' list."
+            )
         test[name] = int(digit == "0")
     return test
 
@@ -113,7 +141,9 @@ def expected(root: str | Path) -> tuple[str, dict[tuple[str, str], int]]:
 
 def notes(records: Sequence[VideoRecord]) -> list[str]:
     """What whoever reads the scores should know about the official test split."""
-    seen, test = ([r for r in records if r.split in splits] for splits in (("train", "val"), ("test",)))
+    seen, test = (
+        [r for r in records if r.split in splits] for splits in (("train", "val"), ("test",))
+    )
     people, known = ({group(r) for r in part if r.target.startswith("id")} for part in (test, seen))
     found = []
     if people & known:
@@ -122,7 +152,9 @@ def notes(records: Sequence[VideoRecord]) -> list[str]:
         )
     reals = {r.target for r in seen if r.manipulation == REAL}
     if fakes := [r for r in test if r.label and r.target in reals]:
-        found.append(f"The real videos of {len(fakes)} of the {sum(r.label for r in test)} test fakes are in train or val.")
+        found.append(
+            f"The real videos of {len(fakes)} of the {sum(r.label for r in test)} test fakes are in train or val."
+        )
     return found
 
 

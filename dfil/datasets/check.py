@@ -18,7 +18,7 @@ from dfil.datasets import ADAPTERS, is_synthetic, load_records
 from dfil.datasets.records import VideoRecord
 from dfil.datasets.sequences import ARCHIVES, on_disk
 from dfil.datasets.splits import check_disjoint
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 WRONG = ("missing", "unreadable", "leaks", "differences")  # the findings that make a tree unfit
 HEAD = 2**20  # bytes compared of two files of one size
@@ -33,16 +33,25 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
     root = Path(root)
     records = load_records(dataset, root, **filters)
     adapter = sys.modules[ADAPTERS[dataset].__module__]
-    videos = [r for r in records if not r.path.name.endswith(ARCHIVES)]  # an archive that cannot be read is one record, but no video
+    videos = [
+        r for r in records if not r.path.name.endswith(ARCHIVES)
+    ]  # an archive that cannot be read is one record, but no video
     counts = Counter((r.split, r.label, r.manipulation, r.compression) for r in videos)
     names = ("split", "label", "manipulation", "compression", "videos")
     synthetic = is_synthetic(root)
     differences, notes = [], _said(adapter, "notes", records)
     if filters:
-        notes.append("Numbers were not compared with the published ones, because a filter was given.")
+        notes.append(
+            "Numbers were not compared with the published ones, because a filter was given."
+        )
     elif not synthetic:
-        (notes if getattr(adapter, "OWNERS_LIST", False) else differences).extend(_differences(adapter, root, videos))
-    notes += [f"{path} is not used: no list gives it a label." for path in _said(adapter, "unlisted", root)]
+        (notes if getattr(adapter, "OWNERS_LIST", False) else differences).extend(
+            _differences(adapter, root, videos)
+        )
+    notes += [
+        f"{path} is not used: no list gives it a label."
+        for path in _said(adapter, "unlisted", root)
+    ]
     if outside := sum(not r.split for r in records):
         notes.append(f"Videos in no split, which nothing uses: {outside}.")
     return {
@@ -51,8 +60,11 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
         "synthetic": synthetic,
         "counts": [dict(zip(names, (*key, count), strict=True)) for key, count in counts.items()],
         "missing": [str(path) for path in _said(adapter, "missing", root, **filters)],
-        "unreadable": [f"{path} is empty" for path in _empty(records)] + _said(adapter, "unreadable", root),
-        "leaks": _said(adapter, "leaks", records) + _same_files(records) + _split_groups(adapter, records),
+        "unreadable": [f"{path} is empty" for path in _empty(records)]
+        + _said(adapter, "unreadable", root),
+        "leaks": _said(adapter, "leaks", records)
+        + _same_files(records)
+        + _split_groups(adapter, records),
         "differences": differences,
         "notes": notes,
     }
@@ -70,11 +82,14 @@ def _differences(adapter: ModuleType, root: Path, videos: Sequence[VideoRecord])
     found = []
     for (split, label), published in numbers.items():
         here = sum(
-            (not split or (r.split.replace("val", "train") or "none") == split) and (not label or ("real", "fake")[r.label] == label)
+            (not split or (r.split.replace("val", "train") or "none") == split)
+            and (not label or ("real", "fake")[r.label] == label)
             for r in videos
         )
         if here != published:
-            found.append(f"{' '.join(filter(None, (split, label)))}: {here} videos, {release} has {published}")
+            found.append(
+                f"{' '.join(filter(None, (split, label)))}: {here} videos, {release} has {published}"
+            )
     return found
 
 
@@ -95,7 +110,11 @@ def _same_files(records: Sequence[VideoRecord]) -> list[str]:
         test, seen = by_size[size][True], by_size[size][False]
         if test and seen:
             heads = {_head(path): path for path in seen}
-            found += [f"{path} (test) is the same file as {heads[head]}" for path in test if (head := _head(path)) in heads]
+            found += [
+                f"{path} (test) is the same file as {heads[head]}"
+                for path in test
+                if (head := _head(path)) in heads
+            ]
     return found
 
 

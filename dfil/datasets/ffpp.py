@@ -16,7 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from dfil.datasets.records import REAL, VideoRecord
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 COMPRESSIONS = ("raw", "c23", "c40")
 MANIPULATIONS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
@@ -48,7 +48,9 @@ def records(
                     found.append(_record(root, path, manipulation, compression, split))
     if not found:
         asked = f"compressions {', '.join(compressions) or 'raw, c23, c40'}; splits {', '.join(splits or SPLITS)}"
-        raise DataError(f"{root} holds no FaceForensics++ video for {asked}; expected for example {_folder(root, REAL, 'c23')}/003.mp4.")
+        raise DataError(
+            f"{root} holds no FaceForensics++ video for {asked}; expected for example {_folder(root, REAL, 'c23')}/003.mp4."
+        )
     return found
 
 
@@ -66,7 +68,9 @@ def missing(
     compressions, _ = _filters(root, compressions, manipulations)
     pairs = read_splits(root)
     _known("split", splits or (), SPLITS)
-    wanted = {stem for stem, split in _split_of_stem(pairs).items() if splits is None or split in splits}
+    wanted = {
+        stem for stem, split in _split_of_stem(pairs).items() if splits is None or split in splits
+    }
     lacking = []
     for manipulation in (REAL, *(MANIPULATIONS if manipulations is None else manipulations)):
         for compression in compressions:
@@ -76,7 +80,9 @@ def missing(
                 continue
             there = {path.stem for path in _videos(root, manipulation, compression)}
             expected = {stem for stem in wanted if ("_" in stem) == (manipulation != REAL)}
-            lacking += [(folder / f"{stem}.mp4").relative_to(root) for stem in sorted(expected - there)]
+            lacking += [
+                (folder / f"{stem}.mp4").relative_to(root) for stem in sorted(expected - there)
+            ]
     return lacking
 
 
@@ -91,33 +97,53 @@ def read_splits(root: str | Path) -> dict[str, list[tuple[str, str]]]:
     pairs: dict[str, list[tuple[str, str]]] = {}
     home: dict[str, str] = {}
     for split in SPLITS:
-        path = next((p for p in (root / "splits" / f"{split}.json", root / f"{split}.json") if p.is_file()), None)
+        path = next(
+            (p for p in (root / "splits" / f"{split}.json", root / f"{split}.json") if p.is_file()),
+            None,
+        )
         if path is None:
             continue
         try:
             pairs[split] = [(str(a), str(b)) for a, b in json.loads(path.read_text())]
         except (ValueError, TypeError) as error:
-            raise DataError(f'{path} is not a list of ["a", "b"] pairs ({error}); take the split file of FaceForensics++.') from error
+            raise DataError(
+                f'{path} is not a list of ["a", "b"] pairs ({error}); take the split file of FaceForensics++.'
+            ) from error
         for name in (name for pair in pairs[split] for name in pair):
             if home.setdefault(name, split) != split:
-                raise DataError(f"Video {name} is in the splits {home[name]} and {split} of {root}; one video may be in one split only.")
+                raise DataError(
+                    f"Video {name} is in the splits {home[name]} and {split} of {root}; one video may be in one split only."
+                )
     if not pairs:
-        raise DataError(f"No split file in {root}: put train.json, val.json and test.json of FaceForensics++ into {root / 'splits'}.")
+        raise DataError(
+            f"No split file in {root}: put train.json, val.json and test.json of FaceForensics++ into {root / 'splits'}."
+        )
     return pairs
 
 
 def _split_of_stem(pairs: dict[str, list[tuple[str, str]]]) -> dict[str, str]:
-    return {stem: split for split, both in pairs.items() for a, b in both for stem in (a, b, f"{a}_{b}", f"{b}_{a}")}
+    return {
+        stem: split
+        for split, both in pairs.items()
+        for a, b in both
+        for stem in (a, b, f"{a}_{b}", f"{b}_{a}")
+    }
 
 
 def _folder(root: Path, manipulation: str, compression: str) -> Path:
-    top = root / "original_sequences/youtube" if manipulation == REAL else root / "manipulated_sequences" / manipulation
+    top = (
+        root / "original_sequences/youtube"
+        if manipulation == REAL
+        else root / "manipulated_sequences" / manipulation
+    )
     return top / compression / "videos"
 
 
 def _videos(root: Path, manipulation: str, compression: str) -> list[Path]:
     files = sorted(_folder(root, manipulation, compression).glob("*.mp4"))
-    return [path for path in files if not path.name.startswith(".")]  # macOS leaves ._003.mp4 on foreign disks
+    return [
+        path for path in files if not path.name.startswith(".")
+    ]  # macOS leaves ._003.mp4 on foreign disks
 
 
 def _record(root: Path, path: Path, manipulation: str, compression: str, split: str) -> VideoRecord:
@@ -139,11 +165,15 @@ def _record(root: Path, path: Path, manipulation: str, compression: str, split: 
     )
 
 
-def _filters(root: Path, compressions: Collection[str] | None, manipulations: Collection[str] | None) -> tuple[list[str], list[str]]:
+def _filters(
+    root: Path, compressions: Collection[str] | None, manipulations: Collection[str] | None
+) -> tuple[list[str], list[str]]:
     """Both filters in the owners' order; None becomes what the tree has."""
     _known("compression", compressions or (), COMPRESSIONS)
     _known("manipulation", manipulations or (), (REAL, *MANIPULATIONS))
-    there = {(m, c) for m in (REAL, *MANIPULATIONS) for c in COMPRESSIONS if _folder(root, m, c).is_dir()}
+    there = {
+        (m, c) for m in (REAL, *MANIPULATIONS) for c in COMPRESSIONS if _folder(root, m, c).is_dir()
+    }
     wanted_c = {c for _, c in there} if compressions is None else set(compressions)
     wanted_m = {m for m, _ in there} if manipulations is None else set(manipulations)
     return [c for c in COMPRESSIONS if c in wanted_c], [m for m in MANIPULATIONS if m in wanted_m]
@@ -152,4 +182,6 @@ def _filters(root: Path, compressions: Collection[str] | None, manipulations: Co
 def _known(what: str, names: Collection[str], choices: Collection[str]) -> None:
     if isinstance(names, str) or (unknown := sorted(set(names) - set(choices))):
         given = repr(names) if isinstance(names, str) else ", ".join(unknown)
-        raise DataError(f"FaceForensics++ has no {what} {given}; give a list of: {', '.join(choices)}.")
+        raise DataError(
+            f"FaceForensics++ has no {what} {given}; give a list of: {', '.join(choices)}."
+        )

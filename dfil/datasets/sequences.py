@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 PICTURES = (".png",)
@@ -63,7 +63,9 @@ def read_pictures(path: str | Path) -> dict[int, bytes]:
     files: dict[int, bytes] = {}
     for number, content in _from_archive(*inside) if inside else _from_folder(path):
         if number in files:
-            raise DataError(f"{path} has two pictures with the number {number}; one of them does not belong there, remove it.")
+            raise DataError(
+                f"{path} has two pictures with the number {number}; one of them does not belong there, remove it."
+            )
         files[number] = content
     if not files:
         raise DataError(f"{path} holds no picture called <number>.png; fetch it again.")
@@ -91,23 +93,43 @@ def _from_archive(archive: Path, wanted: str) -> Iterator[tuple[int, bytes]]:
 def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
     """Folder, file name and entry of every picture in an archive, after making sure that each entry is harmless."""
     try:
-        with tarfile.open(archive, "r:*") as tar:  # some of the files called .tar.gz are not compressed
+        with tarfile.open(
+            archive, "r:*"
+        ) as tar:  # some of the files called .tar.gz are not compressed
             for member in tar:
                 name = PurePosixPath(member.name)
                 if not (member.isfile() or member.isdir()):
-                    raise DataError(f"{archive} is refused: {member.name!r} is a link or a device; fetch it from its owners.")
-                if name.is_absolute() or ".." in name.parts or PureWindowsPath(member.name).drive or "\\" in member.name:
-                    raise DataError(f"{archive} is refused: {member.name!r} leads out of it; fetch it from its owners.")
+                    raise DataError(
+                        f"{archive} is refused: {member.name!r} is a link or a device; fetch it from its owners."
+                    )
+                if (
+                    name.is_absolute()
+                    or ".." in name.parts
+                    or PureWindowsPath(member.name).drive
+                    or "\\" in member.name
+                ):
+                    raise DataError(
+                        f"{archive} is refused: {member.name!r} leads out of it; fetch it from its owners."
+                    )
                 if member.isfile() and is_picture(name.name):
                     if member.size > LARGEST:
-                        raise DataError(f"{archive} is refused: {member.name!r} has {member.size} bytes; fetch it from its owners.")
+                        raise DataError(
+                            f"{archive} is refused: {member.name!r} has {member.size} bytes; fetch it from its owners."
+                        )
                     yield name.parent.as_posix(), name.name, member, tar
-            while tar.fileobj.read(2**20):  # up to the checksum at the very end, which tells whether the file is whole
+            while tar.fileobj.read(
+                2**20
+            ):  # up to the checksum at the very end, which tells whether the file is whole
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{archive} cannot be read to its end ({error}); fetch it again.") from error
+        raise DataError(
+            f"{archive} cannot be read to its end ({error}); fetch it again."
+        ) from error
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """A key that sorts numbers in paths by their value: 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in text.replace(".", "/").split("/")]
+    return [
+        (int(part), "") if part.isdigit() else (-1, part)
+        for part in text.replace(".", "/").split("/")
+    ]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from dfil.datasets.records import REAL, VideoRecord
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 SPLITS = ("train", "val", "test")
 SHARE = 0.1  # of the groups of the training videos
@@ -23,7 +23,9 @@ SEED = 0
 Group = Callable[[VideoRecord], str]
 
 
-def carve(records: Iterable[VideoRecord], group: Group, share: float = SHARE, seed: int = SEED) -> list[VideoRecord]:
+def carve(
+    records: Iterable[VideoRecord], group: Group, share: float = SHARE, seed: int = SEED
+) -> list[VideoRecord]:
     """The records, those of about `share` of the training groups with split "val" instead of "train".
 
     Groups of only reals, only fakes and both are drawn from separately, so that validation has its part of each; from two groups on
@@ -40,7 +42,9 @@ def carve(records: Iterable[VideoRecord], group: Group, share: float = SHARE, se
     for name, found in labels.items():
         strata[frozenset(found)].append(name)
     chosen = {name for names in strata.values() for name in _draw(names, share, seed)}
-    carved = [replace(r, split="val") if r.split == "train" and group(r) in chosen else r for r in records]
+    carved = [
+        replace(r, split="val") if r.split == "train" and group(r) in chosen else r for r in records
+    ]
     check_disjoint(carved, group)
     return carved
 
@@ -53,8 +57,12 @@ def validation(records: Iterable[VideoRecord], group: Group) -> list[str]:
 def check_disjoint(records: Iterable[VideoRecord], group: Group) -> None:
     """Raises DataError if a group has videos in training and in validation."""
     records = list(records)
-    if both := sorted({group(r) for r in records if r.split == "train"} & set(validation(records, group))):
-        raise DataError(f"{both[0]} and {len(both) - 1} more are in training and in validation; carve the split by whole groups.")
+    if both := sorted(
+        {group(r) for r in records if r.split == "train"} & set(validation(records, group))
+    ):
+        raise DataError(
+            f"{both[0]} and {len(both) - 1} more are in training and in validation; carve the split by whole groups."
+        )
 
 
 def select(
@@ -78,10 +86,14 @@ def select(
         given = [names] if isinstance(names, str) else sorted(set(names or ()) - set(choices))
         if given:
             raise DataError(
-                f"{dataset} has no {what} {given[0]!r}; " + (f"give a list of: {', '.join(choices)}." if choices else "give none.")
+                f"{dataset} has no {what} {given[0]!r}; "
+                + (f"give a list of: {', '.join(choices)}." if choices else "give none.")
             )
     kept = [
-        r for r in records if (manipulations is None or r.manipulation in (REAL, *manipulations)) and (splits is None or r.split in splits)
+        r
+        for r in records
+        if (manipulations is None or r.manipulation in (REAL, *manipulations))
+        and (splits is None or r.split in splits)
     ]
     return sorted(kept, key=lambda r: r.label)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 FILE = "truth.json"
 
@@ -36,7 +36,9 @@ def truth(root: str | Path) -> dict[str, Truth]:
     try:
         return {video_id: _read(entry) for video_id, entry in json.loads(path.read_text()).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path} is not of the form that dfil writes ({error!r}); write the synthetic tree again.") from error
+        raise DataError(
+            f"{path} is not of the form that dfil writes ({error!r}); write the synthetic tree again."
+        ) from error
 
 
 def forged_frames(root: str | Path) -> dict[str, np.ndarray]:

@@ -21,17 +21,24 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dfil import paths
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.sequences import ARCHIVES, archive_of, is_picture, list_archive
 from dfil.datasets.splits import SEED, SHARE, carve, select
-from dfil.errors import DataError
-from dfil.files import atomic
+from dfil.system import paths
+from dfil.system.errors import DataError
+from dfil.system.files import atomic
 
 MANIPULATIONS = ("WildDeepfake",)
 CATEGORIES = tuple(f"{label}_{split}" for split in ("train", "test") for label in ("real", "fake"))
 # Sequences by split and label; "train" before validation is carved from it.
-EXPECTED = {"WildDeepfake": {("train", "real"): 3409, ("train", "fake"): 3099, ("test", "real"): 396, ("test", "fake"): 410}}
+EXPECTED = {
+    "WildDeepfake": {
+        ("train", "real"): 3409,
+        ("train", "fake"): 3099,
+        ("test", "real"): 396,
+        ("test", "fake"): 410,
+    }
+}
 
 
 def records(
@@ -58,19 +65,40 @@ def records(
                 shard, _, sequence = folder.split("/")
                 # In the owners' archives the folder has the archive's number; should one differ, the id stays unique.
                 inner = sequence if shard == stem else f"{shard}/{sequence}"
-                found.append(_record(category, f"{stem}/{inner}", path / folder if path.is_file() else path / label / sequence))
-    found = select(carve(found, group, share, seed), "WildDeepfake", MANIPULATIONS, compressions, manipulations, splits)
+                found.append(
+                    _record(
+                        category,
+                        f"{stem}/{inner}",
+                        path / folder if path.is_file() else path / label / sequence,
+                    )
+                )
+    found = select(
+        carve(found, group, share, seed),
+        "WildDeepfake",
+        MANIPULATIONS,
+        compressions,
+        manipulations,
+        splits,
+    )
     if not found:
-        raise DataError(f"{root} holds no WildDeepfake sequence for these filters; expected for example {root / 'real_train/0.tar.gz'}.")
+        raise DataError(
+            f"{root} holds no WildDeepfake sequence for these filters; expected for example {root / 'real_train/0.tar.gz'}."
+        )
     return found
 
 
 def missing(root: str | Path, **filters) -> list[Path]:
     """Categories that are absent as a whole; sequences are listed nowhere, so only their number can be checked (EXPECTED)."""
     select([], "WildDeepfake", MANIPULATIONS, **filters)
-    splits = {"train" if split == "val" else split for split in filters.get("splits") or ("train", "test")}
+    splits = {
+        "train" if split == "val" else split for split in filters.get("splits") or ("train", "test")
+    }
     there = _categories(Path(root))
-    return [Path(category) for category in CATEGORIES if category.split("_")[1] in splits and category not in there]
+    return [
+        Path(category)
+        for category in CATEGORIES
+        if category.split("_")[1] in splits and category not in there
+    ]
 
 
 def unreadable(root: str | Path) -> list[str]:
@@ -97,14 +125,25 @@ def _record(category: str, name: str, path: Path) -> VideoRecord:
     label, split = category.split("_")
     video_id = f"{category}/{name}"
     manipulation = REAL if label == "real" else MANIPULATIONS[0]
-    return VideoRecord("wilddeepfake", video_id, int(label == "fake"), manipulation, "", split, path, target=video_id)
+    return VideoRecord(
+        "wilddeepfake",
+        video_id,
+        int(label == "fake"),
+        manipulation,
+        "",
+        split,
+        path,
+        target=video_id,
+    )
 
 
 def _categories(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the top of the WildDeepfake tree.")
     top = root / "deepfake_in_the_wild" if (root / "deepfake_in_the_wild").is_dir() else root
-    named = {category: (top / category, top / category.replace("_", " ")) for category in CATEGORIES}
+    named = {
+        category: (top / category, top / category.replace("_", " ")) for category in CATEGORIES
+    }
     return {category: path for category, both in named.items() for path in both if path.is_dir()}
 
 
@@ -115,17 +154,29 @@ def _shards(root: Path) -> dict[str, list[tuple[str, Path, dict]]]:
     """
     found: dict[str, dict[str, Path]] = {}
     for category, folder in _categories(root).items():
-        archives = {path.name.split(".")[0]: path for path in folder.iterdir() if path.name.endswith(ARCHIVES)}
+        archives = {
+            path.name.split(".")[0]: path
+            for path in folder.iterdir()
+            if path.name.endswith(ARCHIVES)
+        }
         unpacked = {path.name: path for path in folder.iterdir() if path.is_dir()}
         both = unpacked | archives
-        found[category] = {stem: both[stem] for stem in sorted((s for s in both if s.isdigit()), key=int)}
+        found[category] = {
+            stem: both[stem] for stem in sorted((s for s in both if s.isdigit()), key=int)
+        }
     with _Listings(root) as listings:
         total = sum(map(len, found.values()))
-        with tqdm(total=total, desc="Listing archives", unit="shard", disable=None, leave=False) as bar:
+        with tqdm(
+            total=total, desc="Listing archives", unit="shard", disable=None, leave=False
+        ) as bar:
             shards: dict[str, list[tuple[str, Path, dict]]] = {}
             for category, paths_by_stem in found.items():
                 for stem, path in paths_by_stem.items():
-                    listing = listings.of(path, category) if archive_of(path) else _list_folder(path, category)
+                    listing = (
+                        listings.of(path, category)
+                        if archive_of(path)
+                        else _list_folder(path, category)
+                    )
                     shards.setdefault(category, []).append((stem, path, listing))
                     bar.update()
     return shards
@@ -133,11 +184,16 @@ def _shards(root: Path) -> dict[str, list[tuple[str, Path, dict]]]:
 
 def _list_folder(shard: Path, category: str) -> dict:
     sequences = sorted(
-        (p for p in (shard / category.split("_")[0]).glob("*") if p.name.isdigit() and p.is_dir()), key=lambda p: int(p.name)
+        (p for p in (shard / category.split("_")[0]).glob("*") if p.name.isdigit() and p.is_dir()),
+        key=lambda p: int(p.name),
     )
     pictures = (p for sequence in sequences for p in sequence.iterdir() if is_picture(p.name))
     empty = sorted(p.relative_to(shard.parent).as_posix() for p in pictures if not p.stat().st_size)
-    return {"folders": [p.relative_to(shard.parent).as_posix() for p in sequences], "empty": empty, "problem": ""}
+    return {
+        "folders": [p.relative_to(shard.parent).as_posix() for p in sequences],
+        "empty": empty,
+        "problem": "",
+    }
 
 
 class _Listings:
@@ -175,7 +231,9 @@ def _list(archive: Path, label: str) -> dict:
         for folder in folders:
             parts = folder.split("/")
             if len(parts) != 3 or parts[1] != label:
-                raise DataError(f"{archive} is refused: {folder!r} is not of the form shard/{label}/sequence; fetch it from its owners.")
+                raise DataError(
+                    f"{archive} is refused: {folder!r} is not of the form shard/{label}/sequence; fetch it from its owners."
+                )
         if not folders:
             raise DataError(f"{archive} holds no sequence; fetch it again.")
         return {"folders": folders, "empty": empty, "problem": ""}

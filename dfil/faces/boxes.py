@@ -28,7 +28,9 @@ def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, floa
 
 def window_squares(boxes_n4: np.ndarray, length: int, margin: float = 1.3) -> np.ndarray:
     """square_union of every window of `length` neighbouring boxes, as corners: (n - length + 1, 4)."""
-    windows = np.lib.stride_tricks.sliding_window_view(boxes_n4, length, axis=0)  # (n - length + 1, 4, length)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        boxes_n4, length, axis=0
+    )  # (n - length + 1, 4, length)
     low, high = windows[:, :2].min(-1), windows[:, 2:].max(-1)
     half = margin * (high - low).max(-1, keepdims=True) / 2
     centre = (low + high) / 2
@@ -60,8 +62,12 @@ def runs(frames_n: np.ndarray) -> list[tuple[int, int]]:
     if not len(frames_n):
         return []
     starts = np.r_[0, np.flatnonzero(np.diff(frames_n) != 1) + 1]
-    return [(int(a), int(b - a)) for a, b in zip(starts, np.r_[starts[1:], len(frames_n)], strict=True)]
+    return [
+        (int(a), int(b - a)) for a, b in zip(starts, np.r_[starts[1:], len(frames_n)], strict=True)
+    ]
 
 
 def _area(boxes_n4: np.ndarray) -> np.ndarray:
-    return np.clip(boxes_n4[:, 2] - boxes_n4[:, 0], 0, None) * np.clip(boxes_n4[:, 3] - boxes_n4[:, 1], 0, None)
+    return np.clip(boxes_n4[:, 2] - boxes_n4[:, 0], 0, None) * np.clip(
+        boxes_n4[:, 3] - boxes_n4[:, 1], 0, None
+    )

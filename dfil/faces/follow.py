@@ -31,7 +31,10 @@ from dfil.faces.video import Frame
 BRIDGE = 24  # frames: the longest time without a detection that following alone may fill
 FORGET = 75  # frames without a detection after which a person who comes back is another one
 BACK = 24  # frames: how far a newly found face is followed back
-SEARCH = (48, 192)  # frames from one search of the whole picture to the next: at first, and after many that found nobody new
+SEARCH = (
+    48,
+    192,
+)  # frames from one search of the whole picture to the next: at first, and after many that found nobody new
 LARGE = 0.2  # of the picture's shorter side: a face that is looked for first
 NEWCOMER = 0.5  # times the largest face's width: smaller ones than this are not looked for as long as somebody is there
 SPREAD = 1.6  # times a face's width: the surroundings in which it is detected
@@ -73,11 +76,15 @@ class Person:
     found: dict[int, np.ndarray] = field(default_factory=dict)
     steps: dict[int, np.ndarray] = field(default_factory=dict)
     state: np.ndarray | None = None  # where it is thought to be in the latest frame
-    expected: dict[int, np.ndarray] = field(default_factory=dict)  # the same for the frames since the latest detection
+    expected: dict[int, np.ndarray] = field(
+        default_factory=dict
+    )  # the same for the frames since the latest detection
     followed: bool = True  # by optical flow; otherwise expected where its speed leads
     speed: np.ndarray | None = None
     looks_hw: np.ndarray | None = None
-    window: tuple | None = None  # in which it is followed: x0, y0, how many times shrunk, number of the frame, picture
+    window: tuple | None = (
+        None  # in which it is followed: x0, y0, how many times shrunk, number of the frame, picture
+    )
 
     def add(self, number: int, box_5: np.ndarray) -> None:
         if number not in self.found:
@@ -93,16 +100,24 @@ class Person:
             agreement = iou(arrived[None], self.found[b][None, :4])[0, 0]
             if agreement >= AGREE:
                 return steps
-            if agreement >= SAME:  # more than detections jump: the path is bent so that it meets both
+            if (
+                agreement >= SAME
+            ):  # more than detections jump: the path is bent so that it meets both
                 return steps + (change - steps.sum(0)) / (b - a)
         return np.tile(change / (b - a), (b - a, 1)) if b - a <= MAX_GAP else None
 
     def boxes(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (stop - first, 4) float64 and valid (stop - first,) bool of the frames from first to before stop."""
         boxes, valid = np.zeros((stop - first, 4)), np.zeros(stop - first, bool)
-        low, high = max(0, bisect_left(self.seen, first) - AVERAGE - 2), bisect_right(self.seen, stop) + AVERAGE + 2
+        low, high = (
+            max(0, bisect_left(self.seen, first) - AVERAGE - 2),
+            bisect_right(self.seen, stop) + AVERAGE + 2,
+        )
         near = self.seen[low:high]
-        stretches, paths = [], []  # neighbouring detections that are joined, and the path through them
+        stretches, paths = (
+            [],
+            [],
+        )  # neighbouring detections that are joined, and the path through them
         for n in near:
             steps = self._joined(stretches[-1][-1], n) if stretches else None
             if steps is None:
@@ -175,8 +190,14 @@ class Follower:
     @property
     def settled(self) -> int:
         """Frames before this number may be let go: their boxes are final."""
-        looked = self._moments[0] if self._moments else self.count  # a detector that takes many at a time has not been asked since
-        open_ = [p.seen[max(0, len(p.seen) - 1 - AVERAGE)] for p in self.live if looked - p.seen[-1] <= BRIDGE]
+        looked = (
+            self._moments[0] if self._moments else self.count
+        )  # a detector that takes many at a time has not been asked since
+        open_ = [
+            p.seen[max(0, len(p.seen) - 1 - AVERAGE)]
+            for p in self.live
+            if looked - p.seen[-1] <= BRIDGE
+        ]
         return min([self.count, *open_])
 
     def release(self, before: int) -> None:
@@ -197,13 +218,23 @@ class Follower:
                 person.steps |= dict.fromkeys(range(before + 1, number + 1), step)
             elif person.followed:
                 lost.append(person)
-            change = step if step is not None else person.steps.get(before, np.zeros(4)) if person.followed else person.speed
+            change = (
+                step
+                if step is not None
+                else person.steps.get(before, np.zeros(4))
+                if person.followed
+                else person.speed
+            )
             for n in range(before + 1, number + 1):
                 person.expected[n] = person.state = person.state + change
         if lost and (cut := self._cut_between(before, number)):
             self._cut(cut)
         elif lost:  # the detector can tell where the face was and where it is now
-            self._moments += [n for n in range(before, number) if n not in self._moments and n > max(p.seen[-1] for p in lost)][:1]
+            self._moments += [
+                n
+                for n in range(before, number)
+                if n not in self._moments and n > max(p.seen[-1] for p in lost)
+            ][:1]
             self._moment(number, flush=True)
             for person in lost:
                 if person.seen[-1] < number:
@@ -216,33 +247,51 @@ class Follower:
         x0, y0, shrink, _, _ = person.window
         low, high = (box[:2] - (x0, y0)) / shrink, (box[2:4] - (x0, y0)) / shrink
         from_n2 = (low + GRID * (high - low)).astype(np.float32)
-        so_far = person.steps.get(before, np.zeros(4))[:2] * ((number - before) / shrink)  # it goes on as it went
+        so_far = person.steps.get(before, np.zeros(4))[:2] * (
+            (number - before) / shrink
+        )  # it goes on as it went
         options = {"winSize": (9, 9), "maxLevel": 2, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-        to_n2, there_n, _ = cv2.calcOpticalFlowPyrLK(was_hw, here_hw, from_n2, (from_n2 + so_far).astype(np.float32), **options)
-        back_n2, again_n, _ = cv2.calcOpticalFlowPyrLK(here_hw, was_hw, to_n2, (to_n2 - so_far).astype(np.float32), **options)
+        to_n2, there_n, _ = cv2.calcOpticalFlowPyrLK(
+            was_hw, here_hw, from_n2, (from_n2 + so_far).astype(np.float32), **options
+        )
+        back_n2, again_n, _ = cv2.calcOpticalFlowPyrLK(
+            here_hw, was_hw, to_n2, (to_n2 - so_far).astype(np.float32), **options
+        )
         good = (np.abs(back_n2 - from_n2).max((1, 2)) < 1) & (there_n[:, 0] & again_n[:, 0] > 0)
         if good.sum() < 0.4 * len(good):
             return None
         a, b = from_n2[good, 0], to_n2[good, 0]
         shift = np.sort(b - a, 0)[len(a) // 2]  # about the median
-        near = np.abs(b - a - shift).max(1) < 0.08 * (high[0] - low[0])  # not hands, nor what is beside the face
+        near = np.abs(b - a - shift).max(1) < 0.08 * (
+            high[0] - low[0]
+        )  # not hands, nor what is beside the face
         if near.sum() < 0.3 * len(good):
             return None
         a, b = a[near], b[near]
         middle_a, middle_b = a.sum(0) / len(a), b.sum(0) / len(b)
         spread_a, spread_b = ((a - middle_a) ** 2).sum(), ((b - middle_b) ** 2).sum()
-        grown = min(0.2, max(-0.2, np.log(spread_b / spread_a) / 2)) if min(spread_a, spread_b) > 0 else 0.0
+        grown = (
+            min(0.2, max(-0.2, np.log(spread_b / spread_a) / 2))
+            if min(spread_a, spread_b) > 0
+            else 0.0
+        )
         moved = (middle_b - middle_a - (middle_a - (low + high) / 2) * (np.exp(grown) - 1)) * shrink
         return np.array([moved[0], moved[1], grown, grown])
 
-    def _pictures(self, person: Person, before: int, number: int, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pictures(
+        self, person: Person, before: int, number: int, box: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The surroundings of a person in two frames, small and grey; cut as the time before unless the face has left their middle."""
         size, x, y = _width(box), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         shrink = max(1, int(size / PATH))
         if person.window is not None:
             x0, y0, kept, at, was_hw = person.window
             half = len(was_hw) * kept / 2
-            if at != before or max(abs(x - x0 - half), abs(y - y0 - half)) > 0.25 * size or not 0.8 < kept / shrink < 1.25:
+            if (
+                at != before
+                or max(abs(x - x0 - half), abs(y - y0 - half)) > 0.25 * size
+                or not 0.8 < kept / shrink < 1.25
+            ):
                 person.window = None
         if person.window is None:
             side = int(2.2 * size / shrink)
@@ -262,9 +311,13 @@ class Follower:
         if x0 >= 0 and y0 >= 0 and x0 + wide <= width and y0 + wide <= height:
             part_hw = luma_hw[y0 : y0 + wide, x0 : x0 + wide]
         else:
-            rows, columns = (np.clip(np.arange(at, at + wide), 0, n - 1) for at, n in ((y0, height), (x0, width)))
+            rows, columns = (
+                np.clip(np.arange(at, at + wide), 0, n - 1) for at, n in ((y0, height), (x0, width))
+            )
             part_hw = luma_hw[rows[:, None], columns]
-        return cv2.resize(part_hw, (side, side), interpolation=cv2.INTER_AREA)  # by a whole number, which is ten times as fast
+        return cv2.resize(
+            part_hw, (side, side), interpolation=cv2.INTER_AREA
+        )  # by a whole number, which is ten times as fast
 
     def _unfollow(self, person: Person, number: int) -> None:
         """From now on expect a person where the speed of the last second before the latest detection leads."""
@@ -273,7 +326,11 @@ class Follower:
         self._next_search = min(self._next_search, number + self._pause)
         last = person.seen[-1]
         a = person.seen[bisect_left(person.seen, last - 2 * MAX_GAP)]
-        change = (_to_state(person.found[last]) - _to_state(person.found[a])) / (last - a) if a < last else np.zeros(4)
+        change = (
+            (_to_state(person.found[last]) - _to_state(person.found[a])) / (last - a)
+            if a < last
+            else np.zeros(4)
+        )
         person.speed = np.array([change[0], change[1], 0, 0])
         for n in [n for n in person.steps if n > last]:
             del person.steps[n]
@@ -288,7 +345,10 @@ class Follower:
             step = max(1, min(a.shape) // 48)
             a, b = (x[::step, ::step].astype(np.int16) for x in (a, b))
             # Place by place a pan changes as much as a cut, but it leaves the brightnesses as they are.
-            if np.abs(a - b).mean() > 20 and np.abs(a - b).mean() + np.abs(np.sort(a, None) - np.sort(b, None)).mean() > 28:
+            if (
+                np.abs(a - b).mean() > 20
+                and np.abs(a - b).mean() + np.abs(np.sort(a, None) - np.sort(b, None)).mean() > 28
+            ):
                 return n
         return 0
 
@@ -329,10 +389,18 @@ class Follower:
                 self._plan_search(number, len(self.people) > known)
         for person in self.live:
             last = person.seen[-1]
-            if last in person.expected:  # half the way back to the detection, so that the points stay on the face
-                person.state = person.state + 0.5 * (_to_state(person.found[last]) - person.expected[last])
+            if (
+                last in person.expected
+            ):  # half the way back to the detection, so that the points stay on the face
+                person.state = person.state + 0.5 * (
+                    _to_state(person.found[last]) - person.expected[last]
+                )
             person.expected = {n: state for n, state in person.expected.items() if n > last}
-        self.live = [p for p in self.live if number - p.seen[-1] <= FORGET and self._visible(_to_boxes(p.state)) > 0.4]
+        self.live = [
+            p
+            for p in self.live
+            if number - p.seen[-1] <= FORGET and self._visible(_to_boxes(p.state)) > 0.4
+        ]
 
     def _spread(self, person: Person, number: int) -> float:
         return SPREAD if person.followed else SPREAD + min(1.5, (number - person.seen[-1]) / 16)
@@ -345,10 +413,14 @@ class Follower:
             return self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))
         self._empty += 1
         # A large face is found in a small picture; then those half as large are looked for. Small faces cost most and are rare.
-        found_n5 = self.finder.everywhere(frame, max(coarse, LARGE * min(frame.width, frame.height)))
+        found_n5 = self.finder.everywhere(
+            frame, max(coarse, LARGE * min(frame.width, frame.height))
+        )
         if len(found_n5):
             largest = float((found_n5[:, 2] - found_n5[:, 0]).max())
-            return np.concatenate([found_n5, self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))])
+            return np.concatenate(
+                [found_n5, self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))]
+            )
         return self.finder.everywhere(frame, None if self._empty % 4 == 1 else coarse)
 
     def _plan_search(self, number: int, found: bool) -> None:
@@ -367,12 +439,20 @@ class Follower:
     def _assign(self, number: int, found_n5: np.ndarray) -> None:
         """Give each detection to the person it shows, or make it a new one; then see to those who were not found."""
         people = [p for p in self.live if number in p.expected]
-        expected = _to_boxes(np.stack([p.expected[number] for p in people])) if people else np.zeros((0, 4))
+        expected = (
+            _to_boxes(np.stack([p.expected[number] for p in people]))
+            if people
+            else np.zeros((0, 4))
+        )
         value = np.full((len(people), len(found_n5)), -np.inf)
         overlap = iou(expected, found_n5)
         for i, person in enumerate(people):
             for j, box_5 in enumerate(found_n5):
-                if overlap[i, j] >= SAME if person.followed else self._may_be(person, number, expected[i], box_5):
+                if (
+                    overlap[i, j] >= SAME
+                    if person.followed
+                    else self._may_be(person, number, expected[i], box_5)
+                ):
                     value[i, j] = overlap[i, j]
         possible = np.isfinite(value)
         looks: dict[int, np.ndarray] = {}
@@ -385,16 +465,27 @@ class Follower:
         taken = {}
         if possible.any():
             rows, columns = linear_sum_assignment(np.where(np.isfinite(value), -value, 1e3))
-            taken = {int(j): people[i] for i, j in zip(rows, columns, strict=True) if np.isfinite(value[i, j])}
+            taken = {
+                int(j): people[i]
+                for i, j in zip(rows, columns, strict=True)
+                if np.isfinite(value[i, j])
+            }
         boxes_n4 = found_n5[:, :4]
         for j, person in taken.items():
-            self._seen(person, number, found_n5[j], alone=(np.delete(overlap[:, j], people.index(person)) < 0.05).all())
+            self._seen(
+                person,
+                number,
+                found_n5[j],
+                alone=(np.delete(overlap[:, j], people.index(person)) < 0.05).all(),
+            )
         for i, person in enumerate(people):
             if number not in person.found:
                 hidden = any(self._close(expected[i], found_n5[j]) for j in taken)
                 self._missed(person, number, hidden)
         for j in range(len(found_n5)):
-            free = j not in taken and (not taken or iou(boxes_n4[j : j + 1], boxes_n4[list(taken)]).max() < SAME)
+            free = j not in taken and (
+                not taken or iou(boxes_n4[j : j + 1], boxes_n4[list(taken)]).max() < SAME
+            )
             if free and not any(overlap[i, j] >= SAME for i, p in enumerate(people) if p.followed):
                 self._new(number, found_n5[j])
 
@@ -408,11 +499,17 @@ class Follower:
         """Whether a face is where a person out of sight may have gone to."""
         size = _width(expected)
         away = np.hypot(*((box_5[:2] + box_5[2:4]) / 2 - (expected[:2] + expected[2:4]) / 2))
-        return away < size * (0.6 + 0.03 * (number - person.seen[-1])) and 0.6 < _width(box_5) / size < 1.6
+        return (
+            away < size * (0.6 + 0.03 * (number - person.seen[-1]))
+            and 0.6 < _width(box_5) / size < 1.6
+        )
 
     def _seen(self, person: Person, number: int, box_5: np.ndarray, alone: bool) -> None:
         last = person.seen[-1]
-        doubtful = person.followed and iou(_to_boxes(person.expected[number])[None], box_5[None, :4])[0, 0] < AGREE
+        doubtful = (
+            person.followed
+            and iou(_to_boxes(person.expected[number])[None], box_5[None, :4])[0, 0] < AGREE
+        )
         refound = number - last > BRIDGE
         person.add(number, box_5)
         if doubtful:
@@ -429,7 +526,9 @@ class Follower:
             self._back(person, number)
         if alone:
             look = self._look(number, box_5)
-            person.looks_hw = look if person.looks_hw is None else 0.8 * person.looks_hw + 0.2 * look
+            person.looks_hw = (
+                look if person.looks_hw is None else 0.8 * person.looks_hw + 0.2 * look
+            )
 
     def _missed(self, person: Person, number: int, hidden: bool) -> None:
         """A person was not found: look again, closer; then find out when the face was last seen."""
@@ -439,10 +538,14 @@ class Follower:
             self._look_between(person, person.seen[-1], number)
             self._unfollow(person, max(person.expected))
             return
-        box = _to_boxes(person.expected[number] + [0, 0, -0.3, -0.3])  # smaller than thought, as a path that runs off has it
+        box = _to_boxes(
+            person.expected[number] + [0, 0, -0.3, -0.3]
+        )  # smaller than thought, as a path that runs off has it
         again_n5 = self.finder.near([(self.frames[number], box, 2 * SPREAD)])[0]
         overlap = iou(_to_boxes(person.expected[number])[None], again_n5)[0]
-        if overlap.max(initial=0) >= SAME and not self._elsewhere(person, number, again_n5[overlap.argmax()]):
+        if overlap.max(initial=0) >= SAME and not self._elsewhere(
+            person, number, again_n5[overlap.argmax()]
+        ):
             self._seen(person, number, again_n5[overlap.argmax()], alone=False)
         elif number - person.seen[-1] <= self.every * self.finder.batch:
             self._look_between(person, person.seen[-1], number)
@@ -453,7 +556,11 @@ class Follower:
             box = _to_boxes(person.expected[middle])
             found_n5 = self.finder.near([(self.frames[middle], box, SPREAD)])[0]
             overlap = iou(box[None], found_n5)[0]
-            if len(overlap) and overlap.max() >= SAME and not self._elsewhere(person, middle, found_n5[overlap.argmax()]):
+            if (
+                len(overlap)
+                and overlap.max() >= SAME
+                and not self._elsewhere(person, middle, found_n5[overlap.argmax()])
+            ):
                 person.add(middle, found_n5[overlap.argmax()])
                 a = middle
             else:
@@ -488,9 +595,22 @@ class Follower:
         earlier = [n for n in person.seen if n < number]
         oldest = max([next(iter(self.frames)), number - BACK, *(n + 1 for n in earlier)])
         state, window, at = person.state, person.window, number
-        pauses = [self.every, self.every + self.every // 2, self.every // 2, self.every // 4, 1]  # a single frame may lack it
+        pauses = [
+            self.every,
+            self.every + self.every // 2,
+            self.every // 2,
+            self.every // 4,
+            1,
+        ]  # a single frame may lack it
         while at is not None and at > oldest:
-            at = next((n for pause in pauses if (n := self._step_back(person, at, max(oldest, at - pause))) is not None), None)
+            at = next(
+                (
+                    n
+                    for pause in pauses
+                    if (n := self._step_back(person, at, max(oldest, at - pause))) is not None
+                ),
+                None,
+            )
         person.state, person.window = state, window
 
     def _step_back(self, person: Person, at: int, target: int) -> int | None:
@@ -524,7 +644,9 @@ class Follower:
         """A face as 24 x 24 grey values of mean 0 and length 1."""
         shrink = max(1, round(_width(box) / 24))
         x0, y0 = ((box[k] + box[k + 2]) / 2 - _width(box) / 2 for k in range(2))
-        look = self._shrunk(number, round(x0), round(y0), max(8, round(_width(box) / shrink)), shrink)
+        look = self._shrunk(
+            number, round(x0), round(y0), max(8, round(_width(box) / shrink)), shrink
+        )
         look = cv2.resize(cv2.GaussianBlur(look, (0, 0), 1.0), (24, 24)).astype(np.float32)
         look -= look.mean()
         return look / max(1e-6, float(np.linalg.norm(look)))
@@ -533,7 +655,11 @@ class Follower:
 def _alike(a_hw: np.ndarray, b_hw: np.ndarray) -> float:
     """Correlation of two looks, the best over shifts by up to two pixels: detections are not placed finer than that."""
     inner = b_hw[2:-2, 2:-2]
-    return float(cv2.matchTemplate(a_hw.astype(np.float32), inner.astype(np.float32), cv2.TM_CCOEFF_NORMED).max())
+    return float(
+        cv2.matchTemplate(
+            a_hw.astype(np.float32), inner.astype(np.float32), cv2.TM_CCOEFF_NORMED
+        ).max()
+    )
 
 
 def _distinct(found_n5: np.ndarray) -> np.ndarray:

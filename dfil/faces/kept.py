@@ -21,7 +21,9 @@ from dfil.faces.video import Frame
 
 KEEP_BYTES = 256 * 2**20  # of pixels that a video may hold in memory
 TOGETHER = 16  # frames at least that are let go at a time
-ENOUGH = 3  # moments at which somebody was looked for, from which on a single detection is no person
+ENOUGH = (
+    3  # moments at which somebody was looked for, from which on a single detection is no person
+)
 WEAK = 0.1  # mean score below which, too, dlib has seen a pattern and no face; MTCNN's scores are never below 0.9
 
 
@@ -60,7 +62,9 @@ class People:
 
 
 @contextmanager
-def watch(frames: Iterable[Frame], finder: Finder, settings, keep_n: np.ndarray | None = None) -> Iterator[People]:
+def watch(
+    frames: Iterable[Frame], finder: Finder, settings, keep_n: np.ndarray | None = None
+) -> Iterator[People]:
     """Go through a video once and find everybody in it; the pixels are there until the context ends.
 
     settings: every, size, reach and store_margin of dfil.faces.preprocess.Settings. keep_n: frames whose pixels are wanted, None for all.
@@ -101,18 +105,31 @@ class _Keeper:
                 continue
             boxes_n4, valid_n = person.boxes(a, b)
             inside = slice(first - a, stop - a)
-            self.boxes.setdefault(person, []).append((first, boxes_n4[inside].astype(np.float32), valid_n[inside]))
+            self.boxes.setdefault(person, []).append(
+                (first, boxes_n4[inside].astype(np.float32), valid_n[inside])
+            )
             if self.keep_n is not None:
-                wanted = [n for n in range(first, stop) if valid_n[n - a] and n < len(self.keep_n) and self.keep_n[n]]
+                wanted = [
+                    n
+                    for n in range(first, stop)
+                    if valid_n[n - a] and n < len(self.keep_n) and self.keep_n[n]
+                ]
             else:
                 wanted = [n for n in range(first, stop) if valid_n[n - a]]
             if not wanted:
                 continue
-            pixel = np.maximum(1, (boxes_n4[:, 2:] - boxes_n4[:, :2]).max(1) * MARGIN / self.settings.size)
-            parts_n4 = needed(boxes_n4, valid_n, self.source, pixel, reach, self.settings.store_margin)
+            pixel = np.maximum(
+                1, (boxes_n4[:, 2:] - boxes_n4[:, :2]).max(1) * MARGIN / self.settings.size
+            )
+            parts_n4 = needed(
+                boxes_n4, valid_n, self.source, pixel, reach, self.settings.store_margin
+            )
             for n in wanted:
                 x0, y0, x1, y1 = (int(v) for v in parts_n4[n - a])
-                self.places.setdefault(person, {})[n] = (x0, y0), self._keep(self.follower.frames[n].rgb(x0, y0, x1, y1))
+                self.places.setdefault(person, {})[n] = (
+                    (x0, y0),
+                    self._keep(self.follower.frames[n].rgb(x0, y0, x1, y1)),
+                )
         self.follower.release(stop)
         self.done = stop
 
@@ -131,9 +148,16 @@ class _Keeper:
 
     def _track(self, person: Person) -> Track:
         count = self.follower.count
-        boxes_n4, valid_n, stored_n = np.zeros((count, 4), np.float32), np.zeros(count, bool), np.zeros(count, bool)
+        boxes_n4, valid_n, stored_n = (
+            np.zeros((count, 4), np.float32),
+            np.zeros(count, bool),
+            np.zeros(count, bool),
+        )
         for first, boxes, valid in self.boxes.get(person, []):
-            boxes_n4[first : first + len(boxes)][valid], valid_n[first : first + len(boxes)] = boxes[valid], valid
+            boxes_n4[first : first + len(boxes)][valid], valid_n[first : first + len(boxes)] = (
+                boxes[valid],
+                valid,
+            )
         places = self.places.get(person, {})
         stored_n[list(places)] = True
         return Track(boxes_n4, valid_n, stored_n, [places[n] for n in sorted(places)], self.file)

@@ -40,10 +40,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from dfil.errors import DataError
 from dfil.faces.boxes import reached, runs, square_union, window_squares
 from dfil.faces.video import Frame, decode
-from dfil.files import atomic
+from dfil.system.errors import DataError
+from dfil.system.files import atomic
 
 MARGIN = 1.3  # the paper's crop: the square box times 1.3
 STORE_MARGIN = 1.5
@@ -51,12 +51,17 @@ REACH = 16  # frames: the longest snippet, for the baselines that take 16 frames
 TYPICAL = 4  # frames of the snippet whose box sets a video's scale
 OPEN_VIDEOS = 128  # memory maps that one store keeps; each costs a file descriptor and a process often has 1024
 HEADER = 128  # bytes of an .npy header for a (N, P, P, 3) array
-BLOCK = 64  # pixels: the largest block that is resized by itself; half of it where scales are above 1/2
+BLOCK = (
+    64  # pixels: the largest block that is resized by itself; half of it where scales are above 1/2
+)
 COLUMNS = (
     "dataset video_id label manipulation compression split target boxes_from path masks frames faces status reason crops patch checksum "
     "tracks rule"
 ).split()
-RULES = {"largest": "largest", "all": "max"}  # which tracks are stored -> how a video's score comes from theirs
+RULES = {
+    "largest": "largest",
+    "all": "max",
+}  # which tracks are stored -> how a video's score comes from theirs
 
 
 class CropStore:
@@ -73,8 +78,13 @@ class CropStore:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        if not (self.folder / "meta.json").is_file() or not (self.folder / "index.parquet").is_file():
-            raise DataError(f"{self.folder} holds no finished crop store; make one with `dfil preprocess`.")
+        if (
+            not (self.folder / "meta.json").is_file()
+            or not (self.folder / "index.parquet").is_file()
+        ):
+            raise DataError(
+                f"{self.folder} holds no finished crop store; make one with `dfil preprocess`."
+            )
         self.meta: dict = json.loads((self.folder / "meta.json").read_text())
         self.index: pd.DataFrame = pd.read_parquet(self.folder / "index.parquet")
         self._row_of = {video_id: i for i, video_id in enumerate(self.index["video_id"])}
@@ -93,9 +103,13 @@ class CropStore:
             return self._open[video_id, track]
         row = self._row(video_id)
         if row["status"] != "ok":
-            raise DataError(f"{video_id} has no crops in {self.folder} ({row['status']}: {row['reason']}); take videos with status ok.")
+            raise DataError(
+                f"{video_id} has no crops in {self.folder} ({row['status']}: {row['reason']}); take videos with status ok."
+            )
         if not 0 <= track < row["tracks"]:
-            raise DataError(f"{video_id} has the tracks 0 to {row['tracks'] - 1} in {self.folder}, no track {track}; take one of these.")
+            raise DataError(
+                f"{video_id} has the tracks 0 to {row['tracks'] - 1} in {self.folder}, no track {track}; take one of these."
+            )
         path = track_path(self.folder / row["crops"], track)
         crops = Crops(path, reach=self.meta["reach"], store_margin=self.meta["store_margin"])
         self._open[video_id, track] = crops
@@ -104,13 +118,27 @@ class CropStore:
         return crops
 
     def mask_snippet(
-        self, video_id: str, first: int, T: int, size: int, margin: float = MARGIN, stride: int = 1, track: int = 0
+        self,
+        video_id: str,
+        first: int,
+        T: int,
+        size: int,
+        margin: float = MARGIN,
+        stride: int = 1,
+        track: int = 0,
     ) -> np.ndarray:
         """Ground truth of the forged region for the same square as `snippet`: (T, size, size) bool; see `mask_snippets`."""
         return self.mask_snippets(video_id, [first], T, size, margin, stride, track)[0]
 
     def mask_snippets(
-        self, video_id: str, starts: Sequence[int], T: int, size: int, margin: float = MARGIN, stride: int = 1, track: int = 0
+        self,
+        video_id: str,
+        starts: Sequence[int],
+        T: int,
+        size: int,
+        margin: float = MARGIN,
+        stride: int = 1,
+        track: int = 0,
     ) -> np.ndarray:
         """`mask_snippet` of every first frame in `starts`, which may be in any order and overlap: (U, T, size, size) bool.
 
@@ -119,11 +147,16 @@ class CropStore:
         """
         path = self._row(video_id)["masks"]
         if not path:
-            raise DataError(f"{video_id} has no mask video; masks exist for the fakes of trees that ship them.")
+            raise DataError(
+                f"{video_id} has no mask video; masks exist for the fakes of trees that ship them."
+            )
         crops = self.open(video_id, track)
         squares = [crops.square(int(first), T, margin, stride) for first in starts]
         numbers_ut = np.asarray(starts, int)[:, None] + stride * np.arange(T)
-        masks_uthw, last = np.empty((*numbers_ut.shape, size, size), bool), numbers_ut.max(initial=0)
+        masks_uthw, last = (
+            np.empty((*numbers_ut.shape, size, size), bool),
+            numbers_ut.max(initial=0),
+        )
         for number, frame in enumerate(decode(path)):
             places = np.argwhere(numbers_ut == number)
             if len(places):
@@ -132,11 +165,15 @@ class CropStore:
                 masks_uthw[u, t] = _resize(_cut(grid_hwc, *squares[u]), size)[..., 0] > 127
             if number == last:
                 return masks_uthw
-        raise DataError(f"{path} ends before frame {last}; the mask video is shorter than its video.")
+        raise DataError(
+            f"{path} ends before frame {last}; the mask video is shorter than its video."
+        )
 
     def _row(self, video_id: str) -> pd.Series:
         if video_id not in self._row_of:
-            raise DataError(f"No video {video_id!r} in the crop store {self.folder}; see the column video_id of its index.")
+            raise DataError(
+                f"No video {video_id!r} in the crop store {self.folder}; see the column video_id of its index."
+            )
         return self.index.iloc[self._row_of[video_id]]
 
 
@@ -152,11 +189,20 @@ class Crops:
         self._patches: np.ndarray | None = None
         try:
             with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as sidecar:
-                self.frames, self.origins, self.boxes = sidecar["frames"], sidecar["origins"], sidecar["boxes"]
+                self.frames, self.origins, self.boxes = (
+                    sidecar["frames"],
+                    sidecar["origins"],
+                    sidecar["boxes"],
+                )
                 self.scale, self.count = float(sidecar["scale"]), int(sidecar["count"])
-                self.grid, self.source = tuple(sidecar["grid"].tolist()), tuple(sidecar["source"].tolist())
+                self.grid, self.source = (
+                    tuple(sidecar["grid"].tolist()),
+                    tuple(sidecar["source"].tolist()),
+                )
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.path.with_suffix('.npz')} cannot be read ({error}); run `dfil preprocess` again.") from error
+            raise DataError(
+                f"{self.path.with_suffix('.npz')} cannot be read ({error}); run `dfil preprocess` again."
+            ) from error
         self.runs = [(int(self.frames[at]), length) for at, length in runs(self.frames)]
 
     @property
@@ -169,9 +215,13 @@ class Crops:
         """(N, P, P, 3) uint8 RGB, mapped from the file."""
         if self._patches is None:
             try:
-                self._patches = np.load(self.path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+                self._patches = np.load(self.path, mmap_mode="r", allow_pickle=False).view(
+                    np.ndarray
+                )
             except (OSError, ValueError) as error:
-                raise DataError(f"{self.path} cannot be read ({error}); run `dfil preprocess` again.") from error
+                raise DataError(
+                    f"{self.path} cannot be read ({error}); run `dfil preprocess` again."
+                ) from error
         return self._patches
 
     def snippet(
@@ -198,13 +248,19 @@ class Crops:
         crops_thwc = np.empty((T, size, size, 3), np.uint8) if out is None else out
         square = _whole(square_union(span, margin))
         for t in range(T):
-            x0, y0, side = square if box == "snippet" else _whole(square_union(span[t * stride][None], margin))
+            x0, y0, side = (
+                square if box == "snippet" else _whole(square_union(span[t * stride][None], margin))
+            )
             ox, oy = self.origins[start + t * stride]
-            cut_hwc = self.patches[start + t * stride, y0 - oy : y0 - oy + side, x0 - ox : x0 - ox + side]
+            cut_hwc = self.patches[
+                start + t * stride, y0 - oy : y0 - oy + side, x0 - ox : x0 - ox + side
+            ]
             _resize(cut_hwc, size, out=crops_thwc[t])
         return crops_thwc
 
-    def square(self, first: int, T: int, margin: float = MARGIN, stride: int = 1) -> tuple[int, int, int]:
+    def square(
+        self, first: int, T: int, margin: float = MARGIN, stride: int = 1
+    ) -> tuple[int, int, int]:
         """The snippet's square on the video's grid: x0, y0, side. Divided by `scale` it is in pixels of the source."""
         start = self._position(first, T, margin, stride)
         return _whole(square_union(self.boxes[start : start + (T - 1) * stride + 1], margin))
@@ -213,13 +269,23 @@ class Crops:
         """Where frame `first` lies in the arrays, after making sure that the snippet is there."""
         span = (T - 1) * stride + 1
         if T < 1 or stride < 1 or span > self.reach:
-            raise DataError(f"{self.path}: a snippet may span 1 to {self.reach} frames, not {span}; preprocess with a larger reach.")
+            raise DataError(
+                f"{self.path}: a snippet may span 1 to {self.reach} frames, not {span}; preprocess with a larger reach."
+            )
         if not 0 < margin <= self.store_margin:
-            raise DataError(f"{self.path}: margin {margin} exceeds the stored {self.store_margin}; preprocess with a larger store_margin.")
+            raise DataError(
+                f"{self.path}: margin {margin} exceeds the stored {self.store_margin}; preprocess with a larger store_margin."
+            )
         start = int(np.searchsorted(self.frames, first))
         end = start + span - 1
-        if end >= len(self.frames) or self.frames[start] != first or self.frames[end] != first + span - 1:
-            raise DataError(f"{self.path}: frames {first} to {first + span - 1} are not all there; take a window inside one of its runs.")
+        if (
+            end >= len(self.frames)
+            or self.frames[start] != first
+            or self.frames[end] != first + span - 1
+        ):
+            raise DataError(
+                f"{self.path}: frames {first} to {first + span - 1} are not all there; take a window inside one of its runs."
+            )
         return start
 
 
@@ -230,7 +296,10 @@ def track_path(path: Path, track: int) -> Path:
 
 def plan_scale(boxes_n4: np.ndarray, valid_n: np.ndarray, size: int) -> float:
     """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is about `size` wide; never above 1."""
-    sides = [np.diff(_windows(boxes_n4[a : a + n], TYPICAL, MARGIN)[:, ::2], axis=1) for a, n in _valid_runs(valid_n)]
+    sides = [
+        np.diff(_windows(boxes_n4[a : a + n], TYPICAL, MARGIN)[:, ::2], axis=1)
+        for a, n in _valid_runs(valid_n)
+    ]
     p, q, k = _blocks(min(1.0, size / max(float(np.median(np.concatenate(sides))), 1.0)))
     return p / (q * k)
 
@@ -246,7 +315,9 @@ def _blocks(scale: float) -> tuple[int, int, int]:
     return (p, q, k) if q * k < p * (k + 1) else _blocks(1 / (k + 1))
 
 
-def to_grid(part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, int], scale: float) -> tuple[np.ndarray, tuple[int, int]]:
+def to_grid(
+    part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, int], scale: float
+) -> tuple[np.ndarray, tuple[int, int]]:
     """A part of a frame on the video's grid, and where its corner lies there; blocks that the part holds incompletely are left out.
 
     corner: x, y of the part in the frame. source: (width, height) of the frame. Where the frame itself ends inside a block, its edge is
@@ -257,7 +328,10 @@ def to_grid(part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, in
     if block == p:
         return part_hwc, corner
     height, width = part_hwc.shape[:2]
-    right, bottom = (-n % block if at + extent == n else 0 for n, at, extent in zip(source, corner, (width, height), strict=True))
+    right, bottom = (
+        -n % block if at + extent == n else 0
+        for n, at, extent in zip(source, corner, (width, height), strict=True)
+    )
     if right or bottom:
         part_hwc = cv2.copyMakeBorder(part_hwc, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     left, top = -x0 % block, -y0 % block
@@ -265,13 +339,20 @@ def to_grid(part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, in
     grid_hwc = part_hwc[top : top + high * block, left : left + wide * block]
     if k > 1:
         grid_hwc = cv2.resize(grid_hwc, (wide * q, high * q), interpolation=cv2.INTER_AREA)
-    if p < q:  # bilinear weights at scales of 1/2 to 1 do not reach over the border of a block either
+    if (
+        p < q
+    ):  # bilinear weights at scales of 1/2 to 1 do not reach over the border of a block either
         grid_hwc = cv2.resize(grid_hwc, (wide * p, high * p), interpolation=cv2.INTER_LINEAR)
     return grid_hwc, ((x0 + left) // block * p, (y0 + top) // block * p)
 
 
 def needed(
-    boxes_n4: np.ndarray, valid_n: np.ndarray, source: tuple[int, int], pixel: float | np.ndarray, reach: int, margin: float
+    boxes_n4: np.ndarray,
+    valid_n: np.ndarray,
+    source: tuple[int, int],
+    pixel: float | np.ndarray,
+    reach: int,
+    margin: float,
 ) -> np.ndarray:
     """The part of each frame, int (n, 4) in source pixels, from which its patch can be cut.
 
@@ -282,10 +363,14 @@ def needed(
     block = np.where(pixel < 2, BLOCK / 2, np.maximum(BLOCK, 2 * pixel))
     slack = np.broadcast_to(block + 4 * pixel, len(boxes_n4))[:, None] * [-1, -1, 1, 1]
     bound = reached(boxes_n4, valid_n, reach, margin) + slack
-    return np.clip(np.concatenate([np.floor(bound[:, :2]), np.ceil(bound[:, 2:])], 1), 0, [*source, *source]).astype(int)
+    return np.clip(
+        np.concatenate([np.floor(bound[:, :2]), np.ceil(bound[:, 2:])], 1), 0, [*source, *source]
+    ).astype(int)
 
 
-def plan_patches(frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin: float) -> tuple[np.ndarray, int, np.ndarray]:
+def plan_patches(
+    frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin: float
+) -> tuple[np.ndarray, int, np.ndarray]:
     """Integer origins (N, 2) and the side P of patches that hold the square of every window of up to `reach` consecutive frames, and
     what those squares reach per frame, (N, 4).
 
@@ -300,8 +385,14 @@ def plan_patches(frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin:
                 at = slice(start + offset, start + offset + len(squares))
                 low[at] = np.minimum(low[at], squares[:, :2])
                 high[at] = np.maximum(high[at], squares[:, 2:])
-    side = int(np.ceil((high - low).max())) + 4  # two pixels on each side for the rounding of squares and of origins
-    return np.floor((low + high) / 2 - side / 2).astype(np.int64), side, np.concatenate([low, high], 1)
+    side = (
+        int(np.ceil((high - low).max())) + 4
+    )  # two pixels on each side for the rounding of squares and of origins
+    return (
+        np.floor((low + high) / 2 - side / 2).astype(np.int64),
+        side,
+        np.concatenate([low, high], 1),
+    )
 
 
 class TooLittleError(DataError):
@@ -328,11 +419,15 @@ class TrackWriter:
         self.path, self.scale, self.source = path, scale, source
         p, q, k = _blocks(scale)
         if abs(p / (q * k) - scale) > 1e-9:
-            raise DataError(f"{path}: scale {scale} is none that `plan_scale` gives; take {p / (q * k)}.")
+            raise DataError(
+                f"{path}: scale {scale} is none that `plan_scale` gives; take {p / (q * k)}."
+            )
         self.grid = tuple(-(-n // (q * k)) * p if p < q * k else n for n in source)
         self.numbers = np.flatnonzero(valid_n)
         self.boxes = (boxes_n4[self.numbers] * scale).astype(np.float32)
-        self.origins, self.side, self._shown = plan_patches(self.numbers, self.boxes, reach, store_margin)
+        self.origins, self.side, self._shown = plan_patches(
+            self.numbers, self.boxes, reach, store_margin
+        )
         self.written = self.checksum = 0
         self._files = ExitStack()
 
@@ -371,13 +466,22 @@ class TrackWriter:
         """count: frames in the file."""
         self._file.seek(0)
         shape = (self.written, self.side, self.side, 3)
-        np.lib.format.write_array_header_1_0(self._file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            self._file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
         if self._file.tell() != HEADER:
-            raise DataError(f"{self.path}: this numpy writes headers of {self._file.tell()} bytes, not {HEADER}; use numpy 1.26 to 2.x.")
+            raise DataError(
+                f"{self.path}: this numpy writes headers of {self._file.tell()} bytes, not {HEADER}; use numpy 1.26 to 2.x."
+            )
         self._files.close()
         with _replacing(self.path.with_suffix(".npz")) as file:
             kept = slice(self.written)
-            arrays = {"frames": self.numbers[kept], "origins": self.origins[kept], "boxes": self.boxes[kept], "scale": self.scale}
+            arrays = {
+                "frames": self.numbers[kept],
+                "origins": self.origins[kept],
+                "boxes": self.boxes[kept],
+                "scale": self.scale,
+            }
             np.savez(file, **arrays, grid=self.grid, source=self.source, count=count)
 
 
@@ -398,10 +502,18 @@ def write_crops(
     with ExitStack() as stack:
         for count, frame in enumerate(frames, start=1):
             if not writers:
-                source = (frame.width, frame.height) if isinstance(frame, Frame) else (frame.shape[1], frame.shape[0])
+                source = (
+                    (frame.width, frame.height)
+                    if isinstance(frame, Frame)
+                    else (frame.shape[1], frame.shape[0])
+                )
                 for k, (boxes_n4, valid_n, scale) in enumerate(tracks):
                     path = track_path(crops_path(folder, video_id), k)
-                    writers.append(stack.enter_context(TrackWriter(path, boxes_n4, valid_n, scale, source, reach, store_margin)))
+                    writers.append(
+                        stack.enter_context(
+                            TrackWriter(path, boxes_n4, valid_n, scale, source, reach, store_margin)
+                        )
+                    )
                 parts = [needed(b, v, source, 1 / s, reach, store_margin) for b, v, s in tracks]
             for writer, part_n4 in zip(writers, parts, strict=True):
                 if writer.next == count - 1:
@@ -419,7 +531,11 @@ def described(folder: Path, writers: Sequence[TrackWriter]) -> dict:
     """What the index says of finished tracks: crops (relative file), patch (P), faces, tracks, checksum; and bytes, of all of them."""
     checksum = 0
     for writer in writers:
-        checksum = crc32(writer.checksum.to_bytes(4, "little"), checksum) if len(writers) > 1 else writer.checksum
+        checksum = (
+            crc32(writer.checksum.to_bytes(4, "little"), checksum)
+            if len(writers) > 1
+            else writer.checksum
+        )
     largest = writers[0]
     return {
         "crops": largest.path.relative_to(folder).as_posix(),
@@ -440,12 +556,20 @@ def write_index(folder: Path, meta: Mapping) -> CropStore:
     """Collect the rows of all videos into index.parquet and meta.json, and open the store."""
     rows = [json.loads(path.read_text()) for path in sorted((folder / "crops").rglob("*.json"))]
     index = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], columns=COLUMNS)
-    index = index.astype({"label": "int64", "frames": "int64", "faces": "int64", "patch": "int64", "tracks": "int64"})
+    index = index.astype(
+        {"label": "int64", "frames": "int64", "faces": "int64", "patch": "int64", "tracks": "int64"}
+    )
     # The digest stands for the contents: paths, also those in reasons, differ from machine to machine.
-    contents = index.drop(columns=["path", "masks", "reason"]).sort_values("video_id").to_json(orient="records")
+    contents = (
+        index.drop(columns=["path", "masks", "reason"])
+        .sort_values("video_id")
+        .to_json(orient="records")
+    )
     with _replacing(folder / "index.parquet") as file:
         index.to_parquet(file, index=False)
-    write_json(folder / "meta.json", {**meta, "digest": hashlib.sha256(contents.encode()).hexdigest()})
+    write_json(
+        folder / "meta.json", {**meta, "digest": hashlib.sha256(contents.encode()).hexdigest()}
+    )
     return CropStore(folder)
 
 
@@ -487,7 +611,9 @@ def _cut(frame_hwc: np.ndarray, x0: int, y0: int, side: int) -> np.ndarray:
         return inside_hwc
     before = min(max(-y0, 0), side - len(inside_hwc)), min(max(-x0, 0), side - inside_hwc.shape[1])
     after = side - len(inside_hwc) - before[0], side - inside_hwc.shape[1] - before[1]
-    return cv2.copyMakeBorder(inside_hwc, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE)
+    return cv2.copyMakeBorder(
+        inside_hwc, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE
+    )
 
 
 def _resize(cut_hwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:

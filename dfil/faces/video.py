@@ -12,12 +12,25 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from dfil.datasets.sequences import read_pictures
-from dfil.errors import DataError
+from dfil.system.errors import DataError
 
 LOST = 0.95  # fewer frames than this share of those announced means a cut file; edit lists may rightly drop one or two
-SLICED = ("yuv420p", "yuvj420p")  # 8 bits, chroma halved: almost every video; a part of such a frame can be converted by itself
-LUMA_FIRST = (*SLICED, "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray")  # the first plane is the brightness, 8 bits
-_to = VideoReformatter()  # keeps its tables from frame to frame, which a frame's own conversion would make anew each time
+SLICED = (
+    "yuv420p",
+    "yuvj420p",
+)  # 8 bits, chroma halved: almost every video; a part of such a frame can be converted by itself
+LUMA_FIRST = (
+    *SLICED,
+    "yuv422p",
+    "yuvj422p",
+    "yuv444p",
+    "yuvj444p",
+    "nv12",
+    "gray",
+)  # the first plane is the brightness, 8 bits
+_to = (
+    VideoReformatter()
+)  # keeps its tables from frame to frame, which a frame's own conversion would make anew each time
 
 
 class VideoError(DataError):
@@ -40,10 +53,16 @@ class Frame:
     @cached_property
     def luma_hw(self) -> np.ndarray:
         """Brightness (H, W) uint8, read only; in the file's own range, which may be 16 to 235."""
-        decoded = self._decoded if self._decoded.format.name in LUMA_FIRST else _to.reformat(self._decoded, format="gray", threads=1)
+        decoded = (
+            self._decoded
+            if self._decoded.format.name in LUMA_FIRST
+            else _to.reformat(self._decoded, format="gray", threads=1)
+        )
         return np.rot90(_plane(decoded, 0)[: decoded.height, : decoded.width], self._turns)
 
-    def rgb(self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None) -> np.ndarray:
+    def rgb(
+        self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None
+    ) -> np.ndarray:
         """The part [y0, y1) x [x0, x1), default all: (h, w, 3) uint8 RGB, the very pixels of the whole frame."""
         x1, y1 = x1 or self.width, y1 or self.height
         wide, high = self._decoded.width, self._decoded.height
@@ -58,8 +77,14 @@ class Frame:
             part_hwc = self._rgb_hwc[top:bottom, left:right]
         else:
             a, b = left // 2 * 2, top // 2 * 2
-            part_hwc = self._convert(a, b, (right + 1) // 2 * 2, (bottom + 1) // 2 * 2)[top - b : bottom - b, left - a : right - a]
-        return np.ascontiguousarray(np.rot90(part_hwc, self._turns)) if self._turns or whole else part_hwc
+            part_hwc = self._convert(a, b, (right + 1) // 2 * 2, (bottom + 1) // 2 * 2)[
+                top - b : bottom - b, left - a : right - a
+            ]
+        return (
+            np.ascontiguousarray(np.rot90(part_hwc, self._turns))
+            if self._turns or whole
+            else part_hwc
+        )
 
     @cached_property
     def _rgb_hwc(self) -> np.ndarray:
@@ -68,7 +93,10 @@ class Frame:
     def _convert(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
         """RGB of a part with even corners, from a small frame with only that part's samples."""
         planes = np.empty(((bottom - top) * 3 // 2, right - left), np.uint8)
-        luma, chroma = planes[: bottom - top], planes[bottom - top :].reshape(2, (bottom - top) // 2, (right - left) // 2)
+        luma, chroma = (
+            planes[: bottom - top],
+            planes[bottom - top :].reshape(2, (bottom - top) // 2, (right - left) // 2),
+        )
         luma[:] = _plane(self._decoded, 0)[top:bottom, left:right]
         for k in range(2):
             chroma[k] = _plane(self._decoded, k + 1)[top // 2 : bottom // 2, left // 2 : right // 2]
@@ -105,7 +133,9 @@ def decode(path: str | Path, notes: list[str] | None = None) -> Iterator[Frame]:
                 yield frame
     except av.FFmpegError as error:  # before the first frame: not a video; later: cut or damaged
         if not count:
-            raise VideoError(f"{path}: cannot be decoded ({error.strerror}); fetch the file again.") from error
+            raise VideoError(
+                f"{path}: cannot be decoded ({error.strerror}); fetch the file again."
+            ) from error
         notes.append(f"truncated after {count} frames ({error.strerror})")
         return
     if not count:
@@ -132,15 +162,21 @@ def read_sequence(path: str | Path, notes: list[str] | None = None) -> dict[int,
         raise VideoError(str(error)) from error
     frames, bad = {}, []
     for number, content in encoded.items():
-        image_hwc = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        image_hwc = (
+            cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        )
         if image_hwc is None or (frames and image_hwc.shape != next(iter(frames.values())).shape):
             bad.append(number)
         else:
             frames[number] = cv2.cvtColor(image_hwc, cv2.COLOR_BGR2RGB)
     if not frames:
-        raise VideoError(f"{path}: none of its {len(encoded)} pictures can be decoded; fetch it again.")
+        raise VideoError(
+            f"{path}: none of its {len(encoded)} pictures can be decoded; fetch it again."
+        )
     if notes is not None and bad:
-        notes.append(f"{len(bad)} of {len(encoded)} pictures damaged or of another size, the first is {bad[0]}")
+        notes.append(
+            f"{len(bad)} of {len(encoded)} pictures damaged or of another size, the first is {bad[0]}"
+        )
     return frames
 
 
@@ -153,7 +189,9 @@ def count_frames(path: str | Path, by_packets: bool = False) -> int:
             announced = 0 if by_packets else stream.frames
             return announced or sum(packet.size > 0 for packet in container.demux(stream))
     except av.FFmpegError as error:
-        raise VideoError(f"{path}: cannot be opened as a video ({error.strerror}); fetch the file again.") from error
+        raise VideoError(
+            f"{path}: cannot be opened as a video ({error.strerror}); fetch the file again."
+        ) from error
 
 
 def _video_stream(container, path: Path):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dfil.models.addnet_3d import ADDNet3D
-from dfil.models.c3d import C3D
+from dfil.models.baselines.addnet_3d import ADDNet3D
+from dfil.models.baselines.c3d import C3D
+from dfil.models.baselines.dsanet import DSANet
+from dfil.models.baselines.frame_resnet import FrameResNet
+from dfil.models.baselines.i3d import I3D
+from dfil.models.baselines.lstm import FrameLSTM
+from dfil.models.baselines.s_mil import SMIL
+from dfil.models.baselines.s_mil_t import SMILT
+from dfil.models.baselines.stil import STIL
+from dfil.models.baselines.tei import TEINet
+from dfil.models.baselines.v4d import V4D
+from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
-from dfil.models.dsanet import DSANet
-from dfil.models.frame_resnet import FrameResNet
-from dfil.models.i3d import I3D
-from dfil.models.lstm import FrameLSTM
-from dfil.models.s_mil import SMIL
-from dfil.models.s_mil_t import SMILT
-from dfil.models.stil import STIL
-from dfil.models.tei import TEINet
-from dfil.models.v4d import V4D
-from dfil.models.xception import Xception
 
 _METHODS: dict[str, type[Detector]] = {
     "resnet50": FrameResNet,

@@ -21,8 +21,16 @@ class Sampling:
     stride: int = 1
 
     def __str__(self) -> str:
-        what = "sparse frames" if self.frames == 1 else f"dense clips of {self.frames}" if self.frames > 4 else f"snippets of {self.frames}"
-        return f"{self.train} {what} (test {self.test})" + (f", stride {self.stride}" if self.stride > 1 else "")
+        what = (
+            "sparse frames"
+            if self.frames == 1
+            else f"dense clips of {self.frames}"
+            if self.frames > 4
+            else f"snippets of {self.frames}"
+        )
+        return f"{self.train} {what} (test {self.test})" + (
+            f", stride {self.stride}" if self.stride > 1 else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -71,5 +79,7 @@ def check_input(name: str, x: torch.Tensor, frames: int | None = None) -> tuple[
     if x.ndim != 6 or x.shape[3] != 3:
         raise ValueError(f"{name} takes (B, U, T, 3, H, W), not {tuple(x.shape)}")
     if frames is not None and x.shape[2] != frames:
-        raise ValueError(f"{name} was built for snippets of T = {frames} frames; this input {tuple(x.shape)} has T = {x.shape[2]}")
+        raise ValueError(
+            f"{name} was built for snippets of T = {frames} frames; this input {tuple(x.shape)} has T = {x.shape[2]}"
+        )
     return x.shape[0], x.shape[1], x.shape[2]

@@ -27,7 +27,12 @@ class DIL(Detector):
         depth, width, stem: see ResNet.
     """
 
-    about = About("DIL", 2022, "forgery", "Gu et al., Delving into the Local: Dynamic Inconsistency Learning, AAAI 2022")
+    about = About(
+        "DIL",
+        2022,
+        "forgery",
+        "Gu et al., Delving into the Local: Dynamic Inconsistency Learning, AAAI 2022",
+    )
 
     def __init__(
         self,
@@ -73,7 +78,13 @@ class DIL(Detector):
                         kernel_size=kernel_size, bp=bp, ca=ca, lk=lk, kernel_bn=kernel_bn,
                     )  # fmt: skip
                 if inter and (not is_intra or everywhere):
-                    block.inter = InterSIM(planes, frames, reduction=reduction, min_channels=min_channels, conv_u=conv_u)
+                    block.inter = InterSIM(
+                        planes,
+                        frames,
+                        reduction=reduction,
+                        min_channels=min_channels,
+                        conv_u=conv_u,
+                    )
 
     def frame_logits(self, x: torch.Tensor, keep: dict | None = None) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they are averaged."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.ops import as_rows, difference_to_next, difference_to_previous, from_rows, per_row, shift_multiply_add
+from dfil.models.ops import (
+    as_rows,
+    difference_to_next,
+    difference_to_previous,
+    from_rows,
+    per_row,
+    shift_multiply_add,
+)
 
 
 class InterSIM(nn.Module):
@@ -20,7 +27,15 @@ class InterSIM(nn.Module):
             also started as the identity).
     """
 
-    def __init__(self, channels: int, frames: int, *, reduction: int = 16, min_channels: int = 4, conv_u: str = "depthwise"):
+    def __init__(
+        self,
+        channels: int,
+        frames: int,
+        *,
+        reduction: int = 16,
+        min_channels: int = 4,
+        conv_u: str = "depthwise",
+    ):
         super().__init__()
         if conv_u not in ("depthwise", "full"):
             raise ValueError(f"InterSIM: conv_u is 'depthwise' or 'full', not {conv_u!r}")
@@ -34,7 +49,9 @@ class InterSIM(nn.Module):
         )
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.within = nn.Conv2d(squeezed, squeezed, (1, 3), padding=(0, 1), bias=False)
-        self.neighbour = nn.Conv2d(squeezed, squeezed, (1, 3), padding=(0, 1), groups=squeezed, bias=False)  # Conv1x3 of Eq. 8-9
+        self.neighbour = nn.Conv2d(
+            squeezed, squeezed, (1, 3), padding=(0, 1), groups=squeezed, bias=False
+        )  # Conv1x3 of Eq. 8-9
         self.recover = nn.Conv2d(squeezed, channels, 1, bias=False)
         if conv_u == "depthwise":
             taps = torch.zeros(channels, 3)
@@ -49,26 +66,42 @@ class InterSIM(nn.Module):
         f1 = torch.sigmoid(self.branch1(pooled))
         f_hat = self.within(self.squeeze(pooled))
         neighbour = self.neighbour(f_hat)
-        both = difference_to_next(f_hat, neighbour, dim=2) + difference_to_previous(f_hat, neighbour, dim=2)
+        both = difference_to_next(f_hat, neighbour, dim=2) + difference_to_previous(
+            f_hat, neighbour, dim=2
+        )
         return f1, torch.sigmoid(self.recover(both))
 
     def forward(self, x: torch.Tensor, snippets: int, keep: dict | None = None) -> torch.Tensor:
         """x (B·U·T, C, H, W), snippets = U -> the same shape (Eq. 11). `keep` receives f1, f2 and ut_map (B, U, T) = mean_C F1 ⊙ F2."""
-        pooled = x.mean((2, 3)).unflatten(0, (-1, snippets, self.frames)).permute(0, 3, 1, 2)  # B, C, U, T
+        pooled = (
+            x.mean((2, 3)).unflatten(0, (-1, snippets, self.frames)).permute(0, 3, 1, 2)
+        )  # B, C, U, T
         f1, f2 = self.attention(pooled)
         product = f1 * f2
         if keep is not None:
             keep.update(f1=f1, f2=f2, ut_map=product.mean(1))
-        weight = (1 + product).permute(0, 2, 3, 1)  # B, U, T, C: F1 ⊙ F2 ⊙ F + F = (1 + F1 ⊙ F2) ⊙ F
+        weight = (1 + product).permute(
+            0, 2, 3, 1
+        )  # B, U, T, C: F1 ⊙ F2 ⊙ F + F = (1 + F1 ⊙ F2) ⊙ F
         if self.conv_u == "full":
-            return self._full(weight[..., None, None] * x.unflatten(0, (-1, snippets, self.frames))).flatten(0, 2)
+            return self._full(
+                weight[..., None, None] * x.unflatten(0, (-1, snippets, self.frames))
+            ).flatten(0, 2)
         # Conv_U acts on weight · F: folding the weight into the taps leaves one pass over the activations instead of two.
-        centre = self.taps_u.t()[:, None, None, None] * weight  # 3, B, U, T, C, at the position it is read from
-        before = torch.cat([torch.zeros_like(centre[0, :, :1]), centre[0, :, :-1]], 1)  # moved to the position it is written to
+        centre = (
+            self.taps_u.t()[:, None, None, None] * weight
+        )  # 3, B, U, T, C, at the position it is read from
+        before = torch.cat(
+            [torch.zeros_like(centre[0, :, :1]), centre[0, :, :-1]], 1
+        )  # moved to the position it is written to
         after = torch.cat([centre[2, :, 1:], torch.zeros_like(centre[2, :, :1])], 1)
         rows = as_rows(x)
-        taps = per_row(torch.stack([before, centre[1], after])[..., None, :], rows)  # 3, B, U, T, 1, r·C
-        return from_rows(shift_multiply_add(rows.unflatten(0, (-1, snippets, self.frames)), taps), x)
+        taps = per_row(
+            torch.stack([before, centre[1], after])[..., None, :], rows
+        )  # 3, B, U, T, 1, r·C
+        return from_rows(
+            shift_multiply_add(rows.unflatten(0, (-1, snippets, self.frames)), taps), x
+        )
 
     def _full(self, weighed: torch.Tensor) -> torch.Tensor:
         """Conv_U as a full C x C x 3 convolution along U: (B, U, T, C, H, W) -> the same shape."""

@@ -38,12 +38,25 @@ class PlaneConv(nn.Module):
         if self.bn.training:
             return batch_norm(self.bn, self._conv(d, self.weight), residual=d.flatten(0, 1))
         weight, bias = fold(self.weight, self.bn)
-        identity = nn.functional.pad(torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[..., None, None], (1, 1, 1, 1))
-        return self._conv(d, weight + identity, bias)  # without statistics to take, all of it is one convolution
+        identity = nn.functional.pad(
+            torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[..., None, None],
+            (1, 1, 1, 1),
+        )
+        return self._conv(
+            d, weight + identity, bias
+        )  # without statistics to take, all of it is one convolution
 
-    def _conv(self, d: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        weight, padding = (weight[..., None], (1, 1, 0)) if self.along == 2 else (weight[:, :, :, None], (1, 0, 1))
-        out = nn.functional.conv3d(d.transpose(1, 2), weight, bias, padding=padding)  # G, C, T, H, W
+    def _conv(
+        self, d: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        weight, padding = (
+            (weight[..., None], (1, 1, 0))
+            if self.along == 2
+            else (weight[:, :, :, None], (1, 0, 1))
+        )
+        out = nn.functional.conv3d(
+            d.transpose(1, 2), weight, bias, padding=padding
+        )  # G, C, T, H, W
         return out.transpose(1, 2).flatten(0, 1)
 
 
@@ -82,15 +95,23 @@ class IntraSIM(nn.Module):
     ):
         super().__init__()
         if channels % 2:
-            raise ValueError(f"IntraSIM splits the channels into halves, so their number must be even, not {channels}")
+            raise ValueError(
+                f"IntraSIM splits the channels into halves, so their number must be even, not {channels}"
+            )
         if kernel_size % 2 == 0:
-            raise ValueError(f"IntraSIM needs an odd kernel_size to keep the T frames, not {kernel_size}")
+            raise ValueError(
+                f"IntraSIM needs an odd kernel_size to keep the T frames, not {kernel_size}"
+            )
         half = channels // 2
         squeezed = min(half, max(half // reduction, min_channels))
         self.frames, self.half, self.kernel_size = frames, half, kernel_size
         self.bp, self.ca, self.lk = bp, ca, lk
-        self.squeeze = nn.Sequential(nn.Conv2d(half, squeezed, 1, bias=False), nn.BatchNorm2d(squeezed))
-        self.neighbour = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)  # Conv3x3 of Eq. 1
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(half, squeezed, 1, bias=False), nn.BatchNorm2d(squeezed)
+        )
+        self.neighbour = nn.Conv2d(
+            squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False
+        )  # Conv3x3 of Eq. 1
         if ca:
             self.view_h = PlaneConv(squeezed, along=2)
             self.view_w = PlaneConv(squeezed, along=3)
@@ -148,7 +169,9 @@ class IntraSIM(nn.Module):
         hidden = torch.relu(self.phi1(pooled.flatten(0, 1)))  # B·U·C/2, γT
         return torch.softmax(self.phi2(hidden), -1).unflatten(0, pooled.shape[:2])
 
-    def forward(self, x: torch.Tensor, keep: dict | None = None, overwrite: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, keep: dict | None = None, overwrite: bool = False
+    ) -> torch.Tensor:
         """x (B·U·T, C, H, W) -> the same shape (Eq. 6). `keep` receives attention_h, attention_w (or attention) and kernel.
 
         overwrite: the caller needs x no more, so that scoring on a CPU may write the result over it.
@@ -160,23 +183,37 @@ class IntraSIM(nn.Module):
         logits, kernel = self.attention_logits(i2), self.kernels(i2)
         if keep is not None:
             names = ("attention_h", "attention_w") if self.ca else ("attention",)
-            keep.update({name: torch.sigmoid(logit) for name, logit in zip(names, logits, strict=True)})
+            keep.update(
+                {name: torch.sigmoid(logit) for name, logit in zip(names, logits, strict=True)}
+            )
             keep["kernel"] = kernel
-        rows, *weights = (as_rows(tensor).unflatten(0, (-1, self.frames)) for tensor in (i2, *logits))  # B·U, T, H·W/r, r·C/2
+        rows, *weights = (
+            as_rows(tensor).unflatten(0, (-1, self.frames)) for tensor in (i2, *logits)
+        )  # B·U, T, H·W/r, r·C/2
         taps = per_row(kernel.permute(2, 0, 1)[:, :, None, None], rows)  # k, B·U, 1, 1, r·C/2
         o2 = weigh_and_aggregate(rows, taps, *weights)  # Eq. 5: K ⊗ (Atten_h ⊙ Atten_w ⊙ I2 + I2)
         return torch.cat([i1, from_rows(o2, i2)], 1)
 
     def _may_overwrite(self, x: torch.Tensor) -> bool:
-        plain = x.dtype == self.squeeze[0].weight.dtype and x.is_contiguous(memory_format=torch.channels_last)
-        keeps = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        plain = x.dtype == self.squeeze[0].weight.dtype and x.is_contiguous(
+            memory_format=torch.channels_last
+        )
+        keeps = (
+            self.training
+            or torch.is_grad_enabled()
+            or torch.is_autocast_enabled("cpu")
+            or torch.compiler.is_compiling()
+        )
         return x.device.type == "cpu" and plain and not keeps
 
     def _overwrite(self, x: torch.Tensor) -> torch.Tensor:
         """Eq. 5 written over the second half of x (channels_last): I1 stays where it is, nothing is cut out and put together again."""
         i2 = x[:, self.half :]
         kernel = self.kernels(i2).permute(2, 0, 1)  # k, B·U or 1, C/2
-        views = [(self._by_snippet(view), *fold(conv.weight.flatten(1), bn)) for view, (conv, bn) in self._views(i2)]
+        views = [
+            (self._by_snippet(view), *fold(conv.weight.flatten(1), bn))
+            for view, (conv, bn) in self._views(i2)
+        ]
         weigh_and_aggregate_in_place(self._by_snippet(i2), kernel, views)
         return x
 

@@ -35,25 +35,52 @@ class _BatchNorm(torch.autograd.Function):
         normal, weight, scale = ctx.saved_tensors
         channels, count = len(weight), grad.numel() // len(weight)
         grad_rows = grad * normal  # to be overwritten
-        grad_weight, grad_bias = _per_channel(grad_rows.sum(0), channels), _per_channel(grad.sum(0), channels)
+        grad_weight, grad_bias = (
+            _per_channel(grad_rows.sum(0), channels),
+            _per_channel(grad.sum(0), channels),
+        )
         factor = weight * scale
-        torch.addcmul(per_row(-factor * grad_bias / count, grad), normal, per_row(-factor * grad_weight / count, grad), out=grad_rows)
-        return grad_rows.addcmul_(grad, per_row(factor, grad)), grad_weight, grad_bias, None, grad if ctx.needs_input_grad[4] else None
+        torch.addcmul(
+            per_row(-factor * grad_bias / count, grad),
+            normal,
+            per_row(-factor * grad_weight / count, grad),
+            out=grad_rows,
+        )
+        return (
+            grad_rows.addcmul_(grad, per_row(factor, grad)),
+            grad_weight,
+            grad_bias,
+            None,
+            grad if ctx.needs_input_grad[4] else None,
+        )
 
 
-def batch_norm(bn: nn.BatchNorm2d, x_nchw: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+def batch_norm(
+    bn: nn.BatchNorm2d, x_nchw: torch.Tensor, residual: torch.Tensor | None = None
+) -> torch.Tensor:
     """`bn(x_nchw)` plus `residual` (N, C, H, W), running statistics included; in training over four channels on a CPU 3 times faster."""
-    slow = bn.training and x_nchw.shape[1] <= 4 and x_nchw.device.type == "cpu" and x_nchw.dtype == bn.weight.dtype
+    slow = (
+        bn.training
+        and x_nchw.shape[1] <= 4
+        and x_nchw.device.type == "cpu"
+        and x_nchw.dtype == bn.weight.dtype
+    )
     if not slow or torch.compiler.is_compiling():
         return bn(x_nchw) if residual is None else bn(x_nchw) + residual
-    rows, added = as_rows(x_nchw).flatten(0, 1), None if residual is None else as_rows(residual).flatten(0, 1)
+    rows, added = (
+        as_rows(x_nchw).flatten(0, 1),
+        None if residual is None else as_rows(residual).flatten(0, 1),
+    )
     out, mean, variance = _BatchNorm.apply(rows, bn.weight, bn.bias, bn.eps, added)
     update_statistics(bn, mean, variance, x_nchw.numel() // x_nchw.shape[1])
     return from_rows(out, x_nchw)
 
 
 def fold(
-    weight: torch.Tensor, bn: nn.BatchNorm2d, mean: torch.Tensor | None = None, variance: torch.Tensor | None = None
+    weight: torch.Tensor,
+    bn: nn.BatchNorm2d,
+    mean: torch.Tensor | None = None,
+    variance: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A bias-free convolution's weight (out, ...) and the normalisation behind it in one: weight (out, ...) and bias (out,).
 
@@ -65,12 +92,16 @@ def fold(
 
 
 @torch.no_grad()
-def update_statistics(bn: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
+def update_statistics(
+    bn: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor, count: int
+) -> None:
     """Take a batch's mean and biased variance, each (C,), over `count` values into the running ones, as nn.BatchNorm2d does."""
     bn.num_batches_tracked.add_(1)
     momentum = 1 / int(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
     bn.running_mean.lerp_(mean.detach().to(bn.running_mean.dtype), momentum)
-    bn.running_var.lerp_(variance.detach().to(bn.running_var.dtype) * (count / max(count - 1, 1)), momentum)
+    bn.running_var.lerp_(
+        variance.detach().to(bn.running_var.dtype) * (count / max(count - 1, 1)), momentum
+    )
 
 
 class _Moments(torch.autograd.Function):
@@ -84,7 +115,9 @@ class _Moments(torch.autograd.Function):
         with torch.autocast(rows.device.type, enabled=False):
             products = centred.t() @ centred
         r = rows.shape[1] // channels
-        covariance = products.reshape(r, channels, r, channels).diagonal(dim1=0, dim2=2).sum(-1) / count
+        covariance = (
+            products.reshape(r, channels, r, channels).diagonal(dim1=0, dim2=2).sum(-1) / count
+        )
         ctx.save_for_backward(rows, mean)
         return mean, covariance
 
@@ -93,13 +126,17 @@ class _Moments(torch.autograd.Function):
         rows, mean = ctx.saved_tensors
         count, r = rows.numel() // len(mean), rows.shape[1] // len(mean)
         both = (grad_covariance + grad_covariance.t()) / count
-        shift = grad_mean / count - mean @ both  # d covariance / d mean is zero, so only x - mean meets `both`
+        shift = (
+            grad_mean / count - mean @ both
+        )  # d covariance / d mean is zero, so only x - mean meets `both`
         return torch.addmm(per_row(shift, rows), rows, torch.block_diag(*[both] * r)), None
 
 
 def moments(x_nchw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (C,) and biased covariance (C, C) of the channels over batch and positions, in at least float32."""
-    rows = as_rows(x_nchw if x_nchw.dtype == torch.float64 else x_nchw.float(), 16)  # the products of a row grow with its square
+    rows = as_rows(
+        x_nchw if x_nchw.dtype == torch.float64 else x_nchw.float(), 16
+    )  # the products of a row grow with its square
     return _Moments.apply(rows.flatten(0, 1), x_nchw.shape[1])
 
 
@@ -111,7 +148,9 @@ class PointwiseNorm(nn.Sequential):
     """
 
     def __init__(self, channels_in: int, channels_out: int):
-        super().__init__(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out))
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
+        )
 
     def forward(self, x_nchw: torch.Tensor) -> torch.Tensor:
         """(N, in, H, W) -> (N, out, H, W)."""

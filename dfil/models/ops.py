@@ -28,7 +28,9 @@ def from_rows(rows: torch.Tensor, like_nchw: torch.Tensor) -> torch.Tensor:
 
 def per_row(per_channel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """(..., C) -> (..., r·C), to go with the last dimension of `rows`."""
-    return per_channel.repeat(*[1] * (per_channel.ndim - 1), rows.shape[-1] // per_channel.shape[-1])
+    return per_channel.repeat(
+        *[1] * (per_channel.ndim - 1), rows.shape[-1] // per_channel.shape[-1]
+    )
 
 
 def pointwise(x_nchw: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -79,13 +81,17 @@ def difference_to_next(current: torch.Tensor, neighbour: torch.Tensor, dim: int)
     Both tensors have one shape and so has the result. Zeros keep the length, as TDN and STIL do.
     """
     n = current.shape[dim]
-    difference = current.clone()  # and not cat: clone keeps channels_last behind an unfolded batch, cat does not
+    difference = (
+        current.clone()
+    )  # and not cat: clone keeps channels_last behind an unfolded batch, cat does not
     difference.narrow(dim, 0, n - 1).sub_(neighbour.narrow(dim, 1, n - 1))
     difference.narrow(dim, n - 1, 1).zero_()
     return difference
 
 
-def difference_to_previous(current: torch.Tensor, neighbour: torch.Tensor, dim: int) -> torch.Tensor:
+def difference_to_previous(
+    current: torch.Tensor, neighbour: torch.Tensor, dim: int
+) -> torch.Tensor:
     """current[i] - neighbour[i - 1] along `dim`, zero at the first index: the backward direction of Eq. 1 and Eq. 9.
 
     The difference is described at the frame it belongs to. Left where Eq. 9 writes it, one index lower, the sum of the two
@@ -106,7 +112,9 @@ class _ShiftMultiplyAdd(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, kernel):  # x (G, S, ...), kernel (k, G, S or 1, ...) with trailing dims that broadcast
+    def forward(
+        ctx, x, kernel
+    ):  # x (G, S, ...), kernel (k, G, S or 1, ...) with trailing dims that broadcast
         ctx.save_for_backward(x, kernel)
         return _shift_multiply_add(x, kernel)
 
@@ -114,14 +122,18 @@ class _ShiftMultiplyAdd(torch.autograd.Function):
     def backward(ctx, grad):
         x, kernel = ctx.saved_tensors
         wants_x, wants_kernel = ctx.needs_input_grad
-        return _gradient_of_x(grad, kernel) if wants_x else None, _gradient_of_kernel(grad, x, kernel) if wants_kernel else None
+        return _gradient_of_x(grad, kernel) if wants_x else None, _gradient_of_kernel(
+            grad, x, kernel
+        ) if wants_kernel else None
 
 
 class _WeighAndAggregate(torch.autograd.Function):
     """`weigh_and_aggregate`. What it keeps for the backward pass is x and the sigmoids; the rest is cheaper computed again than kept."""
 
     @staticmethod
-    def forward(ctx, x, kernel, first, second):  # and not *logits, which torch.compile does not take
+    def forward(
+        ctx, x, kernel, first, second
+    ):  # and not *logits, which torch.compile does not take
         maps = [torch.sigmoid(z) for z in (first, second) if z is not None]
         ctx.save_for_backward(x, kernel, *maps)
         return _shift_multiply_add(_weigh(x, maps), kernel)
@@ -173,12 +185,18 @@ def _gradient_of_kernel(grad: torch.Tensor, x: torch.Tensor, kernel: torch.Tenso
 def _shifts(kernel: torch.Tensor, n: int) -> list[tuple[torch.Tensor, slice, slice]]:
     """The taps beside the middle one that reach anything among n, each with the indices that it writes to and reads from."""
     middle = kernel.shape[0] // 2
-    return [(tap, *_overlap(n, j - middle)) for j, tap in enumerate(kernel) if 0 < abs(j - middle) < n]
+    return [
+        (tap, *_overlap(n, j - middle)) for j, tap in enumerate(kernel) if 0 < abs(j - middle) < n
+    ]
 
 
 def _overlap(n: int, shift: int) -> tuple[slice, slice]:
     """The indices that get something from `shift` further on, and those indices' sources, among n."""
-    return (slice(0, n - shift), slice(shift, n)) if shift >= 0 else (slice(-shift, n), slice(0, n + shift))
+    return (
+        (slice(0, n - shift), slice(shift, n))
+        if shift >= 0
+        else (slice(-shift, n), slice(0, n + shift))
+    )
 
 
 def _rows(kernel: torch.Tensor, index: slice) -> torch.Tensor:
@@ -192,21 +210,31 @@ def shift_multiply_add(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     Returns out[:, i] = sum_j kernel[j][:, i] * x[:, i + j - k // 2], shaped as x.
     """
     if kernel.shape[0] % 2 == 0:
-        raise ValueError(f"shift_multiply_add: the kernel has {kernel.shape[0]} taps; an odd number is needed to keep the length")
-    return _ShiftMultiplyAdd.apply(x, kernel.to(x.dtype))  # under autocast a softmax's kernel is float32: the result stays x's
+        raise ValueError(
+            f"shift_multiply_add: the kernel has {kernel.shape[0]} taps; an odd number is needed to keep the length"
+        )
+    return _ShiftMultiplyAdd.apply(
+        x, kernel.to(x.dtype)
+    )  # under autocast a softmax's kernel is float32: the result stays x's
 
 
-def weigh_and_aggregate(x: torch.Tensor, kernel: torch.Tensor, first: torch.Tensor, second: torch.Tensor | None = None) -> torch.Tensor:
+def weigh_and_aggregate(
+    x: torch.Tensor, kernel: torch.Tensor, first: torch.Tensor, second: torch.Tensor | None = None
+) -> torch.Tensor:
     """shift_multiply_add(A · x + x, kernel), A = sigmoid(first) · sigmoid(second) or the first alone; both shaped as x (Eq. 5)."""
     return _WeighAndAggregate.apply(x, kernel.to(x.dtype), first, second)
 
 
-_CACHED = 2**18  # numbers of one frame of some snippets, a megabyte: with what is made of them they stay in the cores' caches
+_CACHED = (
+    2**18
+)  # numbers of one frame of some snippets, a megabyte: with what is made of them they stay in the cores' caches
 
 
 @torch.no_grad()
 def weigh_and_aggregate_in_place(
-    x_gtpc: torch.Tensor, kernel: torch.Tensor, views: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    x_gtpc: torch.Tensor,
+    kernel: torch.Tensor,
+    views: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
 ) -> None:
     """Eq. 5 written over x (G, T, P, C), P pixels, for scoring on a CPU; any view whose channels are neighbours in memory will do.
 
@@ -220,8 +248,14 @@ def weigh_and_aggregate_in_place(
     some = max(1, _CACHED // (pixels * channels))  # snippets
     for at in range(0, groups, some):
         x, taps = x_gtpc[at : at + some], kernel[:, at : at + some, None]
-        parts = [(view[at : at + some], w.t().contiguous().expand(len(x), -1, -1), b) for view, w, b in views]
-        weighed = [_weighed_frame(x[:, t], [(view[:, t], w, b) for view, w, b in parts]) for t in range(frames)]
+        parts = [
+            (view[at : at + some], w.t().contiguous().expand(len(x), -1, -1), b)
+            for view, w, b in views
+        ]
+        weighed = [
+            _weighed_frame(x[:, t], [(view[:, t], w, b) for view, w, b in parts])
+            for t in range(frames)
+        ]
         for t in range(frames):
             torch.mul(weighed[t], taps[middle], out=x[:, t])
             for j, tap in enumerate(taps):
@@ -229,7 +263,9 @@ def weigh_and_aggregate_in_place(
                     x[:, t].addcmul_(weighed[t + j - middle], tap)
 
 
-def _weighed_frame(x_gpc: torch.Tensor, views: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+def _weighed_frame(
+    x_gpc: torch.Tensor, views: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+) -> torch.Tensor:
     first, *second = (torch.baddbmm(b, view, w).sigmoid_() for view, w, b in views)
     for attention in second:
         first *= attention

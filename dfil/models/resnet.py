@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import Bottleneck
 
-from dfil.errors import RunError
+from dfil.system.errors import RunError
 
 
 class SnippetBottleneck(Bottleneck):
@@ -83,7 +83,9 @@ class ResNet(nn.Module):
 
     def _stage(self, channels: int, planes: int, blocks: int, stride: int) -> nn.ModuleList:
         wide = planes * Bottleneck.expansion
-        project = nn.Sequential(nn.Conv2d(channels, wide, 1, stride, bias=False), nn.BatchNorm2d(wide))
+        project = nn.Sequential(
+            nn.Conv2d(channels, wide, 1, stride, bias=False), nn.BatchNorm2d(wide)
+        )
         first = self.block(channels, planes, stride, project)
         return nn.ModuleList([first, *(self.block(wide, planes) for _ in range(blocks - 1))])
 
@@ -92,9 +94,15 @@ class ResNet(nn.Module):
 
     def blocks(self) -> list[tuple[str, SnippetBottleneck]]:
         """Every residual block with its name, for example ("layer3.5", block), in order."""
-        return [(f"layer{i}.{j}", block) for i, stage in enumerate(self.stages(), 1) for j, block in enumerate(stage)]
+        return [
+            (f"layer{i}.{j}", block)
+            for i, stage in enumerate(self.stages(), 1)
+            for j, block in enumerate(stage)
+        ]
 
-    def forward(self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None) -> torch.Tensor:
+    def forward(
+        self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None
+    ) -> torch.Tensor:
         """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives "layer3.5/attention_h" and the like."""
         x = frames_nchw.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -108,7 +116,13 @@ class ResNet(nn.Module):
 
 
 def _checkpointed(block: nn.Module, x: torch.Tensor, snippets: int) -> torch.Tensor:
-    return checkpoint(block, x, snippets, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(block)))
+    return checkpoint(
+        block,
+        x,
+        snippets,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_kept(block)),
+    )
 
 
 @contextmanager
@@ -117,7 +131,9 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
     norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta, counts = [m.momentum for m in norms], [m.num_batches_tracked.clone() for m in norms]
     for m in norms:
-        m.momentum = 0.0  # and not without statistics: the same tensors must be saved as the first time
+        m.momentum = (
+            0.0  # and not without statistics: the same tensors must be saved as the first time
+        )
     try:
         yield
     finally:
@@ -133,9 +149,15 @@ def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) ->
     head have no pretrained weights and keep their initialisation.
     """
     own = model.state_dict()
-    backbone = {k for k in own if not k.startswith("fc.") and not any(f".{name}." in k for name in model.block.added)}
+    backbone = {
+        k
+        for k in own
+        if not k.startswith("fc.") and not any(f".{name}." in k for name in model.block.added)
+    }
     given = {k for k in state if not k.startswith("fc.")}
-    wrong = sorted(backbone ^ given) + sorted(k for k in backbone & given if own[k].shape != state[k].shape)
+    wrong = sorted(backbone ^ given) + sorted(
+        k for k in backbone & given if own[k].shape != state[k].shape
+    )
     if wrong:
         raise RunError(
             f"{source}: these are not the weights of this backbone ({len(wrong)} parameters differ, first {wrong[0]}); "

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dfil.errors import DataError
 from dfil.synthetic.celebdf_tree import write_celebdf
 from dfil.synthetic.dfdc_tree import write_dfdc
 from dfil.synthetic.ffpp_tree import write_ffpp
 from dfil.synthetic.render import Clip, render_target
 from dfil.synthetic.settings import METHODS, SETTINGS, Setting
 from dfil.synthetic.wilddeepfake_tree import write_wilddeepfake
+from dfil.system.errors import DataError
 
 __all__ = [
     "DATASET_OF",
@@ -49,8 +49,12 @@ def write(setting: str, root: str | Path, **sizes) -> Path:
     each means. Raises DataError for an unknown setting or size, and as the writers do.
     """
     if setting not in DATASET_OF:
-        raise DataError(f"No synthetic setting is called {setting}; there are {', '.join(DATASET_OF)}.")
+        raise DataError(
+            f"No synthetic setting is called {setting}; there are {', '.join(DATASET_OF)}."
+        )
     writer = _WRITERS[DATASET_OF[setting]]
     if unknown := set(sizes) - set(writer.__kwdefaults__):
-        raise DataError(f"The setting {setting} has no {sorted(unknown)[0]}; its sizes are {', '.join(writer.__kwdefaults__)}.")
+        raise DataError(
+            f"The setting {setting} has no {sorted(unknown)[0]}; its sizes are {', '.join(writer.__kwdefaults__)}."
+        )
     return writer(root, setting, **sizes)

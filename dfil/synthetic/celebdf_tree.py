@@ -70,13 +70,32 @@ def write_celebdf(
 
     Raises DataError if root holds something else than a synthetic tree of the same parameters.
     """
-    facts = dict(layout="Celeb-DF", tree=TREE, counted="clips", size=[SIZE, ROWS.stop - ROWS.start], shift=SHIFT)
+    facts = dict(
+        layout="Celeb-DF",
+        tree=TREE,
+        counted="clips",
+        size=[SIZE, ROWS.stop - ROWS.start],
+        shift=SHIFT,
+    )
     common = begin(root, setting, train, test, frames, seed, people=PEOPLE["celebdf-like"], **facts)
     plan = _plan(common, train, test)
-    listed = [f"{int(not name.startswith(FAKE))} {name}.mp4" for job in plan if job.test for name in job.names()]  # 1 is real here
+    listed = [
+        f"{int(not name.startswith(FAKE))} {name}.mp4"
+        for job in plan
+        if job.test
+        for name in job.names()
+    ]  # 1 is real here
     write(common.root / LIST, "".join(f"{line}\n" for line in listed).encode())
     todo = [job for job in plan if not all(path.exists() for path in job.files())]
-    draw(todo, _write_clip, common.root, unit="clip", seconds=common.frames * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
+    draw(
+        todo,
+        _write_clip,
+        common.root,
+        unit="clip",
+        seconds=common.frames * SECONDS_PER_FRAME,
+        jobs=jobs,
+        progress=progress,
+    )
     return common.root
 
 
@@ -86,8 +105,12 @@ def _plan(common: Common, train: int, test: int) -> list[_Job]:
     celebrities = {"train": train - alone["train"], "test": test - alone["test"]}
     known = -(-celebrities["train"] // CLIPS_EACH)
     people = {"train": [n % known for n in range(celebrities["train"])], "test": []}
-    for n in range(celebrities["test"]):  # by turns somebody who is in training too and somebody who is not
-        people["test"].append(n // 2 % known if known and n % 2 == 0 else known + n // (2 * CLIPS_EACH))
+    for n in range(
+        celebrities["test"]
+    ):  # by turns somebody who is in training too and somebody who is not
+        people["test"].append(
+            n // 2 % known if known and n % 2 == 0 else known + n // (2 * CLIPS_EACH)
+        )
     plan, clips_of, strangers = [], {}, 0
     for split, cast in people.items():
         rng = generator(common.seed, 0, f"{split} sources")
@@ -96,7 +119,9 @@ def _plan(common: Common, train: int, test: int) -> list[_Job]:
             others = [other for other in dict.fromkeys(cast) if other != person]
             wanted = 2 if n in twice else 1
             sources = [int(other) for other in rng.permutation(others)[:wanted]]
-            sources += [1000 + n for n in range(wanted - len(sources))]  # a tiny tree: somebody who has no video
+            sources += [
+                1000 + n for n in range(wanted - len(sources))
+            ]  # a tiny tree: somebody who has no video
             number = clips_of[person] = clips_of.get(person, -1) + 1
             stem, clip = f"id{person}_{number:04d}", sum(len(job.sources) > 0 for job in plan)
             sources = tuple(sorted(sources))
@@ -104,7 +129,9 @@ def _plan(common: Common, train: int, test: int) -> list[_Job]:
             plan.append(_Job(**vars(common), **where, test=split == "test"))
         for _ in range(alone[split]):
             number, strangers = ALONE + strangers, strangers + 1
-            where = dict(folder="YouTube-real", stem=f"{number - ALONE:05d}", clip=number, person=number)
+            where = dict(
+                folder="YouTube-real", stem=f"{number - ALONE:05d}", clip=number, person=number
+            )
             plan.append(_Job(**vars(common), **where, test=split == "test"))
     return plan
 
@@ -114,18 +141,36 @@ def _write_clip(job: _Job) -> None:
     drawn = []
     for n, source in enumerate(job.sources or (job.person,)):
         real, fake = takes(
-            clip, clip + 10_000, job.setting, methods=["Deepfakes"], frames=job.frames, seed=seed, people=(job.person, source)
+            clip,
+            clip + 10_000,
+            job.setting,
+            methods=["Deepfakes"],
+            frames=job.frames,
+            seed=seed,
+            people=(job.person, source),
         )
-        moving = nuisances(seed, clip + 100_000 * n, job.frames, job.setting.strength, moving="Deepfakes", tau=job.setting.tau)
+        moving = nuisances(
+            seed,
+            clip + 100_000 * n,
+            job.frames,
+            job.setting.strength,
+            moving="Deepfakes",
+            tau=job.setting.tau,
+        )
         drawn = drawn or [real]
         drawn += [replace(fake, nuisances=moving)] if job.sources else []
     place = stage(generator(seed, clip, "stage"), SIZE, SIZE)
-    clips = render_takes(clip, drawn, seed=seed, outer=outer_identity(seed, job.person), wall_hwc=place)
+    clips = render_takes(
+        clip, drawn, seed=seed, outer=outer_identity(seed, job.person), wall_hwc=place
+    )
     camera = _camera(generator(seed, clip, "camera"))
     for path, shown in zip(job.files(), clips, strict=True):
         if not path.exists():
             frames_thwc = camera.shoot(shown.frames_thwc[:, ROWS], generator(seed, clip, "grain"))
-            write(path, encode(np.ascontiguousarray(frames_thwc), job.setting.crf[""], job.setting.preset))
+            write(
+                path,
+                encode(np.ascontiguousarray(frames_thwc), job.setting.crf[""], job.setting.preset),
+            )
 
 
 def _camera(rng: np.random.Generator) -> Camera:

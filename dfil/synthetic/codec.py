@@ -20,7 +20,9 @@ def encode(frames: np.ndarray, crf: int, preset: str = "veryfast") -> bytes:
     buffer = io.BytesIO()
     pixels = "rgb24" if frames.ndim == 4 else "gray"
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(crf), "preset": preset, **X264})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"crf": str(crf), "preset": preset, **X264}
+        )
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=pixels)))

@@ -25,7 +25,9 @@ from dfil.synthetic.tree import MASK_CRF, Common, begin, deal, draw, write
 
 TREE = 1  # raised whenever the same parameters no longer give the same files, the renderer apart
 SECONDS_PER_FRAME = 0.03  # one core, a real and a fake, a third of them with two people
-RENDERED = dict(zip(MANIPULATIONS, ("Deepfakes", "FaceSwap"), strict=True))  # the owners do not say what their methods are; both swap
+RENDERED = dict(
+    zip(MANIPULATIONS, ("Deepfakes", "FaceSwap"), strict=True)
+)  # the owners do not say what their methods are; both swap
 LENGTHS = {"short": (8, 12), "long": (16, 24)}  # frames of a forged stretch
 CLIPS_EACH = 2  # of one actor
 BYSTANDERS = 50_000  # from this number on: who stands beside the actor
@@ -93,7 +95,15 @@ def write_dfdc(
     write(common.root / "dataset.json", json.dumps(_listing(plan), indent=1).encode())
     write(common.root / TRUTH, json.dumps(_truth(plan), indent=1).encode())
     todo = [job for job in plan if not all(path.exists() for path in job.files().values())]
-    draw(todo, _write_clip, common.root, unit="clip", seconds=common.frames * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
+    draw(
+        todo,
+        _write_clip,
+        common.root,
+        unit="clip",
+        seconds=common.frames * SECONDS_PER_FRAME,
+        jobs=jobs,
+        progress=progress,
+    )
     return common.root
 
 
@@ -112,12 +122,27 @@ def _plan(common: Common, split: str, count: int, first: int) -> list[_Job]:
     for n in range(count):
         rng = generator(seed, first + n, "plan")
         actor, step = n // CLIPS_EACH, int(rng.integers(1, max(2, actors)))
-        swapped = (actor + step) % actors if actors > 1 else actors  # a tiny tree: somebody who has no video
+        swapped = (
+            (actor + step) % actors if actors > 1 else actors
+        )  # a tiny tree: somebody who has no video
         dealt = {name: hand[n] for name, hand in hands.items()}
         place = int(rng.integers(dealt["people"]))
-        offset = 1000 + first  # no number is an actor's in both splits, because an actor has at least one clip
-        who = dict(clip=first + n, actor=offset + actor, take=n % CLIPS_EACH, swapped=offset + swapped)
-        jobs.append(_Job(**vars(common), split=split, **who, **dealt, span=_span(rng, extents[n], common.frames), place=place))
+        offset = (
+            1000 + first
+        )  # no number is an actor's in both splits, because an actor has at least one clip
+        who = dict(
+            clip=first + n, actor=offset + actor, take=n % CLIPS_EACH, swapped=offset + swapped
+        )
+        jobs.append(
+            _Job(
+                **vars(common),
+                split=split,
+                **who,
+                **dealt,
+                span=_span(rng, extents[n], common.frames),
+                place=place,
+            )
+        )
     return jobs
 
 
@@ -141,8 +166,18 @@ def _listing(plan: list[_Job]) -> dict[str, dict]:
     for job in plan:
         common = {"set": job.split, "target_id": job.actor}
         augmentations = [name for name, done in (("dark", job.dark), ("noisy", job.noisy)) if done]
-        listed[f"{job.real}.mp4"] = {"label": "real", **common, "swapped_id": None, "augmentations": augmentations}
-        listed[f"{job.fake}.mp4"] = {"label": "fake", **common, "swapped_id": job.swapped, "augmentations": augmentations}
+        listed[f"{job.real}.mp4"] = {
+            "label": "real",
+            **common,
+            "swapped_id": None,
+            "augmentations": augmentations,
+        }
+        listed[f"{job.fake}.mp4"] = {
+            "label": "fake",
+            **common,
+            "swapped_id": job.swapped,
+            "augmentations": augmentations,
+        }
     return listed
 
 
@@ -165,7 +200,10 @@ def _write_clip(job: _Job) -> None:
         if kind == "mask":
             write(path, encode(fake.masks_thw, MASK_CRF, "veryfast"))
         else:
-            frames_thwc = camera.shoot((real if kind == "real" else fake).frames_thwc, generator(job.seed, job.clip, "grain"))
+            frames_thwc = camera.shoot(
+                (real if kind == "real" else fake).frames_thwc,
+                generator(job.seed, job.clip, "grain"),
+            )
             write(path, encode(frames_thwc, job.setting.crf[""], job.setting.preset))
 
 
@@ -184,7 +222,9 @@ def render_pair(job: _Job) -> tuple[Clip, Clip]:
     )
     room = living_room(generator(seed, clip, "room"), SIZE, SIZE * job.people)
     walls = np.split(room, job.people, axis=1)
-    clips = render_takes(clip, drawn, seed=seed, outer=outer_identity(seed, job.actor), wall_hwc=walls[job.place])
+    clips = render_takes(
+        clip, drawn, seed=seed, outer=outer_identity(seed, job.actor), wall_hwc=walls[job.place]
+    )
     if job.people == 1:
         return tuple(clips)
     other = BYSTANDERS + clip
@@ -195,12 +235,18 @@ def render_pair(job: _Job) -> tuple[Clip, Clip]:
 
 def _side_by_side(actor: Clip, bystander: Clip, place: int) -> Clip:
     order = (actor, bystander) if place == 0 else (bystander, actor)
-    frames_thwc, masks_thw = (np.concatenate([getattr(clip, name) for clip in order], axis=2) for name in ("frames_thwc", "masks_thw"))
+    frames_thwc, masks_thw = (
+        np.concatenate([getattr(clip, name) for clip in order], axis=2)
+        for name in ("frames_thwc", "masks_thw")
+    )
     return replace(actor, frames_thwc=frames_thwc, masks_thw=masks_thw)
 
 
 def _camera(rng: np.random.Generator, dark: bool, noisy: bool) -> Camera:
-    gain, noise = rng.uniform(0.30, 0.50), rng.uniform(6, 11)  # always drawn, so that the rest does not depend on them
+    gain, noise = (
+        rng.uniform(0.30, 0.50),
+        rng.uniform(6, 11),
+    )  # always drawn, so that the rest does not depend on them
     return Camera(
         tint=tuple(float(factor) for factor in rng.uniform(0.90, 1.05, 3)),
         blur=float(max(0.0, rng.uniform(-0.5, 0.6))),

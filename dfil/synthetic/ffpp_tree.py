@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfil.errors import DataError
 from dfil.synthetic.codec import encode
 from dfil.synthetic.render import render_target
 from dfil.synthetic.settings import FPS, METHODS, RENDERER, SIZE, Setting
 from dfil.synthetic.tree import MASK_CRF, claim, draw, find_setting, write
+from dfil.system.errors import DataError
 
 SECONDS_PER_FRAME = 0.05  # one core, a real and four fakes rendered and written at two qualities
 
@@ -32,12 +32,19 @@ class _Job:
         if method == "real":
             folder, stem = self.root / "original_sequences" / "youtube", f"{self.target:03d}"
         else:
-            folder, stem = self.root / "manipulated_sequences" / method, f"{self.target:03d}_{self.source:03d}"
+            folder, stem = (
+                self.root / "manipulated_sequences" / method,
+                f"{self.target:03d}_{self.source:03d}",
+            )
         kinds = self.qualities if method == "real" else (*self.qualities, "masks")
         return {kind: folder / kind / "videos" / f"{stem}.mp4" for kind in kinds}
 
     def missing(self) -> list[str]:
-        return [m for m in ("real", *self.manipulations) if not all(path.exists() for path in self.files(m).values())]
+        return [
+            m
+            for m in ("real", *self.manipulations)
+            if not all(path.exists() for path in self.files(m).values())
+        ]
 
 
 def write_ffpp(
@@ -67,11 +74,17 @@ def write_ffpp(
     counts = {"train": train, "val": val, "test": test}
     for split, count in counts.items():
         if count < 0 or count % 2:
-            raise DataError(f"The {split} split was given {count} people; FaceForensics++'s splits are pairs, so ask for an even number.")
+            raise DataError(
+                f"The {split} split was given {count} people; FaceForensics++'s splits are pairs, so ask for an even number."
+            )
     if unknown := set(manipulations) - set(METHODS):
-        raise DataError(f"No synthetic manipulation is called {sorted(unknown)[0]}; there are {', '.join(METHODS)}.")
+        raise DataError(
+            f"No synthetic manipulation is called {sorted(unknown)[0]}; there are {', '.join(METHODS)}."
+        )
     if unknown := set(qualities) - set(setting.crf):
-        raise DataError(f"The setting {setting.name} has no crf for {sorted(unknown)[0]}; it has {', '.join(setting.crf)}.")
+        raise DataError(
+            f"The setting {setting.name} has no crf for {sorted(unknown)[0]}; it has {', '.join(setting.crf)}."
+        )
 
     splits = _pairs(counts)
     parameters = {
@@ -91,7 +104,10 @@ def write_ffpp(
 
     shared = (setting, frames, tuple(qualities), tuple(manipulations), seed)
     todo = [
-        _Job(root, int(target), int(source), *shared) for pairs in splits.values() for a, b in pairs for target, source in ((a, b), (b, a))
+        _Job(root, int(target), int(source), *shared)
+        for pairs in splits.values()
+        for a, b in pairs
+        for target, source in ((a, b), (b, a))
     ]
     todo = [job for job in todo if job.missing()]
     share = (len(qualities) + 1) * (len(manipulations) + 1) / 15
@@ -112,7 +128,9 @@ def _pairs(counts: dict[str, int]) -> dict[str, list[list[str]]]:
 def _write_person(job: _Job) -> None:
     missing = job.missing()
     fakes = [method for method in job.manipulations if method in missing]
-    for clip in render_target(job.target, job.source, job.setting, methods=fakes, frames=job.frames, seed=job.seed):
+    for clip in render_target(
+        job.target, job.source, job.setting, methods=fakes, frames=job.frames, seed=job.seed
+    ):
         for kind, path in job.files(clip.method).items():
             if path.exists():
                 continue

@@ -25,7 +25,9 @@ def bump(x, y, cx, cy, sx, sy):
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
 
-def noise(rng: np.random.Generator, shape_hw: tuple[int, int], cell_hw: tuple[float, float]) -> np.ndarray:
+def noise(
+    rng: np.random.Generator, shape_hw: tuple[int, int], cell_hw: tuple[float, float]
+) -> np.ndarray:
     """Smooth noise image of mean 0 and variance 1 whose cells measure `cell_hw` pixels."""
     (h, w), (cell_h, cell_w) = shape_hw, cell_hw
     coarse = rng.standard_normal((int(h / cell_h) + 3, int(w / cell_w) + 3), dtype=np.float32)
@@ -54,5 +56,10 @@ def over(image_hwc: np.ndarray, colour_hwc: np.ndarray, alpha_hw: np.ndarray) ->
 def place(layer: np.ndarray, dx: float, dy: float, scale: float = 1.0) -> np.ndarray:
     """SIZE x SIZE view of a larger layer, moved by a sub-pixel offset and scaled about its centre."""
     centre = layer.shape[0] / 2
-    matrix = np.array([[scale, 0, SIZE / 2 - scale * centre + dx], [0, scale, SIZE / 2 - scale * centre + dy]], np.float32)
-    return cv2.warpAffine(layer, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    matrix = np.array(
+        [[scale, 0, SIZE / 2 - scale * centre + dx], [0, scale, SIZE / 2 - scale * centre + dy]],
+        np.float32,
+    )
+    return cv2.warpAffine(
+        layer, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )

@@ -13,9 +13,28 @@ import numpy as np
 
 from dfil.synthetic.fields import generator
 
-SKIN_TONES = np.array([(240, 205, 185), (226, 184, 156), (205, 158, 126), (168, 120, 90), (128, 88, 66)], np.float32) / 255
-HAIR_COLOURS = ((0.09, 0.07, 0.06), (0.20, 0.13, 0.09), (0.36, 0.23, 0.13), (0.62, 0.47, 0.28), (0.45, 0.20, 0.10), (0.55, 0.54, 0.53))
-IRIS_COLOURS = ((0.25, 0.15, 0.08), (0.35, 0.22, 0.10), (0.25, 0.38, 0.50), (0.30, 0.40, 0.25), (0.12, 0.08, 0.06))
+SKIN_TONES = (
+    np.array(
+        [(240, 205, 185), (226, 184, 156), (205, 158, 126), (168, 120, 90), (128, 88, 66)],
+        np.float32,
+    )
+    / 255
+)
+HAIR_COLOURS = (
+    (0.09, 0.07, 0.06),
+    (0.20, 0.13, 0.09),
+    (0.36, 0.23, 0.13),
+    (0.62, 0.47, 0.28),
+    (0.45, 0.20, 0.10),
+    (0.55, 0.54, 0.53),
+)
+IRIS_COLOURS = (
+    (0.25, 0.15, 0.08),
+    (0.35, 0.22, 0.10),
+    (0.25, 0.38, 0.50),
+    (0.30, 0.40, 0.25),
+    (0.12, 0.08, 0.06),
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,9 @@ def outer_identity(seed: int, number: int) -> Outer:
         chin=u(2.3, 3.1),
         taper=u(0.12, 0.26),
         skin=skin.astype(np.float32),
-        hair=(HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))] * rng.uniform(0.85, 1.15, 3)).astype(np.float32),
+        hair=(HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))] * rng.uniform(0.85, 1.15, 3)).astype(
+            np.float32
+        ),
         hairline=u(-0.92, -0.70),
         parting=u(-0.12, 0.12),
         fringe=u(0.01, 0.05),

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from dfil.datasets import ffpp, synthetic_setting
 from dfil.datasets.truth import FILE as TRUTH
-from dfil.errors import DataError
 from dfil.synthetic.codec import encode
 from dfil.synthetic.ffpp_tree import SECONDS_PER_FRAME
 from dfil.synthetic.fields import generator
 from dfil.synthetic.render import SWAPS, render_target
 from dfil.synthetic.settings import Setting
 from dfil.synthetic.tree import MASK_CRF, claim, draw, write
+from dfil.system.errors import DataError
 
 SPANS = {"short": (8, 12), "long": (16, 24)}  # forged frames, least and most
 REST = 4  # frames of a clip that stay real at least
@@ -45,7 +45,9 @@ def write_partial(
     """
     root, made = Path(root), synthetic_setting(like)
     if made is None:
-        raise DataError(f"{like} holds real data; partially forged clips are rendered for the people of a synthetic tree only")
+        raise DataError(
+            f"{like} holds real data; partially forged clips are rendered for the people of a synthetic tree only"
+        )
     setting, frames, seed = Setting(**made["setting"]), made["frames"], made["seed"]
     pairs = [(int(a), int(b)) for a, b in ffpp.read_splits(like).get("test", [])]
     people = [both for a, b in pairs for both in ((a, b), (b, a))]
@@ -56,17 +58,34 @@ def write_partial(
         for place, (target, source) in enumerate(people)
         for i, method in enumerate(manipulations)
     }
-    parameters = made | {"partial": {kind: list(limits) for kind, limits in SPANS.items()}, "manipulations": list(manipulations)}
+    parameters = made | {
+        "partial": {kind: list(limits) for kind, limits in SPANS.items()},
+        "manipulations": list(manipulations),
+    }
     claim(root, parameters | {"people": [list(pair) for pair in people], "quality": quality})
-    write(root / "splits" / "test.json", json.dumps([[f"{a:03d}", f"{b:03d}"] for a, b in tests]).encode())
+    write(
+        root / "splits" / "test.json",
+        json.dumps([[f"{a:03d}", f"{b:03d}"] for a, b in tests]).encode(),
+    )
     truth = {
-        f"{quality}/{m}/{t:03d}_{s:03d}": {"frames": frames, "forged": [list(span)], "people": 1, "person": 0}
+        f"{quality}/{m}/{t:03d}_{s:03d}": {
+            "frames": frames,
+            "forged": [list(span)],
+            "people": 1,
+            "person": 0,
+        }
         for (t, s, m), span in spans.items()
     }
     write(root / TRUTH, (json.dumps(truth, indent=1) + "\n").encode())
     shared = (setting, frames, seed, quality)
     planned = [
-        _Job(root, target, source, tuple((method, spans[target, source, method]) for method in manipulations), *shared)
+        _Job(
+            root,
+            target,
+            source,
+            tuple((method, spans[target, source, method]) for method in manipulations),
+            *shared,
+        )
         for target, source in people
     ]
     todo = [job for job in planned if any(not path.exists() for path in job.files())]
@@ -103,25 +122,61 @@ class _Job:
     quality: str
 
     def real(self) -> Path:
-        return self.root / "original_sequences" / "youtube" / self.quality / "videos" / f"{self.target:03d}.mp4"
+        return (
+            self.root
+            / "original_sequences"
+            / "youtube"
+            / self.quality
+            / "videos"
+            / f"{self.target:03d}.mp4"
+        )
 
     def fake(self, method: str, kind: str) -> Path:
-        return self.root / "manipulated_sequences" / method / kind / "videos" / f"{self.target:03d}_{self.source:03d}.mp4"
+        return (
+            self.root
+            / "manipulated_sequences"
+            / method
+            / kind
+            / "videos"
+            / f"{self.target:03d}_{self.source:03d}.mp4"
+        )
 
     def files(self) -> list[Path]:
-        return [self.real(), *(self.fake(method, kind) for method, _ in self.spans for kind in (self.quality, "masks"))]
+        return [
+            self.real(),
+            *(
+                self.fake(method, kind)
+                for method, _ in self.spans
+                for kind in (self.quality, "masks")
+            ),
+        ]
 
 
 def _write_person(job: _Job) -> None:
     setting, crf = job.setting, job.setting.crf[job.quality]
     for method, span in job.spans:
-        wanted = {"real": job.real(), "fake": job.fake(method, job.quality), "mask": job.fake(method, "masks")}
+        wanted = {
+            "real": job.real(),
+            "fake": job.fake(method, job.quality),
+            "mask": job.fake(method, "masks"),
+        }
         wanted = {what: path for what, path in wanted.items() if not path.exists()}
         if not wanted:
             continue
-        real, fake = render_target(job.target, job.source, setting, methods=(method,), frames=job.frames, seed=job.seed, span=span)
+        real, fake = render_target(
+            job.target,
+            job.source,
+            setting,
+            methods=(method,),
+            frames=job.frames,
+            seed=job.seed,
+            span=span,
+        )
         for what, path in wanted.items():
             if what == "mask":
                 write(path, encode(fake.masks_thw, MASK_CRF, "veryfast"))
             else:
-                write(path, encode((real if what == "real" else fake).frames_thwc, crf, setting.preset))
+                write(
+                    path,
+                    encode((real if what == "real" else fake).frames_thwc, crf, setting.preset),
+                )

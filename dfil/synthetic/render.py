@@ -23,7 +23,10 @@ from dfil.synthetic.room import back_hair, torso, wall
 from dfil.synthetic.settings import METHODS, SIZE, Setting
 from dfil.synthetic.signals import Expression, Motion, expression, motion, nuisances
 
-SWAPS = ("Deepfakes", "FaceSwap")  # replace the inner face; the other two replay the source's expression on the target's own face
+SWAPS = (
+    "Deepfakes",
+    "FaceSwap",
+)  # replace the inner face; the other two replay the source's expression on the target's own face
 POOL = 160  # the sensor noise of a frame is a random window of one larger noise image
 MASK_THRESHOLD = 0.02  # share of forged colour from which a pixel counts as forged
 
@@ -65,11 +68,23 @@ def render_target(
     frames: length, default the setting's. span: forge only the frames [start, stop); all others equal the real clip's exactly.
     The same arguments give the same bytes, whatever other methods are drawn along.
     """
-    yield from render_takes(target, takes(target, source, setting, methods=methods, frames=frames, seed=seed, span=span), seed=seed)
+    yield from render_takes(
+        target,
+        takes(target, source, setting, methods=methods, frames=frames, seed=seed, span=span),
+        seed=seed,
+    )
 
 
 def takes(
-    target: int, source: int, setting: Setting, *, methods=METHODS, frames=None, seed=0, span=None, people: tuple[int, int] | None = None
+    target: int,
+    source: int,
+    setting: Setting,
+    *,
+    methods=METHODS,
+    frames=None,
+    seed=0,
+    span=None,
+    people: tuple[int, int] | None = None,
 ) -> list[Take]:
     """The real take of `target` and one take per method; arguments as in `render_target`.
 
@@ -78,7 +93,9 @@ def takes(
     person, other = people or (target, source)
     frames = frames or setting.frames
     own = expression(seed, target, frames)
-    driving = expression(seed, source, frames, purpose="driving expression")  # another clip of the source than its real video
+    driving = expression(
+        seed, source, frames, purpose="driving expression"
+    )  # another clip of the source than its real video
     forged = np.zeros(frames, bool)
     forged[slice(*(span or (0, frames)))] = True
     still = nuisances(seed, target, frames, setting.strength)
@@ -87,7 +104,9 @@ def takes(
     found = [real]
     for method in methods:
         moving = nuisances(seed, target, frames, setting.strength, moving=method, tau=setting.tau)
-        take = replace(real, method=method, nuisances=moving, forged_t=forged, artefact=setting.artefact)
+        take = replace(
+            real, method=method, nuisances=moving, forged_t=forged, artefact=setting.artefact
+        )
         if method in SWAPS:
             take = replace(take, inner=inner_identity(seed, other))
         elif method == "Face2Face":
@@ -99,7 +118,12 @@ def takes(
 
 
 def render_takes(
-    target: int, takes: Sequence[Take], *, seed: int = 0, outer: Outer | None = None, wall_hwc: np.ndarray | None = None
+    target: int,
+    takes: Sequence[Take],
+    *,
+    seed: int = 0,
+    outer: Outer | None = None,
+    wall_hwc: np.ndarray | None = None,
 ) -> list[Clip]:
     """Draw several takes of one target. Frames that a take does not forge are copied from the first, which then must be real.
 
@@ -108,7 +132,12 @@ def render_takes(
     """
     frames = len(takes[0].forged_t)
     outer, moves = outer or outer_identity(seed, target), motion(seed, target, frames)
-    room = _Room(outer, moves, generator(seed, target, "sensor"), wall(outer) if wall_hwc is None else wall_hwc.copy())
+    room = _Room(
+        outer,
+        moves,
+        generator(seed, target, "sensor"),
+        wall(outer) if wall_hwc is None else wall_hwc.copy(),
+    )
     looks = _Looks(generator(seed, target, "look of the forgery"))
     heads = {}  # one head per inner face
     for take in takes:
@@ -116,7 +145,12 @@ def render_takes(
         if key not in heads:
             heads[key] = _PaintedHead(Head(outer, take.inner))
     clips = [
-        Clip(take.method, np.empty((frames, SIZE, SIZE, 3), np.uint8), np.zeros((frames, SIZE, SIZE), np.uint8), take.forged_t)
+        Clip(
+            take.method,
+            np.empty((frames, SIZE, SIZE, 3), np.uint8),
+            np.zeros((frames, SIZE, SIZE), np.uint8),
+            take.forged_t,
+        )
         for take in takes
     ]
     for t in range(frames):
@@ -143,8 +177,12 @@ class _Room:
         self.scene_hwc = wall_hwc
         over(self.scene_hwc, place(colour, dx, dy), self.torso_alpha_hw)
         self.back_hair, self.hair_hwc = back_hair(outer), hair_texture(outer)
-        grain = rng.standard_normal((SIZE + POOL, SIZE + POOL, 3), dtype=np.float32) * np.float32(rng.uniform(2.5, 4.5))
-        self.noise_hwc = cv2.GaussianBlur(grain, (0, 0), 0.6) + np.float32(0.5)  # the half makes truncation to uint8 round
+        grain = rng.standard_normal((SIZE + POOL, SIZE + POOL, 3), dtype=np.float32) * np.float32(
+            rng.uniform(2.5, 4.5)
+        )
+        self.noise_hwc = cv2.GaussianBlur(grain, (0, 0), 0.6) + np.float32(
+            0.5
+        )  # the half makes truncation to uint8 round
         self.noise_offset_yx = rng.integers(0, POOL, (len(moves.yaw), 2))
 
 
@@ -155,7 +193,9 @@ class _Looks:
         half = (TEX_H // 2, TEX_W // 2)
         self.modes_khw = np.stack([noise(rng, half, (c / 2, c / 2)) for c in (5, 8, 14)])
         self.cast = rng.uniform(-0.07, 0.07, 3).astype(np.float32)
-        self.chequer_hw = ((np.add.outer(np.arange(TEX_H), np.arange(TEX_W)) // 2) % 2 * 2 - 1).astype(np.float32)
+        self.chequer_hw = (
+            (np.add.outer(np.arange(TEX_H), np.arange(TEX_W)) // 2) % 2 * 2 - 1
+        ).astype(np.float32)
 
 
 class _PaintedHead:
@@ -177,7 +217,9 @@ class _Stage:
 
     window: tuple[slice, slice]
     around_hwc: np.ndarray  # the finished frame outside the window, uint8
-    behind_hwc: np.ndarray  # what the face is added to inside the window, 0 to 255 and noise included
+    behind_hwc: (
+        np.ndarray
+    )  # what the face is added to inside the window, 0 to 255 and noise included
     weight_hw: np.ndarray  # visibility of the face, times 255
     noise_hwc: np.ndarray
     lon_half: np.ndarray
@@ -200,7 +242,11 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     light, halfway = _to_head(light, yaw, pitch), _to_head(halfway, yaw, pitch)
 
     # The head's window on the screen, with even corners so that half resolution fits.
-    unit, cx, cy = outer.half_width_px * scale, SIZE / 2 + float(moves.shift_x[t]), SIZE / 2 - 4 + float(moves.shift_y[t])
+    unit, cx, cy = (
+        outer.half_width_px * scale,
+        SIZE / 2 + float(moves.shift_x[t]),
+        SIZE / 2 - 4 + float(moves.shift_y[t]),
+    )
     edges = cx - 1.3 * unit, cx + 1.3 * unit, cy - 1.72 * unit, cy + 1.55 * unit
     left, right, top, bottom = (int(np.clip(edge, 0, SIZE)) // 2 * 2 for edge in edges)
     window = np.s_[top:bottom, left:right]
@@ -216,7 +262,8 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     image = room.scene_hwc * np.float32(gain)
     if room.back_hair is not None:
         colour, alpha = (
-            place(layer, float(moves.shift_x[t]) - 9 * sin(yaw), float(moves.shift_y[t]) - 4, scale) for layer in room.back_hair
+            place(layer, float(moves.shift_x[t]) - 9 * sin(yaw), float(moves.shift_y[t]) - 4, scale)
+            for layer in room.back_hair
         )
         over(image, colour, alpha * (1 - room.torso_alpha_hw))
 
@@ -237,7 +284,10 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     tone = double(0.75 * gain + 0.35 * (x * light[0] - y * 0.5))
 
     # behind * (1 - face) * (1 - hair) + hair; the face comes on top as face * weight, which commutes with the rest.
-    behind = inside * ((1 - face_alpha) * (1 - hair_alpha))[..., None] + hair[..., :3] * (tone * hair_alpha)[..., None]
+    behind = (
+        inside * ((1 - face_alpha) * (1 - hair_alpha))[..., None]
+        + hair[..., :3] * (tone * hair_alpha)[..., None]
+    )
     dy, dx = room.noise_offset_yx[t]
     sensor = room.noise_hwc[dy : dy + SIZE, dx : dx + SIZE]
     image *= 255
@@ -263,25 +313,50 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     )
 
 
-def _draw_face(out_hwc: np.ndarray, stage: _Stage, painted: _PaintedHead, take: Take, looks: _Looks, t: int) -> np.ndarray | None:
+def _draw_face(
+    out_hwc: np.ndarray, stage: _Stage, painted: _PaintedHead, take: Take, looks: _Looks, t: int
+) -> np.ndarray | None:
     """Draw frame t of a take into its window (uint8, in place). Returns the share of forged colour per pixel, None for a real take."""
     head, forged = painted.head, take.method != "real"
-    swap, landmarks, replay, texture = (take.nuisances[m][t] for m in ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures"))
+    swap, landmarks, replay, texture = (
+        take.nuisances[m][t] for m in ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures")
+    )
     mouth = float(np.clip(take.expression.mouth[t] + replay[0] + texture[0], 0, 0.85))
-    smile, brow = float(take.expression.smile[t] + replay[1]), float(take.expression.brow[t] + replay[2])
+    smile, brow = (
+        float(take.expression.smile[t] + replay[1]),
+        float(take.expression.brow[t] + replay[2]),
+    )
     lid = float(np.clip(take.expression.lid[t] * (1 + replay[3]), 0, 1.15))
-    texture_hwc = painted.texture(lid=lid, gaze_x=stage.gaze_x, gaze_y=stage.gaze_y, mouth=mouth, smile=smile, width=float(texture[1]))
+    texture_hwc = painted.texture(
+        lid=lid,
+        gaze_x=stage.gaze_x,
+        gaze_y=stage.gaze_y,
+        mouth=mouth,
+        smile=smile,
+        width=float(texture[1]),
+    )
     if forged and take.artefact > 0:
-        texture_hwc = _leave_traces(texture_hwc, head.region_hw[take.method], take.method, take.artefact, looks)
+        texture_hwc = _leave_traces(
+            texture_hwc, head.region_hw[take.method], take.method, take.artefact, looks
+        )
 
     # Where each pixel looks up the texture: nuisances and expression displace it, the relief shifts it by parallax.
-    weights = np.concatenate([[brow, smile, 0.55 * mouth * head.inner.mouth_width], swap[:4], landmarks]).astype(np.float32)
+    weights = np.concatenate(
+        [[brow, smile, 0.55 * mouth * head.inner.mouth_width], swap[:4], landmarks]
+    ).astype(np.float32)
     moved_hwc = (weights @ head.basis).reshape(TEX_H // 4, TEX_W // 4, 2)
     column, row = to_texel(stage.lon_half, stage.lat_half)
     move = cv2.remap(moved_hwc, column / 4 - 0.375, row / 4 - 0.375, cv2.INTER_LINEAR)
     relief = cv2.remap(head.relief_hw, column, row, cv2.INTER_LINEAR)
-    column, row = to_texel(stage.lon_half - move[..., 0] - relief * stage.sin_yaw, stage.lat_half - move[..., 1] + relief * stage.sin_pitch)
-    shade_hwc = double(cv2.remap(_shade(head, stage, take, looks, t), column / 2 - 0.25, row / 2 - 0.25, cv2.INTER_LINEAR))
+    column, row = to_texel(
+        stage.lon_half - move[..., 0] - relief * stage.sin_yaw,
+        stage.lat_half - move[..., 1] + relief * stage.sin_pitch,
+    )
+    shade_hwc = double(
+        cv2.remap(
+            _shade(head, stage, take, looks, t), column / 2 - 0.25, row / 2 - 0.25, cv2.INTER_LINEAR
+        )
+    )
     column, row = double(column), double(row)
 
     face_hwc = cv2.remap(texture_hwc, column, row, cv2.INTER_LINEAR)
@@ -291,7 +366,9 @@ def _draw_face(out_hwc: np.ndarray, stage: _Stage, painted: _PaintedHead, take: 
     face_hwc += stage.behind_hwc
     where_hw = None
     if forged:
-        where_hw = cv2.remap(head.region_hw[take.method], column, row, cv2.INTER_LINEAR) * (stage.weight_hw * np.float32(1 / 255))
+        where_hw = cv2.remap(head.region_hw[take.method], column, row, cv2.INTER_LINEAR) * (
+            stage.weight_hw * np.float32(1 / 255)
+        )
         if take.artefact > 0:  # a generator does not reproduce the camera's noise
             face_hwc -= stage.noise_hwc * (0.8 * min(1.0, take.artefact) * where_hw)[..., None]
     out_hwc[:] = np.clip(face_hwc, 0, 255, out=face_hwc)
@@ -300,7 +377,9 @@ def _draw_face(out_hwc: np.ndarray, stage: _Stage, painted: _PaintedHead, take: 
 
 def _shade(head: Head, stage: _Stage, take: Take, looks: _Looks, t: int) -> np.ndarray:
     """Diffuse light in RGB and gloss, (TEX_H / 2, TEX_W / 2, 4)."""
-    swap, replay, texture = (take.nuisances[m][t] for m in ("Deepfakes", "Face2Face", "NeuralTextures"))
+    swap, replay, texture = (
+        take.nuisances[m][t] for m in ("Deepfakes", "Face2Face", "NeuralTextures")
+    )
     normals = head.normal_chw.reshape(3, -1)
     facing = (stage.light @ normals).reshape(head.gloss_hw.shape)
     gloss = np.maximum((stage.halfway @ normals).reshape(head.gloss_hw.shape), 0)
@@ -319,16 +398,26 @@ def _shade(head: Head, stage: _Stage, take: Take, looks: _Looks, t: int) -> np.n
     return shade
 
 
-def _leave_traces(texture_hwc: np.ndarray, region_hw: np.ndarray, method: str, artefact: float, looks: _Looks) -> np.ndarray:
+def _leave_traces(
+    texture_hwc: np.ndarray, region_hw: np.ndarray, method: str, artefact: float, looks: _Looks
+) -> np.ndarray:
     """The classic single-frame traces: lost detail everywhere, a colour cast of the swaps, a chequerboard of the other two."""
-    shrink = 1 + artefact * {"Deepfakes": 3.0, "FaceSwap": 0.6, "Face2Face": 1.5, "NeuralTextures": 2.5}[method]
-    small = cv2.resize(texture_hwc, (int(TEX_W / shrink), int(TEX_H / shrink)), interpolation=cv2.INTER_AREA)
+    shrink = (
+        1
+        + artefact
+        * {"Deepfakes": 3.0, "FaceSwap": 0.6, "Face2Face": 1.5, "NeuralTextures": 2.5}[method]
+    )
+    small = cv2.resize(
+        texture_hwc, (int(TEX_W / shrink), int(TEX_H / shrink)), interpolation=cv2.INTER_AREA
+    )
     soft = cv2.resize(small, (TEX_W, TEX_H), interpolation=cv2.INTER_LINEAR)
     soft -= texture_hwc
     soft *= region_hw[..., None]
     soft += texture_hwc
     if method in SWAPS:
-        soft *= 1 + region_hw[..., None] * (looks.cast * (artefact * (1.0 if method == "Deepfakes" else 1.3)))
+        soft *= 1 + region_hw[..., None] * (
+            looks.cast * (artefact * (1.0 if method == "Deepfakes" else 1.3))
+        )
     else:
         soft *= (1 + region_hw * looks.chequer_hw * (0.02 * artefact))[..., None]
     return soft
@@ -340,9 +429,21 @@ def _to_head(v: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
     return np.array([v[0] * cos(yaw) - z * sin(yaw), y, v[0] * sin(yaw) + z * cos(yaw)], np.float32)
 
 
-def _paint_ears(rgba: np.ndarray, o: Outer, x: np.ndarray, y: np.ndarray, yaw: float, unit: float, light: np.ndarray, gain: float) -> None:
+def _paint_ears(
+    rgba: np.ndarray,
+    o: Outer,
+    x: np.ndarray,
+    y: np.ndarray,
+    yaw: float,
+    unit: float,
+    light: np.ndarray,
+    gain: float,
+) -> None:
     for side in (-1, 1):
-        d = np.sqrt(((x - side * cos(yaw) - 0.10 * sin(yaw) + 0.15 * side * (y - 0.1)) / 0.17) ** 2 + ((y - 0.08) / 0.29) ** 2)
+        d = np.sqrt(
+            ((x - side * cos(yaw) - 0.10 * sin(yaw) + 0.15 * side * (y - 0.1)) / 0.17) ** 2
+            + ((y - 0.08) / 0.29) ** 2
+        )
         alpha = ramp(1 - d, 6 / unit)
         tone = gain * (o.ambient + 0.62 * max(-0.1, side * float(light[0])))
         rgba[..., 3] = np.maximum(rgba[..., 3], alpha)

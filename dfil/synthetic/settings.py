@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass, field
 
 SIZE = 320  # frame height and width in pixels
 FPS = 25
-METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")  # folder names of FaceForensics++
+METHODS = (
+    "Deepfakes",
+    "Face2Face",
+    "FaceSwap",
+    "NeuralTextures",
+)  # folder names of FaceForensics++
 RENDERER = 1  # raised whenever the same seed no longer gives the same frames
 
 
@@ -18,7 +23,7 @@ class Setting:
     artefact: strength of classic single-frame traces (blur, colour cast, chequerboard, lost sensor noise); at 0 a single frame
         carries no information about the label.
     strength: factor per method on the standard deviations of `signals.SIGMA`, real clips included. Chosen once with the model-free
-        statistic of `dfil.inconsistency`, never by the score of a trained model.
+        statistic of `dfil.explain.inconsistency`, never by the score of a trained model.
     frames: length of a clip at 25 frames per second.
     crf: H.264 constant rate factor behind each quality folder. FaceForensics++ uses 23 and 40; at 320 pixels crf 40 smears far more
         than in its larger frames, so the folder c40 holds 33 here: the largest of 33, 35 and 37 at which the statistic still
@@ -36,7 +41,9 @@ class Setting:
 
     def __post_init__(self):
         if not 0 <= self.tau <= 1:
-            raise ValueError(f"Setting {self.name!r}: tau must lie between 0 and 1, it is {self.tau}.")
+            raise ValueError(
+                f"Setting {self.name!r}: tau must lie between 0 and 1, it is {self.tau}."
+            )
         if missing := set(METHODS) - set(self.strength):
             raise ValueError(f"Setting {self.name!r}: strength has no entry for {sorted(missing)}.")
 
@@ -56,9 +63,17 @@ def _scaled(factor: float) -> dict[str, float]:
 SETTINGS = {
     "temporal-only": Setting("temporal-only", tau=0.8, artefact=0.0),
     "ff-like": Setting("ff-like", tau=0.8, artefact=0.3),
-    "celebdf-like": Setting("celebdf-like", tau=0.8, artefact=0.1, strength=_scaled(0.5), frames=40, crf={"": 23}),
+    "celebdf-like": Setting(
+        "celebdf-like", tau=0.8, artefact=0.1, strength=_scaled(0.5), frames=40, crf={"": 23}
+    ),
     "dfdc-like": Setting("dfdc-like", tau=0.8, artefact=0.3, frames=40, crf={"": 25}),
     "wild-like": Setting("wild-like", tau=0.8, artefact=0.3, frames=40, crf={}),
 }
 # Added to the seed: the same number is somebody else in every dataset.
-PEOPLE = {"temporal-only": 0, "ff-like": 0, "celebdf-like": 1_000_000, "dfdc-like": 2_000_000, "wild-like": 3_000_000}
+PEOPLE = {
+    "temporal-only": 0,
+    "ff-like": 0,
+    "celebdf-like": 1_000_000,
+    "dfdc-like": 2_000_000,
+    "wild-like": 3_000_000,
+}

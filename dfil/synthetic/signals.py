@@ -15,14 +15,30 @@ from dfil.synthetic.fields import generator, ramp
 from dfil.synthetic.settings import FPS, METHODS
 
 # Where FaceSwap's landmark offsets act: eyes, brows, nose, corners of the mouth (half head widths).
-LANDMARKS_XY = ((-0.42, 0), (0.42, 0), (-0.42, -0.27), (0.42, -0.27), (0, 0.42), (-0.33, 0.8), (0.33, 0.8))
+LANDMARKS_XY = (
+    (-0.42, 0),
+    (0.42, 0),
+    (-0.42, -0.27),
+    (0.42, -0.27),
+    (0, 0.42),
+    (-0.33, 0.8),
+    (0.33, 0.8),
+)
 
 # Standard deviation of each nuisance before the setting's strength. One law for real and fake clips.
 SIGMA = {
-    "Deepfakes": np.array([0.022, 0.022, 0.030, 0.025, 0.016, 0.016, 0.016], np.float32),  # shift x, y; rotation; log scale; RGB gain
-    "FaceSwap": np.full(2 * len(LANDMARKS_XY), 0.026, np.float32),  # x and y offset of each landmark
-    "Face2Face": np.array([0.07, 0.22, 0.30, 0.08, 0.025], np.float32),  # mouth, smile, brow, lid, shade of the lower face
-    "NeuralTextures": np.array([0.06, 0.05, 0.03, 0.022, 0.022, 0.022], np.float32),  # mouth, width, gain, three texture modes
+    "Deepfakes": np.array(
+        [0.022, 0.022, 0.030, 0.025, 0.016, 0.016, 0.016], np.float32
+    ),  # shift x, y; rotation; log scale; RGB gain
+    "FaceSwap": np.full(
+        2 * len(LANDMARKS_XY), 0.026, np.float32
+    ),  # x and y offset of each landmark
+    "Face2Face": np.array(
+        [0.07, 0.22, 0.30, 0.08, 0.025], np.float32
+    ),  # mouth, smile, brow, lid, shade of the lower face
+    "NeuralTextures": np.array(
+        [0.06, 0.05, 0.03, 0.022, 0.022, 0.022], np.float32
+    ),  # mouth, width, gain, three texture modes
 }
 
 
@@ -93,7 +109,13 @@ def expression(seed: int, number: int, frames: int, *, purpose: str = "expressio
 
 
 def nuisances(
-    seed: int, number: int, frames: int, strength: dict[str, float], *, moving: str = "", tau: float = 0.0
+    seed: int,
+    number: int,
+    frames: int,
+    strength: dict[str, float],
+    *,
+    moving: str = "",
+    tau: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """The nuisances theta of one clip, per method an array of shape (T, K).
 
@@ -111,7 +133,18 @@ def nuisances(
     return theta
 
 
-def _wave(rng: np.random.Generator, frames: int, amplitude: float, lo_hz: float, hi_hz: float, terms: int = 5) -> np.ndarray:
+def _wave(
+    rng: np.random.Generator,
+    frames: int,
+    amplitude: float,
+    lo_hz: float,
+    hi_hz: float,
+    terms: int = 5,
+) -> np.ndarray:
     """Band-limited signal of shape (T,) with standard deviation about `amplitude`."""
     hz, phase = rng.uniform(lo_hz, hi_hz, (terms, 1)), rng.uniform(0, 2 * np.pi, (terms, 1))
-    return amplitude * np.sqrt(2 / terms) * np.sin(2 * np.pi * hz * np.arange(frames) / FPS + phase).sum(0)
+    return (
+        amplitude
+        * np.sqrt(2 / terms)
+        * np.sin(2 * np.pi * hz * np.arange(frames) / FPS + phase).sum(0)
+    )

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from dfil import workers
 from dfil.datasets import MARK
-from dfil.environment import cores
-from dfil.errors import DataError, RunError
-from dfil.files import atomic
 from dfil.synthetic.fields import generator
 from dfil.synthetic.settings import FPS, RENDERER, SETTINGS, Setting
+from dfil.system import workers
+from dfil.system.cores import cores
+from dfil.system.errors import DataError, RunError
+from dfil.system.files import atomic
 
 Job = TypeVar("Job")
 MASK_CRF = 18
@@ -31,7 +31,9 @@ def find_setting(setting: Setting | str) -> Setting:
     if isinstance(setting, Setting):
         return setting
     if setting not in SETTINGS:
-        raise DataError(f"No synthetic setting is called {setting}; there are {', '.join(SETTINGS)}.")
+        raise DataError(
+            f"No synthetic setting is called {setting}; there are {', '.join(SETTINGS)}."
+        )
     return SETTINGS[setting]
 
 
@@ -70,7 +72,9 @@ def begin(
     setting = find_setting(setting)
     root, frames = Path(root), frames or setting.frames
     if min(train, test) < 0 or train + test == 0:
-        raise DataError(f"A {layout} tree was asked for {train} training and {test} test {counted}; ask for at least one.")
+        raise DataError(
+            f"A {layout} tree was asked for {train} training and {test} test {counted}; ask for at least one."
+        )
     claim(
         root,
         {
@@ -101,14 +105,20 @@ def claim(root: Path, parameters: dict) -> None:
         try:
             there = json.loads(marker.read_text())
         except ValueError as error:
-            raise DataError(f"{marker} is not readable JSON; delete {root} and write the tree anew.") from error
-        different = sorted(key for key in there.keys() | parameters.keys() if there.get(key) != parameters.get(key))
+            raise DataError(
+                f"{marker} is not readable JSON; delete {root} and write the tree anew."
+            ) from error
+        different = sorted(
+            key for key in there.keys() | parameters.keys() if there.get(key) != parameters.get(key)
+        )
         if different:
             raise DataError(
                 f"{root} holds a synthetic tree with other parameters ({', '.join(different)}); delete it or choose another folder."
             )
     elif root.exists() and any(root.iterdir()):
-        raise DataError(f"{root} is not empty and not a synthetic tree; choose another folder, synthetic clips never mix with real ones.")
+        raise DataError(
+            f"{root} is not empty and not a synthetic tree; choose another folder, synthetic clips never mix with real ones."
+        )
     else:
         write(marker, content.encode())
 
@@ -120,7 +130,14 @@ def write(path: Path, content: bytes) -> None:
 
 
 def draw(
-    todo: Sequence[Job], work: Callable[[Job], None], root: Path, *, unit: str, seconds: float, jobs: int | None, progress: bool
+    todo: Sequence[Job],
+    work: Callable[[Job], None],
+    root: Path,
+    *,
+    unit: str,
+    seconds: float,
+    jobs: int | None,
+    progress: bool,
 ) -> None:
     """Call `work`, a function of a module, on every job, in `jobs` processes (default one per core).
 
@@ -130,8 +147,12 @@ def draw(
     jobs = max(1, min(jobs or cores(), len(todo)))
     if todo and progress:
         minutes = max(1, round(len(todo) * seconds / jobs / 60))
-        print(f"Rendering synthetic clips to {root}, {unit} by {unit}, {len(todo)} in all: about {minutes} min on {jobs} core(s).")
-    with tqdm(total=len(todo), unit=unit, desc="synthetic clips", disable=None if progress else True) as bar:
+        print(
+            f"Rendering synthetic clips to {root}, {unit} by {unit}, {len(todo)} in all: about {minutes} min on {jobs} core(s)."
+        )
+    with tqdm(
+        total=len(todo), unit=unit, desc="synthetic clips", disable=None if progress else True
+    ) as bar:
         for _ in _run(todo, work, jobs):
             bar.update()
 
@@ -162,7 +183,9 @@ def _run(todo: Sequence[Job], work: Callable[[Job], None], jobs: int) -> Iterato
             for done in as_completed(waiting):
                 yield done.result()
         except BrokenProcessPool as error:
-            raise RunError("A rendering process was killed, perhaps for lack of memory; run again with fewer jobs.") from error
+            raise RunError(
+                "A rendering process was killed, perhaps for lack of memory; run again with fewer jobs."
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

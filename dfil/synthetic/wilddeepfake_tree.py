@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 
 from dfil.datasets.wilddeepfake import CATEGORIES
-from dfil.errors import DataError
 from dfil.synthetic.camera import Camera
 from dfil.synthetic.codec import decode, encode
 from dfil.synthetic.fields import generator
@@ -28,6 +27,7 @@ from dfil.synthetic.room import wall
 from dfil.synthetic.settings import METHODS, PEOPLE, SIZE, Setting
 from dfil.synthetic.signals import motion
 from dfil.synthetic.tree import Common, begin, deal, draw, even, write
+from dfil.system.errors import DataError
 
 TREE = 1  # raised whenever the same parameters no longer give the same files, the renderer apart
 CROP = 224  # pixels, the owners' size
@@ -83,7 +83,9 @@ def write_wilddeepfake(
 
     Raises DataError if root holds something else than a synthetic tree of the same parameters.
     """
-    facts = dict(layout="WildDeepfake", tree=TREE, counted="sequences", size=[CROP, CROP], shift=SHIFT)
+    facts = dict(
+        layout="WildDeepfake", tree=TREE, counted="sequences", size=[CROP, CROP], shift=SHIFT
+    )
     common = begin(root, setting, train, test, frames, seed, people=PEOPLE["wild-like"], **facts)
     plan = []
     for n, category in enumerate(CATEGORIES):
@@ -92,7 +94,15 @@ def write_wilddeepfake(
         plan += _plan(common, category, count, 10_000 * n)
     todo = [job for job in plan if not job.file().exists()]
     each = sum(len(s.numbers) for job in todo for s in job.sequences) / max(1, len(todo))
-    draw(todo, _write_shard, common.root, unit="archive", seconds=each * SECONDS_PER_FRAME, jobs=jobs, progress=progress)
+    draw(
+        todo,
+        _write_shard,
+        common.root,
+        unit="archive",
+        seconds=each * SECONDS_PER_FRAME,
+        jobs=jobs,
+        progress=progress,
+    )
     return common.root
 
 
@@ -103,20 +113,35 @@ def _plan(common: Common, category: str, count: int, first: int) -> list[_Job]:
     while (rest := count - sum(sizes)) > 0:
         sizes.append(min(rest, SHARDS[len(sizes) % len(SHARDS)]))
     fake = category.startswith("fake")
-    methods = deal(seed, f"{category} methods", METHODS, len(sizes)) if fake else ["real"] * len(sizes)
+    methods = (
+        deal(seed, f"{category} methods", METHODS, len(sizes)) if fake else ["real"] * len(sizes)
+    )
     plan, dealt = [], iter(lengths)
     for shard, size in enumerate(sizes):
         rng = generator(seed, first + shard, "sequences")
         names = sorted(int(name) for name in rng.choice(SEQUENCES, size, replace=False))
-        sequences = tuple(_Sequence(name, (first + shard) * SEQUENCES + name, _numbers(rng, next(dealt), common.frames)) for name in names)
-        what = dict(category=category, shard=shard, person=first + shard, method=methods[shard], sequences=sequences)
+        sequences = tuple(
+            _Sequence(
+                name, (first + shard) * SEQUENCES + name, _numbers(rng, next(dealt), common.frames)
+            )
+            for name in names
+        )
+        what = dict(
+            category=category,
+            shard=shard,
+            person=first + shard,
+            method=methods[shard],
+            sequences=sequences,
+        )
         plan.append(_Job(**vars(common), **what))
     return plan
 
 
 def _numbers(rng: np.random.Generator, kind: str, frames: int) -> tuple[int, ...]:
     """Numbers of a sequence's pictures: rising, not from 0, and in a longer sequence with up to two gaps of one to four."""
-    low, high = {"long": (max(8, round(0.6 * frames)), frames), "short": (8, 15), "few": (3, 6)}[kind]
+    low, high = {"long": (max(8, round(0.6 * frames)), frames), "short": (8, 15), "few": (3, 6)}[
+        kind
+    ]
     length = min(frames, int(rng.integers(low, max(low, high) + 1)))
     steps = np.ones(length, int)
     for _ in range(rng.integers(3) if length >= 12 else 0):
@@ -157,11 +182,17 @@ def _write_shard(job: _Job) -> None:
     pictures = {}
     source = _source(generator(job.seed, job.person, "source"))
     for sequence in job.sequences:
-        for number, crop_hwc in zip(sequence.numbers, draw_sequence(job, source, sequence), strict=True):
+        for number, crop_hwc in zip(
+            sequence.numbers, draw_sequence(job, source, sequence), strict=True
+        ):
             done, png = cv2.imencode(".png", crop_hwc[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
             if not done:
-                raise DataError(f"{job.file()}: picture {number} could not be encoded as PNG; see whether OpenCV is installed whole.")
-            pictures[f"./{job.shard}/{job.category.split('_')[0]}/{sequence.name}/{number}.png"] = png.tobytes()
+                raise DataError(
+                    f"{job.file()}: picture {number} could not be encoded as PNG; see whether OpenCV is installed whole."
+                )
+            pictures[f"./{job.shard}/{job.category.split('_')[0]}/{sequence.name}/{number}.png"] = (
+                png.tobytes()
+            )
     write(job.file(), _packed(pictures))
 
 
@@ -174,35 +205,60 @@ def draw_sequence(job: _Job, source: _Source, sequence: _Sequence) -> np.ndarray
     setting = replace(job.setting, strength=strength, artefact=source.artefact)
     methods = [] if job.method == "real" else [job.method]
     other = job.person + 5_000  # whose face or expression it takes; in no video of the tree
-    drawn = takes(clip, clip + 5_000 * SEQUENCES, setting, methods=methods, frames=frames, seed=seed, people=(job.person, other))
+    drawn = takes(
+        clip,
+        clip + 5_000 * SEQUENCES,
+        setting,
+        methods=methods,
+        frames=frames,
+        seed=seed,
+        people=(job.person, other),
+    )
     outer = outer_identity(seed, job.person)
     rng = generator(seed, clip, "place")
-    place = {"wall": lambda *_: wall(outer), "stage": stage, "living room": living_room}[source.place](rng, SIZE, SIZE)
+    place = {"wall": lambda *_: wall(outer), "stage": stage, "living room": living_room}[
+        source.place
+    ](rng, SIZE, SIZE)
     (rendered,) = render_takes(clip, drawn[-1:], seed=seed, outer=outer, wall_hwc=place)
     shot_thwc = source.camera.shoot(rendered.frames_thwc, generator(seed, clip, "grain"))
     side = round(SIZE * source.scale)
-    small_thwc = even(np.stack([cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in shot_thwc]))
+    small_thwc = even(
+        np.stack(
+            [cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in shot_thwc]
+        )
+    )
     decoded_thwc = decode(encode(small_thwc, source.crf, setting.preset))[shown_t]
-    left, top, width = _square(job, clip, frames, outer.half_width_px, generator(seed, clip, "square"))
+    left, top, width = _square(
+        job, clip, frames, outer.half_width_px, generator(seed, clip, "square")
+    )
     left, top, width = (round(length * side / SIZE) for length in (left, top, width))
     cut_thwc = decoded_thwc[:, top : top + width, left : left + width]
-    return np.stack([cv2.resize(frame, (CROP, CROP), interpolation=cv2.INTER_LINEAR) for frame in cut_thwc])
+    return np.stack(
+        [cv2.resize(frame, (CROP, CROP), interpolation=cv2.INTER_LINEAR) for frame in cut_thwc]
+    )
 
 
-def _square(job: _Job, clip: int, frames: int, half_width: float, rng: np.random.Generator) -> tuple[float, float, float]:
+def _square(
+    job: _Job, clip: int, frames: int, half_width: float, rng: np.random.Generator
+) -> tuple[float, float, float]:
     """Left, top and side of a square around the inner face that stands still: where the head is on average, with a detector's error."""
     moves = motion(job.seed, clip, frames)
     dx, dy = rng.normal(0, 0.04, 2)
     width = 2 * half_width * rng.uniform(1.1, 1.3)
     x = SIZE / 2 + moves.shift_x.mean() + dx * half_width
-    y = SIZE / 2 - 4 + moves.shift_y.mean() + (0.25 + dy) * half_width  # the face's middle lies below the head's
+    y = (
+        SIZE / 2 - 4 + moves.shift_y.mean() + (0.25 + dy) * half_width
+    )  # the face's middle lies below the head's
     return x - width / 2, y - width / 2, width
 
 
 def _packed(files: dict[str, bytes]) -> bytes:
     """A tar.gz of the files in the order of their names as text, 10 before 2, with no time in it."""
     buffer = io.BytesIO()
-    with gzip.GzipFile("", "wb", compresslevel=1, fileobj=buffer, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+    with (
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=buffer, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
         for name in sorted(files):
             member = tarfile.TarInfo(name)
             member.size = len(files[name])

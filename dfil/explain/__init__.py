@@ -1,0 +1,1 @@
+"""Figures 2 to 5, and what is measured of them."""

@@ -1,0 +1,76 @@
+"""Methods that judge frames, or clips, one by one: a video's probability is the mean of theirs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import logsigmoid
+
+from dfil.models.detector import Detector, check_input
+from dfil.train.snippets import IMAGENET_MEAN, IMAGENET_STD
+
+
+class PartwiseDetector(Detector):
+    """A detector that gives every part of a video a logit of its own; parts are trained by themselves with their video's label."""
+
+    def part_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, U, T, 3, H, W) -> logits (B, n) of the n parts."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, U, T, 3, H, W) -> logits (B,) of the mean probability over the parts.
+
+        logit(mean p) = log Σ p - log Σ (1 - p), in logarithms: where p rounds to 1, videos would otherwise tie.
+        """
+        logits = self.part_logits(x).float()
+        return torch.logsumexp(logsigmoid(logits), 1) - torch.logsumexp(logsigmoid(-logits), 1)
+
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Mean binary cross-entropy of the parts. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a scalar."""
+        logits = self.part_logits(x).float()
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, y.float()[:, None].expand_as(logits)
+        )
+
+
+class FrameDetector(PartwiseDetector):
+    """The parts are frames: "video-level results are averaged from frame-level predictions" (the paper's image-based methods).
+
+    A subclass has `frame_logits`. It cannot see the order of frames.
+    """
+
+    def part_logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self.frame_logits(x).flatten(1)
+
+
+class ClipDetector(PartwiseDetector):
+    """The parts are clips, that is snippets of T frames, as action recognition averages the predictions of a video's clips.
+
+    A subclass sets `frames` = T and has `clip_logits`.
+    """
+
+    frames: int
+
+    def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:
+        """Clips (N, T, 3, H, W) -> logits (N,)."""
+        raise NotImplementedError
+
+    def snippet_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the single clips: x (B, U, T, 3, H, W) -> (B, U). Raises ValueError if T is not `frames`."""
+        b, u, _ = check_input(type(self).__name__, x, self.frames)
+        return self.clip_logits(x.flatten(0, 1)).unflatten(0, (b, u))
+
+    def part_logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self.snippet_logits(x)
+
+
+def dense(clips_ntchw: torch.Tensor) -> torch.Tensor:
+    """Clips (N, T, 3, H, W) as 3-D convolutions take them: (N, 3, T, H, W), channels last in memory."""
+    return clips_ntchw.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
+
+
+def to_unit_range(frames: torch.Tensor) -> torch.Tensor:
+    """ImageNet-normalised (..., 3, H, W) -> the range [-1, 1], which the Inception family's weights were trained on."""
+    mean = frames.new_tensor(IMAGENET_MEAN)[:, None, None]
+    deviation = frames.new_tensor(IMAGENET_STD)[:, None, None]
+    return frames * (deviation / 0.5) + (mean - 0.5) / 0.5

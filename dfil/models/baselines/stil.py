@@ -1,0 +1,261 @@
+"""STIL: spatial and temporal inconsistency in two streams of one bottleneck, DIL's predecessor by the same group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dfil.models.baselines.pretrained import find_state, load_strictly
+from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.ops import difference_to_next, shift_multiply_add
+from dfil.models.resnet import ResNet, SnippetBottleneck
+
+_SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"  # the hash in the name is checked
+
+
+def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int]) -> nn.Sequential:
+    """A bias-free convolution that keeps the size, then batch normalisation."""
+    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class TIM(nn.Module):
+    """Temporal Inconsistency Module: attention from the differences of adjacent frames, along height and along width.
+
+    D[t] = conv(F[t + 1]) - F[t] of the squeezed features F, zero at the last frame; conv is depthwise with 3 taps along the height in
+    the one view and along the width in the other. Each view then averages D, a 3-tap convolution of D, and a 3-tap convolution of D at
+    half the resolution along the view's axis, recovers C channels and takes sigmoid - 1/2. The output is x + x · (mean of the two).
+
+    The source folds the other axis into the batch and works on H x T and T x W planes with kernels that are 1 along T. The same
+    kernels on the H x W planes of the frames give the same numbers without a permutation.
+
+    Args:
+        channels: C, the stream's channels.
+        reduction: C / r channels are squeezed to, at least `min_channels`. In ResNet-50 C / 16 is never below 2.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16, min_channels: int = 2):
+        super().__init__()
+        squeezed = max(channels // reduction, min_channels)
+        self.squeeze = _conv(channels, squeezed, 1)
+        for axis, kernel in (("h", (3, 1)), ("w", (1, 3))):
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            setattr(
+                self,
+                f"neighbour_{axis}",
+                nn.Conv2d(squeezed, squeezed, kernel, padding=padding, groups=squeezed, bias=False),
+            )
+            setattr(self, f"full_{axis}", _conv(squeezed, squeezed, kernel))
+            setattr(self, f"half_{axis}", _conv(squeezed, squeezed, kernel))
+            setattr(self, f"recover_{axis}", _conv(squeezed, channels, 1))
+
+    def difference(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
+        """F (N, Cr, H, W), N = videos · frames -> D, the same shape, zero at every video's last frame."""
+        neighbour = getattr(self, f"neighbour_{axis}")(f)
+        return -difference_to_next(
+            f.unflatten(0, (-1, frames)), neighbour.unflatten(0, (-1, frames)), dim=1
+        ).flatten(0, 1)
+
+    def attention(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
+        """F (N, Cr, H, W) -> (N, C, H, W) in (-1/2, 1/2): one view, `axis` being "h" or "w"."""
+        d = self.difference(f, frames, axis)
+        half = getattr(self, f"half_{axis}")(
+            functional.avg_pool2d(d, (2, 1) if axis == "h" else (1, 2))
+        )
+        total = d + functional.interpolate(half, d.shape[2:]) + getattr(self, f"full_{axis}")(d)
+        return torch.sigmoid(getattr(self, f"recover_{axis}")(total / 3)) - 0.5
+
+    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
+        """x (N, C, H, W) -> the same shape; H and W at least 2."""
+        f = self.squeeze(x)
+        return x + x * (0.5 * (self.attention(f, frames, "h") + self.attention(f, frames, "w")))
+
+
+class SIM(nn.Module):
+    """Spatial Inconsistency Module: a self-calibrated convolution (SCNet) whose calibration path is split into 1x3 and 3x1.
+
+    Y = k3(x) · sigmoid(x + up(f_h(f_w(down(x))))), output ReLU(k4(Y)); Y itself goes to the ISM. `down` is average pooling by 4, or by
+    the size of the map where that is smaller, which happens only to crops below 128 px.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.f_w = nn.Sequential(*_conv(channels, channels, (1, 3)), nn.ReLU(inplace=True))
+        self.f_h = _conv(channels, channels, (3, 1))
+        self.k3 = _conv(channels, channels, 3)
+        self.k4 = _conv(channels, channels, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (N, C, H, W) -> (output, Y), both of its shape."""
+        small = functional.avg_pool2d(x, min(4, *x.shape[2:]))
+        y = self.k3(x) * torch.sigmoid(
+            x + functional.interpolate(self.f_h(self.f_w(small)), x.shape[2:])
+        )
+        return torch.relu(self.k4(y)), y
+
+
+class ISM(nn.Module):
+    """Information Supplement Module: what the spatial stream found, weighed per channel, for the temporal stream.
+
+    y · sigmoid(conv(GAP(y))), conv having 3 taps across neighbouring channels.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> the same shape."""
+        weight = torch.sigmoid(self.conv(y.mean((2, 3))[:, None])).squeeze(1)
+        return y * weight[..., None, None]
+
+
+class TemporalShift(nn.Module):
+    """A learnt depthwise convolution with 3 taps over time; it starts as TSM's shift of an eighth of the channels in each direction."""
+
+    def __init__(self, channels: int, *, part: int = 8):
+        super().__init__()
+        fold = max(channels // part, 1)
+        weight = torch.zeros(channels, 3)
+        weight[:fold, 2] = 1.0  # from the next frame
+        weight[fold : 2 * fold, 0] = 1.0  # from the previous one
+        weight[2 * fold :, 1] = 1.0
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
+        """(N, C, H, W), N = videos · frames -> the same shape."""
+        return shift_multiply_add(
+            x.unflatten(0, (-1, frames)), self.weight.T[:, None, None, :, None, None]
+        ).flatten(0, 1)
+
+
+class STILBlock(SnippetBottleneck):
+    """The bottleneck with two streams of half the planes each: a (temporal) and b (spatial).
+
+    b: 1x1, SIM. a: 1x1, TIM, plus ISM of SIM's inner map, temporal shift, 3x3. Both are concatenated for the last 1x1. Down-sampling
+    follows the "v1d" ResNet of the source: average pooling, after the 3x3 of both streams and in the shortcut.
+    """
+
+    added = ("tim", "shift", "ism", "f_w", "f_h")
+
+    def __init__(
+        self, channels: int, planes: int, stride: int = 1, project: nn.Module | None = None
+    ):
+        super().__init__(channels, planes)
+        if planes % 2:
+            raise ValueError(
+                f"STIL splits the planes into two streams, so their number must be even, not {planes}"
+            )
+        half, wide = planes // 2, planes * self.expansion
+        for name in ("conv1", "bn1", "conv2", "bn2"):  # the plain bottleneck's; conv3 and bn3 stay
+            delattr(self, name)
+        self.conv1_a, self.bn1_a = _conv(channels, half, 1)
+        self.conv1_b, self.bn1_b = _conv(channels, half, 1)
+        self.tim, self.ism, self.shift = TIM(half), ISM(), TemporalShift(half)
+        self.k1 = _conv(half, half, 3)
+        self.scconv = SIM(half)
+        self.down = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
+        if project is not None:
+            pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+            self.downsample = nn.Sequential(pool, *_conv(channels, wide, 1))
+
+    def forward(self, x: torch.Tensor, frames: int, keep: dict | None = None) -> torch.Tensor:
+        """x (N, C, H, W), N = videos · frames, the frames of a video in order -> (N, 4 · planes, H', W')."""
+        a, b = self.relu(self.bn1_a(self.conv1_a(x))), self.relu(self.bn1_b(self.conv1_b(x)))
+        b, inner = self.scconv(b)
+        a = self.relu(self.k1(self.shift(self.tim(a, frames) + self.ism(inner), frames)))
+        out = self.bn3(self.conv3(self.down(torch.cat([a, b], 1))))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class STIL(Detector):
+    """Spatiotemporal Inconsistency Learning, Gu et al., ACM MM 2021: every bottleneck of a ResNet-50 becomes a STIL block.
+
+    Read from the authors' published code (Tencent/TFace, Face-Forgery-Detection/STIL), not from the paper's text, so no equation is cited
+    by number. What the code settles:
+    - the backbone is SCNet-50-v1d: stem of three 3x3, average pooling in place of strides, two streams of half the planes;
+    - C / 16 channels in the TIM, differences forward only and zero-padded at the end, pooled branch up-sampled to the nearest;
+    - the mean of the frames' logits is the video's. Two classes there, one logit (fake) here, which is the same family of functions.
+    The code samples 8 sparse frames in training and 16 in testing; no module has a fixed T, so the number is free here. Frames are
+    taken in order over U and T alike. `stem="small"` keeps ResNet's 3x3 at stride 2.
+
+    Args:
+        frames: T; accepted for the common interface, free at run time.
+        depth, width, stem: see ResNet. width is even.
+    """
+
+    sampling = Sampling(train=8, test=16, frames=1)
+    about = About(
+        "STIL", 2021, "forgery", "Gu et al., Spatiotemporal Inconsistency Learning for DeepFake Video Detection, ACM MM 2021", "ImageNet",
+        22.68, "the figure quoted for the STIL paper; the network here, with two classes as in the authors' code, has 22.69",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        frames: int = 1,
+        depth: tuple[int, ...] = (3, 4, 6, 3),
+        width: int = 64,
+        stem: str = "imagenet",
+    ):
+        super().__init__()
+        self.backbone = ResNet(depth=depth, width=width, stem=stem, block=STILBlock)
+        if stem == "imagenet":
+            half, relu = width // 2, nn.ReLU(inplace=True)
+            deep = [
+                *_conv(3, half, 3),
+                relu,
+                *_conv(half, half, 3),
+                relu,
+                nn.Conv2d(half, width, 3, padding=1, bias=False),
+            ]
+            deep[0].stride = (2, 2)
+            self.backbone.conv1 = nn.Sequential(*deep)
+            for m in deep:
+                if isinstance(m, nn.Conv2d):
+                    nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+
+    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they are averaged."""
+        b, u, t = check_input("STIL", x)
+        return self.backbone(x.flatten(0, 2), u * t).unflatten(0, (b, u, t))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, U, T, 3, H, W) -> logits (B,): the mean of the frames' logits."""
+        return self.frame_logits(x).float().mean((1, 2))
+
+    def pretrained(self, file: Path | None = None) -> str:
+        """Load SCNet-50-v1d's ImageNet weights, as the authors do, and return where they came from.
+
+        `file`, or $DFIL_SCNET_WEIGHTS, is a .pth or .safetensors state dict of scnet50_v1d; without one torch fetches it from SCNet's
+        authors into its cache. SCNet's 3x3 of the calibration path (k2) has no place here; TIM, ISM, shift, f_w and f_h keep their
+        initialisation. Raises RunError with what to do where the weights cannot be had, or naming the first parameter that differs.
+        """
+
+        def fetch() -> dict[str, torch.Tensor]:
+            return torch.hub.load_state_dict_from_url(
+                _SCNET, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+
+        state, source = find_state(
+            file, "DFIL_SCNET_WEIGHTS", fetch, f"SCNet-50-v1d's ImageNet weights ({_SCNET})"
+        )
+        ours = {
+            k: v
+            for k, v in self.backbone.state_dict().items()
+            if any(f".{name}." in k for name in STILBlock.added)
+        }
+        load_strictly(
+            self.backbone,
+            ours | {k: v for k, v in state.items() if ".k2." not in k},
+            ("fc.",),
+            source,
+        )
+        return source

@@ -1,0 +1,1 @@
+"""What runs and measures the project: the notebooks' runner, plans, costs, benches."""

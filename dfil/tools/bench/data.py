@@ -1,0 +1,228 @@
+"""`dfil bench data`: random snippets from the crop store to a training batch, against the same frames decoded from 256-pixel PNG files.
+
+One PNG per frame is what common deepfake benchmarks train from. Both sides deliver the same thing, uint8 batches of the model's size as
+the loader hands them to the training step, with one thread, and are timed by processor time, by turns; files are in the page cache on
+both sides. The training step normalises on its device, so that is not part of either; a second ratio adds it on the CPU to both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import torch
+
+from dfil import synthetic
+from dfil.datasets import load_records
+from dfil.faces.preprocess import COMPACT, preprocess
+from dfil.faces.store import CropStore
+from dfil.synthetic.codec import decode, encode
+from dfil.system.cores import cores
+from dfil.system.memory import keep_freed
+from dfil.tools.plan import FFPP, FRAMES
+from dfil.train.scoring import loader
+from dfil.train.snippets import SnippetDataset, normalise, snippet_starts
+
+PNG = 256  # pixels of the files
+ENLARGED = 2  # synthetic frames have 320 pixels, whose faces are smaller than the paper's crop
+FFPP_VIDEOS = 2 * 5 * sum(FFPP.values())  # two qualities, reals and four manipulations
+
+
+def measure(
+    size: int = 224, people: int = 4, frames: int = 80, repeats: int = 7, epochs: int = 5
+) -> dict:
+    """Snippets of four frames per second and core from the store and from PNG files, `ratio` of the two, memory, and disk.
+
+    people: an even number, each with a real and a forged clip of so many frames. repeats: medians are of so many turns, each a batch of
+    all clips. epochs: passes of random access between the two readings of memory, the first pass, which opens the files, before them.
+    Freed memory is kept, for both ways, as training and scoring do.
+    """
+    keep_freed()
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
+            tree = _tree(Path(folder) / "tree", people, frames)
+            store = preprocess(
+                load_records("ffpp", tree), Path(folder) / "store", size, jobs=1, progress=False
+            )
+            compact = preprocess(
+                load_records("ffpp", tree),
+                Path(folder) / "compact",
+                size,
+                jobs=1,
+                progress=False,
+                **COMPACT,
+            )
+            rows = store.index[store.index["status"] == "ok"]
+            data = SnippetDataset(store, rows, snippets=4, frames=4, size=size, train=True)
+            names = _write_pngs(store, Path(folder) / "png")
+            found = _speed(data, names, repeats) | {
+                "memory_mib": _memory(data, epochs),
+                "disk": _disk(store, compact, names),
+            }
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+    return {
+        "size": size,
+        "png": PNG,
+        "cores": cores(),
+        "clips": len(rows),
+        "frames": frames,
+    } | found
+
+
+def _tree(root: Path, people: int, frames: int) -> Path:
+    """A small FaceForensics++ tree whose frames are large enough for the paper's crops."""
+    sizes = {
+        "train": people,
+        "val": 0,
+        "test": 0,
+        "frames": frames,
+        "qualities": ("c23",),
+        "manipulations": ("Deepfakes",),
+    }
+    synthetic.write("ff-like", root, **sizes, jobs=1, progress=False)
+    for record in load_records("ffpp", root):
+        frames_thwc = decode(record.path)
+        larger = [
+            cv2.resize(f, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
+            for f in frames_thwc
+        ]
+        record.path.write_bytes(encode(np.stack(larger), 23))
+    return root
+
+
+def _write_pngs(store: CropStore, folder: Path) -> dict[tuple[str, int], str]:
+    """Every stored frame as a face crop in a PNG file, by video and frame number."""
+    names = {}
+    for video_id in store.index.loc[store.index["status"] == "ok", "video_id"]:
+        crops, place = store.open(video_id), folder / video_id
+        place.mkdir(parents=True)
+        for number in crops.frames.tolist():
+            names[video_id, number] = str(place / f"{number:04d}.png")
+            cv2.imwrite(
+                names[video_id, number],
+                cv2.cvtColor(crops.snippet(number, 1, PNG)[0], cv2.COLOR_RGB2BGR),
+            )
+    return names
+
+
+class PngDataset(SnippetDataset):
+    """The videos of a SnippetDataset, their snippets decoded from PNG files and resized as cv2 does by default; unflipped."""
+
+    def __init__(self, data: SnippetDataset, names: dict[tuple[str, int], str]):
+        self.__dict__.update(data.__dict__)
+        self.names = names
+
+    def _read(self, item: int, clip_uthwc: np.ndarray) -> None:
+        video_id = self._ids[item]
+        starts = snippet_starts(
+            self.store.open(video_id).runs,
+            self.snippets,
+            self.frames,
+            rng=np.random.default_rng([self.epoch, item]),
+        )
+        for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
+            for t, out_hwc in enumerate(snippet_thwc):
+                picture_hwc = cv2.cvtColor(
+                    cv2.imread(self.names[video_id, start + t]), cv2.COLOR_BGR2RGB
+                )
+                cv2.resize(picture_hwc, (self.size, self.size), dst=out_hwc)
+
+
+def _speed(data: SnippetDataset, names: dict[tuple[str, int], str], repeats: int) -> dict:
+    """Snippets per second and core of both ways, and their ratio, as medians over turns."""
+    ways, batch = {"store": data, "png": PngDataset(data, names)}, list(range(len(data)))
+    seconds: dict[str, list[float]] = {"store": [], "png": [], "normalise": []}
+    for turn in range(repeats + 1):  # the first opens the files and is not counted
+        for way, source in ways.items():
+            source.epoch = turn
+            start = time.process_time()
+            ((x, _, _),) = loader(
+                source, [batch], torch.device("cpu")
+            )  # on a CPU it starts no processes
+            seconds[way].append(time.process_time() - start)
+        start = time.process_time()
+        normalise(x)
+        seconds["normalise"].append(time.process_time() - start)
+    ours, pngs, extra = (np.array(seconds[name][1:]) for name in ("store", "png", "normalise"))
+    snippets = len(data) * data.snippets
+    return {
+        "snippets_per_second": {
+            "store": snippets / statistics.median(ours),
+            "png": snippets / statistics.median(pngs),
+        },
+        "milliseconds_per_clip": {
+            name: 1000 * statistics.median(times[1:]) / len(data) for name, times in seconds.items()
+        },
+        "ratio": statistics.median(pngs / ours),
+        "ratio_normalised_on_cpu": statistics.median((pngs + extra) / (ours + extra)),
+    }
+
+
+def _memory(data: SnippetDataset, epochs: int) -> dict[str, float]:
+    """MiB of this process, after one epoch and after `epochs` more: all of it, which counts the mapped files, and what is its own."""
+    process, readings = psutil.Process(), []
+    for epoch in range(epochs + 1):
+        data.epoch = epoch
+        for item in np.random.default_rng(epoch).permutation(len(data)).tolist():
+            data[item]
+        if epoch in (0, epochs):
+            found = process.memory_full_info()
+            readings.append((found.rss / 2**20, found.uss / 2**20))
+    (rss, own), (rss_after, own_after) = readings
+    return {"resident": rss, "resident_after": rss_after, "own": own, "own_after": own_after}
+
+
+def _disk(
+    store: CropStore, compact: CropStore, names: dict[tuple[str, int], str]
+) -> dict[str, dict[str, float]]:
+    """Bytes per frame, megabytes per video of FaceForensics++ and gigabytes of its two qualities; patch: side over the crop's."""
+    png = statistics.mean(Path(name).stat().st_size for name in names.values())
+    found = {"png": {"bytes_per_frame": png, "frames": FRAMES["ffpp"]}}
+    for name, made in (("store", store), ("compact", compact)):
+        patches = made.index.loc[made.index["status"] == "ok", "patch"]
+        kept = int(np.prod(COMPACT["stretches"])) if name == "compact" else FRAMES["ffpp"]
+        bytes_per_frame = 3 * float((patches**2).mean())
+        found[name] = {
+            "bytes_per_frame": bytes_per_frame,
+            "frames": kept,
+            "patch": float(patches.mean()) / made.meta["size"],
+        }
+    for what in found.values():
+        what["mb_per_video"] = 1e-6 * what["bytes_per_frame"] * what["frames"]
+        what["gb_ffpp"] = 1e-3 * what["mb_per_video"] * FFPP_VIDEOS
+    return found
+
+
+def table(result: dict) -> str:
+    """The result as text."""
+    speed, times, memory = (
+        result["snippets_per_second"],
+        result["milliseconds_per_clip"],
+        result["memory_mib"],
+    )
+    lines = [
+        f"Snippets of 4 frames at {result['size']} px, one core, from {result['clips']} synthetic clips:",
+        f"  from the crop store      {speed['store']:8.0f} per second, {times['store']:6.2f} ms per clip of 4 snippets",
+        f"  from {result['png']}-px PNG files   {speed['png']:8.0f} per second, {times['png']:6.2f} ms per clip",
+        f"  ratio {result['ratio']:.1f}; with normalisation on the CPU in both {result['ratio_normalised_on_cpu']:.1f}",
+        f"Memory after one epoch and after more: {memory['resident']:.0f} and {memory['resident_after']:.0f} MiB with mapped files, "
+        f"{memory['own']:.0f} and {memory['own_after']:.0f} MiB of its own",
+        f"Disk for FaceForensics++ ({FFPP_VIDEOS} videos: two qualities, reals and four manipulations):",
+    ]
+    for name, disk in result["disk"].items():
+        patch = f", patches {disk['patch']:.2f} times the crop" if "patch" in disk else ""
+        kept = f"{disk['frames']} frames of {disk['bytes_per_frame'] / 1e3:.0f} kB"
+        lines.append(
+            f"  {name:8}{disk['mb_per_video']:8.1f} MB per video, {disk['gb_ffpp']:7.0f} GB ({kept}{patch})"
+        )
+    return "\n".join(lines)

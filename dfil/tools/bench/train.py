@@ -1,0 +1,267 @@
+"""`dfil bench train`: the real training loop on a small synthetic crop store: frames per second, waiting for data, peak memory.
+
+Each variant (precision, gradient checkpointing) trains in a process of its own, so that its peak memory is its own. What an update of
+the paper's batch needs on a graphics card is counted beside that, on any machine, and without any arithmetic.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import (
+    MemTracker,  # torch's own counting; its place may change from one release to the next
+)
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from dfil import models, profiles, synthetic
+from dfil.datasets import load_records
+from dfil.faces.preprocess import preprocess
+from dfil.faces.store import CropStore
+from dfil.profiles import Profile
+from dfil.system import workers
+from dfil.system.cores import cores
+from dfil.system.errors import RunError
+from dfil.tools.plan import FFPP
+from dfil.train.loop import train
+from dfil.train.scoring import pick_device
+from dfil.train.snippets import SnippetDataset
+
+VARIANTS = {  # precision, checkpointing
+    "cpu": (("float32", False), ("float32", True)),
+    "cuda": (("bfloat16", False), ("bfloat16", True), ("float32", False), ("float32", True)),
+}
+CARD = 12e9  # bytes of the graphics card that the paper's batch should fit
+
+
+def measure(
+    profile: str = "", steps: int = 10, people: int = 8, threads: int | None = None
+) -> dict:
+    """Train DIL for `steps` updates per variant and time it.
+
+    profile: whose size, network and batch; without one `paper` on a GPU and `demo` on a CPU. people: real clips of the store, each with
+    a forgery; they repeat until the updates have enough. threads: on a CPU, default torch's own number.
+
+    Returns, per variant, frames_per_second; waiting, the share of the time between the end of an update and the start of the next
+    forward pass, which is loading, transfer and normalisation; peak_mib, on a GPU of the tensors, on a CPU of the whole process;
+    and epoch_minutes, projected for one manipulation of FaceForensics++. The first update is not in the times. paper_batch: `count` of
+    the `paper` profile for every variant of a GPU.
+    """
+    device, paper = pick_device(), profiles.get("paper")
+    chosen = profiles.get(profile or ("paper" if device.type == "cuda" else "demo"))
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
+        sizes = {
+            "train": people,
+            "val": 2,
+            "test": 0,
+            "frames": 40,
+            "qualities": ("c23",),
+            "manipulations": ("Deepfakes",),
+        }
+        tree = synthetic.write("ff-like", Path(folder) / "tree", **sizes, jobs=1, progress=False)
+        store = Path(folder) / "store"
+        preprocess(load_records("ffpp", tree), store, chosen.size, jobs=1, progress=False)
+        for precision, checkpoint in VARIANTS[device.type]:
+            with workers.pool(1) as pool:
+                rows.append(
+                    pool.submit(run, chosen, store, precision, checkpoint, steps, threads).result()
+                )
+    return {
+        "profile": chosen.name,
+        "size": chosen.size,
+        "batch": [chosen.training.batch, chosen.training.snippets, chosen.frames],
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "cores": cores(),
+        "torch": torch.__version__,
+        "steps": steps,
+        "rows": rows,
+        "paper_batch": [
+            {"precision": p, "checkpoint": c, "gigabytes": 1e-9 * count(paper, p, c)}
+            for p, c in VARIANTS["cuda"]
+        ],
+    }
+
+
+class _Clock(models.Detector):
+    """A detector whose `loss` notes when it is called, at the precision asked for; `updated` notes the ends of the updates."""
+
+    def __init__(self, model: models.Detector, precision: str, device: torch.device):
+        super().__init__()
+        self.model, self.precision, self.device = model, precision, device
+        self.starts: list[float] = []
+        self.ends: list[float] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.starts.append(self._now())
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.model.loss(x, y)
+
+    def updated(self, *_) -> None:
+        self.ends.append(self._now())
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def run(
+    profile: Profile,
+    store: Path,
+    precision: str,
+    checkpoint: bool,
+    steps: int,
+    threads: int | None = None,
+) -> dict:
+    """One variant's row: `steps` updates of the profile's training on the crops of `store`, in this process."""
+    if steps < 2:
+        raise RunError(
+            f"bench train: {steps} updates are too few, because the first is not counted; give at least 2"
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    device, training = pick_device(), replace(profile.training, epochs=1)
+    torch.manual_seed(0)
+    model = models.build("dil", frames=profile.frames, **profile.backbone)
+    model.backbone.checkpoint = checkpoint
+    clock = _Clock(model, precision, device)
+    data = _rows(CropStore(store), profile, steps)
+    hook = register_optimizer_step_post_hook(clock.updated)
+    try:
+        train(
+            clock,
+            *data,
+            training,
+            device=device,
+            label=f"{precision}{', checkpointed' if checkpoint else ''}",
+        )
+    finally:
+        hook.remove()
+    return summary(clock, data[0], training.batch) | {
+        "precision": precision,
+        "checkpoint": checkpoint,
+        "threads": torch.get_num_threads(),
+        "peak_mib": _peak(device) / 2**20,
+        "fits_card": _peak(device) < CARD if device.type == "cuda" else None,
+    }
+
+
+def count(profile: Profile, precision: str, checkpoint: bool) -> int:
+    """Bytes of all tensors that are alive at the peak of an update of DIL: weights, gradients, Adam's state, the batch, activations.
+
+    Fake tensors have shapes and no contents, so the second update, the first to begin with Adam's state, goes through in seconds. What
+    is not counted: the CUDA context, convolutions' workspaces, and what the allocator loses; a gigabyte or two.
+    """
+    training = profile.training
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = models.build("dil", frames=profile.frames, **profile.backbone).train()
+        model.backbone.checkpoint = checkpoint
+        x = torch.zeros(
+            training.batch, training.snippets, profile.frames, 3, profile.size, profile.size
+        )
+        y, optimiser = (
+            torch.ones(training.batch),
+            torch.optim.Adam(model.parameters(), lr=training.lr),
+        )
+        tracker = MemTracker()
+        tracker.track_external(model, optimiser, x, y)
+        with tracker:
+            for _ in range(2):
+                tracker.reset_mod_stats()
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                    loss = model.loss(x, y)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+    return max(device["Total"] for device in tracker.get_tracker_snapshot("peak").values())
+
+
+def _rows(store: CropStore, profile: Profile, steps: int) -> tuple[SnippetDataset, SnippetDataset]:
+    """Training and validation snippets; the training clips repeat until one epoch has `steps` batches."""
+    training, good = profile.training, store.index[store.index["status"] == "ok"]
+    clips = good[good["split"] == "train"]
+    # In pairs every fake brings its real clip, so the fakes decide how many batches there are.
+    per_copy = 2 * int((clips["label"] == 1).sum()) if training.paired else len(clips)
+    copies = pd.concat([clips] * -(-steps * training.batch // per_copy))
+    if training.paired:
+        fakes = copies[copies["label"] == 1].head(steps * training.batch // 2)
+        copies = pd.concat([clips[clips["label"] == 0], fakes])
+    else:
+        copies = copies.head(steps * training.batch)
+    sampling = {
+        "snippets": training.snippets,
+        "frames": profile.frames,
+        "size": profile.size,
+        "paired": training.paired,
+    }
+    return SnippetDataset(store, copies, train=True, **sampling), SnippetDataset(
+        store, good[good["split"] == "val"], **sampling
+    )
+
+
+def summary(clock: _Clock, data: SnippetDataset, batch: int) -> dict:
+    """What the clock's times of the updates after the first one say; medians over them."""
+    whole = [
+        b - a for a, b in zip(clock.ends[:-1], clock.ends[1:], strict=True)
+    ]  # update to update
+    waited = [start - end for end, start in zip(clock.ends[:-1], clock.starts[1:], strict=True)]
+    frames = batch * data.snippets * data.frames
+    per_second = frames / statistics.median(whole)
+    epoch = 2 * FFPP["train"] * data.snippets * data.frames  # reals and as many fakes
+    return {
+        "frames_per_second": per_second,
+        "seconds_per_step": statistics.median(whole),
+        "waiting": sum(waited) / sum(whole),
+        "epoch_minutes": epoch / per_second / 60,
+    }
+
+
+def _peak(device: torch.device) -> float:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def table(result: dict) -> str:
+    """The result as text."""
+    where = result["gpu"] or f"CPU with {result['cores']} cores"
+    b, u, t = result["batch"]
+    lines = [
+        f"{where}, torch {result['torch']}; profile {result['profile']}: {b} clips of {u} x {t} frames, {result['size']} px, "
+        f"{result['steps']} updates each",
+        f"{'precision':11}{'checkpointed':14}{'threads':>7}{'frames/s':>10}{'s/update':>10}{'waiting':>9}{'peak MiB':>10}{'min/epoch':>11}",
+    ]
+    for row in result["rows"]:
+        card = (
+            ""
+            if row["fits_card"] is None
+            else f"  {'fits' if row['fits_card'] else 'does not fit'} {CARD / 1e9:.0f} GB"
+        )
+        lines.append(
+            f"{row['precision']:11}{'yes' if row['checkpoint'] else 'no':14}{row['threads']:7}{row['frames_per_second']:10.1f}"
+            f"{row['seconds_per_step']:10.2f}{row['waiting']:9.1%}{row['peak_mib']:10.0f}{row['epoch_minutes']:11.1f}{card}"
+        )
+    lines.append(f"epoch: one manipulation of FaceForensics++, {2 * FFPP['train']} clips")
+    lines.append(
+        "Tensors of an update of the paper's batch, counted; beside them a card needs a gigabyte or two for CUDA itself:"
+    )
+    for row in result["paper_batch"]:
+        lines.append(
+            f"  {row['precision']:11}{'checkpointed' if row['checkpoint'] else '':14}{row['gigabytes']:6.1f} GB"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""From a profile to the crops it works on: a real tree where one is given, the built-in synthetic one otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dfil import synthetic
+from dfil.datasets import load_records
+from dfil.faces.preprocess import made_with, preprocess
+from dfil.faces.store import CropStore
+from dfil.profiles import Profile
+from dfil.system import cluster, paths
+from dfil.system.errors import DataError
+
+NAMES = {
+    "ffpp": "FaceForensics++",
+    "celebdf": "Celeb-DF",
+    "dfdc-preview": "DFDC",
+    "dfdc": "DFDC",
+    "wilddeepfake": "WildDeepfake",
+}
+SETTINGS = {
+    "ffpp": "ff-like",
+    "celebdf": "celebdf-like",
+    "dfdc-preview": "dfdc-like",
+    "wilddeepfake": "wild-like",
+}
+DETECTORS = defaultdict(
+    lambda: "mtcnn", ffpp="dlib"
+)  # the paper: dlib for FaceForensics++, MTCNN for the others
+TRACKS = defaultdict(
+    lambda: "largest", {"dfdc-preview": "all", "dfdc": "all"}
+)  # where any of several people may be the forged one
+CARVED = ("celebdf", "dfdc-preview", "dfdc", "wilddeepfake")  # no validation split of the owners'
+
+
+def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting: str = "") -> Path:
+    """The tree of a dataset that a profile reads: `root` if given, the synthetic one (written now if it is not there yet) for a profile
+    that has one, else the real one named by $DFIL_FFPP and so on or dfil.toml.
+
+    setting: of the synthetic tree, default the dataset's in SETTINGS. Raises DataError if there is none, saying how to name one.
+    """
+    setting = setting or SETTINGS[dataset]
+    if reason := absent(profile, root, dataset, setting):
+        raise DataError(reason)
+    if root:
+        return Path(root).expanduser()
+    if setting in profile.trees:
+        return synthetic.write(
+            setting, paths.data() / "trees" / profile.name / setting, **profile.trees[setting]
+        )
+    return _real(dataset)
+
+
+def absent(
+    profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting: str = ""
+) -> str:
+    """Why `tree` would find nothing, as a sentence that says what to do; empty if it would."""
+    name = NAMES.get(dataset, dataset)
+    if root:
+        there = Path(root).expanduser().is_dir()
+        return "" if there else f"{root}: no such folder; it must be the top of a {name} tree"
+    if (setting or SETTINGS[dataset]) in profile.trees or _real(dataset) is not None:
+        return ""
+    option = (
+        "by --root (the parameter root), "
+        if dataset == "ffpp"
+        else f"by the parameter {dataset.removesuffix('-preview')}_root, "
+    )
+    return (
+        f"the profile {profile.name} needs the real {name}, which is not there: name its tree {option}by "
+        f"${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as {dataset}"
+    )
+
+
+def _real(dataset: str) -> Path | None:
+    """The named real tree; for DFDC the preview, which the paper cites, before the full release."""
+    return paths.real_root(dataset) or (
+        paths.real_root("dfdc") if dataset == "dfdc-preview" else None
+    )
+
+
+def release(dataset: str, root: Path) -> str:
+    """The adapter that reads a tree: `dataset`, but for a DFDC tree that is the full release where the preview was asked for."""
+    preview = (Path(root) / "dataset.json").is_file()
+    return "dfdc" if dataset == "dfdc-preview" and not preview else dataset
+
+
+def store_folder(dataset: str, root: Path, size: int) -> Path:
+    """Where the crops of a tree lie if the user names no other place; trees that share a name do not share a folder."""
+    where = Path(root).resolve()
+    return (
+        paths.data()
+        / "crops"
+        / f"{dataset}-{where.name}-{size}-{hashlib.sha256(str(where).encode()).hexdigest()[:6]}"
+    )
+
+
+def crops(
+    profile: Profile, root: Path, dataset: str = "ffpp", jobs: int | None = None
+) -> CropStore:
+    """The crop store of a tree at the profile's size, made now or completed if it is not there yet.
+
+    A store that `dfil preprocess` has made keeps the settings it was made with (detector, tracks, stretches, ...). Where the owners give
+    no validation split, the profile's share of the training identities is carved (dfil.datasets.splits).
+    """
+    dataset = release(dataset, root)
+    folder = store_folder(dataset, root, profile.size)
+    settings = {"detector": DETECTORS[dataset], "tracks": TRACKS[dataset]} | made_with(folder)
+    carving = {"share": profile.validation} if dataset in CARVED else {}
+    with cluster.executor(cluster.address()) as executor:
+        return preprocess(
+            load_records(dataset, root, **carving),
+            folder,
+            profile.size,
+            jobs=jobs,
+            executor=executor,
+            **settings,
+        )
+
+
+def stores(
+    profile: Profile, datasets: Iterable[str], roots: Mapping[str, str | Path] | None = None
+) -> dict[str, CropStore]:
+    """The crop stores of those datasets that are there, by name; what is not is said.
+
+    roots: trees by dataset, as in `tree`. Synthetic and real trees are not mixed: with one real tree given, the synthetic ones are
+    left out, because a model trained on real faces says nothing about drawn ones.
+    """
+    found = {}
+    for dataset in datasets:
+        root = (roots or {}).get(dataset, "")
+        if reason := absent(profile, root, dataset):
+            print(f"{NAMES.get(dataset, dataset)}: {reason}.")
+        else:
+            found[dataset] = crops(profile, tree(profile, root, dataset), dataset)
+    real = {dataset: store for dataset, store in found.items() if not store.meta["synthetic"]}
+    for dataset in found.keys() - real.keys() if real else ():
+        print(
+            f"{NAMES.get(dataset, dataset)}: only the synthetic one is there, and it is not mixed with real data."
+        )
+    return real or found

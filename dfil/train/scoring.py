@@ -1,0 +1,77 @@
+"""A trained model's probability for every video of a crop store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from dfil.models import Detector
+from dfil.system.cores import cores
+from dfil.system.memory import keep_freed
+from dfil.train.snippets import SnippetDataset, as_it_is, normalise
+
+SCORE_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "logit", "score"]
+
+
+def pick_device() -> torch.device:
+    """The first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a model to a device, with the weights of its convolutions in the memory order that channels-last activations want."""
+    model.to(device)
+    nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
+    nn.utils.convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
+
+
+@contextmanager
+def precision(device: torch.device) -> Iterator[None]:
+    """bfloat16 autocast on a GPU, float32 on a CPU."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        yield
+
+
+def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device) -> DataLoader:
+    """Batches by index. Worker processes only feed a GPU: beside a training on the CPU they would take its cores."""
+    workers = min(8, cores() - 1) if device.type == "cuda" else 0
+    return DataLoader(
+        data,
+        batch_sampler=batches,
+        collate_fn=as_it_is,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+
+
+@torch.no_grad()
+def score(
+    model: Detector, data: SnippetDataset, *, batch: int = 10, device: torch.device | None = None
+) -> pd.DataFrame:
+    """One row per video of `data`, in its order, with SCORE_COLUMNS; score = sigmoid(logit) = probability of being fake.
+
+    A video of which `data` has several tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
+    """
+    keep_freed()
+    device = device or pick_device()
+    model.to(device).eval()
+    order = [list(range(i, min(i + batch, len(data)))) for i in range(0, len(data), batch)]
+    logits = []
+    for x, _, _ in tqdm(
+        loader(data, order, device), desc="scoring", unit="batch", disable=None, leave=False
+    ):
+        with precision(device):
+            logits.append(model(normalise(x.to(device, non_blocking=True))).float().cpu())
+    rows = data.rows[SCORE_COLUMNS[:5]]
+    logits_n = torch.full((len(rows),), -torch.inf, dtype=torch.double)
+    if logits:
+        logits_n = logits_n.scatter_reduce(
+            0, torch.tensor(data.videos), torch.cat(logits).double(), "amax"
+        )
+    return rows.assign(logit=logits_n.numpy(), score=torch.sigmoid(logits_n).numpy())

@@ -1,0 +1,210 @@
+"""Snippets: which T consecutive native frames a method looks at, and how they become a batch.
+
+Training takes one snippet at a random place in each of U equal segments of the video, testing the centred one; reading, items 20-21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from dfil.faces.store import CropStore
+from dfil.system.errors import DataError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def snippet_starts(
+    runs: Sequence[tuple[int, int]],
+    snippets: int,
+    frames: int,
+    stride: int = 1,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """First frame numbers (U,) of `snippets` snippets of `frames` frames, `stride` apart (1 = neighbouring frames, the paper's).
+
+    runs are the stretches (first frame, count) of native frames that follow one another (Crops.runs); a snippet never crosses from one
+    to the next, so its frames are neighbours in the video and not only in the store. The time from the first frame to the last is cut
+    into U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. Where a
+    segment is shorter than a snippet, the snippet's centre stays inside; where even that is not possible, the start nearest to the
+    centred one is taken. Short videos thus repeat frames.
+
+    Raises DataError if no run is long enough for one snippet.
+    """
+    span = (frames - 1) * stride + 1
+    possible = np.concatenate(
+        [np.arange(first, first + max(0, count - span + 1)) for first, count in runs] or [[]]
+    ).astype(np.int64)
+    if not len(possible):
+        longest = max((count for _, count in runs), default=0)
+        raise DataError(
+            f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames; the longest stretch has {longest}"
+        )
+    edges = np.linspace(runs[0][0], sum(runs[-1]), snippets + 1)
+    starts = np.empty(snippets, np.int64)
+    for u, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        inside = possible[(possible >= low) & (possible + span <= high)]
+        if not len(inside):
+            inside = possible[(possible + span / 2 >= low) & (possible + span / 2 < high)]
+        if rng is not None and len(inside):
+            starts[u] = rng.choice(inside)
+        else:
+            starts[u] = possible[np.argmin(np.abs(possible - (low + high - span) / 2))]
+    return starts
+
+
+def normalise(x_uint8: torch.Tensor) -> torch.Tensor:
+    """(..., 3, H, W) uint8 -> float32 with ImageNet's mean and deviation per channel."""
+    mean = torch.tensor(IMAGENET_MEAN, device=x_uint8.device).mul(255)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, device=x_uint8.device).mul(255)[:, None, None]
+    return (x_uint8.float() - mean) / std
+
+
+class SnippetDataset(Dataset):
+    """Videos of a crop store as tensors (U, T, 3, size, size) uint8 with their labels.
+
+    Args:
+        store: the crop store.
+        rows: the rows of its index to serve; all must have status "ok".
+        snippets, frames, stride: U, T and the distance of a snippet's frames.
+        size: crop side in pixels.
+        train: random starts and a horizontal flip of the whole clip with probability 1/2; otherwise centred and unflipped.
+        seed: with the epoch, the video's target (if `paired`) or its id, it decides every draw, so that batches do not depend on the
+            number of workers and a resumed run sees what an uninterrupted one would have.
+        paired: a real clip and its fakes share their draws: the same frames, flipped or not alike.
+        margin, box: see Crops.snippet. A video whose longest stretch is shorter than a snippet shows that stretch and holds its last frame.
+        all_tracks: one item per person followed through the video, where the store keeps several (its index's column `tracks`),
+            instead of one item per video with the largest face. `videos` says which row of `rows` each item belongs to.
+    """
+
+    def __init__(
+        self,
+        store: CropStore,
+        rows: pd.DataFrame,
+        *,
+        snippets: int,
+        frames: int,
+        size: int,
+        stride: int = 1,
+        train: bool = False,
+        seed: int = 0,
+        paired: bool = False,
+        margin: float = 1.3,
+        box: str = "snippet",
+        all_tracks: bool = False,
+    ):
+        self.store, self.rows = store, rows.reset_index(drop=True)
+        self.snippets, self.frames, self.size, self.stride = snippets, frames, size, stride
+        self.train, self.seed, self.paired, self.margin, self.box = train, seed, paired, margin, box
+        self.epoch = 0
+        self._ids = self.rows["video_id"].tolist()
+        self._labels = self.rows["label"].astype(np.float32).tolist()
+        tracks = self.rows["tracks"] if all_tracks else [1] * len(self.rows)
+        self._items = [(row, track) for row, count in enumerate(tracks) for track in range(count)]
+        self.videos = [row for row, _ in self._items]
+        self._draws = [
+            _number(t if paired and t else i)
+            for i, t in zip(self._ids, self.rows["target"], strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
+        """(U, T, 3, size, size) uint8, label, item."""
+        x, labels, _ = self.__getitems__([item])
+        return x[0], float(labels[0]), item
+
+    def __getitems__(self, items: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A batch: (B, U, T, 3, size, size) uint8, labels (B,) float32, items (B,). A DataLoader asks for this if there is one.
+
+        Every crop is resized into its place in the batch, so nothing is copied. The pixels stay in the order in which the crops lie in
+        memory, channels last, which is also what the models' convolutions want.
+        """
+        x_buthwc = np.empty(
+            (len(items), self.snippets, self.frames, self.size, self.size, 3), np.uint8
+        )
+        for clip_uthwc, item in zip(x_buthwc, items, strict=True):
+            self._read(item, clip_uthwc)
+        labels = torch.tensor([self._labels[self.videos[item]] for item in items])
+        return torch.from_numpy(x_buthwc).permute(0, 1, 2, 5, 3, 4), labels, torch.tensor(items)
+
+    def _read(self, item: int, clip_uthwc: np.ndarray) -> None:
+        row, track = self._items[item]
+        rng = (
+            np.random.default_rng([self.seed, self.epoch, self._draws[row]]) if self.train else None
+        )
+        flip = rng is not None and rng.random() < 0.5
+        crops = self.store.open(self._ids[row], track)
+        longest = max(count for _, count in crops.runs)
+        frames = max(
+            1, min(self.frames, (longest - 1) // self.stride + 1)
+        )  # all there are, where a dense clip is longer than the video
+        starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
+        for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
+            crops.snippet(
+                start,
+                frames,
+                self.size,
+                self.margin,
+                self.box,
+                self.stride,
+                out=snippet_thwc[:frames],
+            )
+            snippet_thwc[frames:] = snippet_thwc[frames - 1]
+        if flip:
+            for frame_hwc in clip_uthwc.reshape(-1, self.size, self.size, 3):
+                cv2.flip(frame_hwc, 1, dst=frame_hwc)
+
+
+def as_it_is(batch: tuple) -> tuple:
+    """What SnippetDataset.__getitems__ returns is a batch already; a DataLoader would else try to make one of it."""
+    return batch
+
+
+def _number(text: str) -> int:
+    """A number for a random generator's seed that does not change from one Python process to the next, as hash() does."""
+    return int.from_bytes(text.encode(), "little")
+
+
+def batches(
+    rows: pd.DataFrame, size: int, paired: bool, rng: np.random.Generator
+) -> list[list[int]]:
+    """One epoch as lists of positions in `rows`, shuffled, `size` videos each; a last batch of one video joins the one before it.
+
+    paired: every fake comes with the real clip of its target and compression (any real one where that is missing), so classes are
+    balanced and a real clip is seen once per fake of it. Otherwise every video comes once.
+    """
+    if paired:
+        labels, keys = (
+            rows["label"].to_numpy(),
+            list(zip(rows["target"], rows["compression"], strict=True)),
+        )
+        reals = {keys[i]: i for i in np.flatnonzero(labels == 0)}
+        if not reals:
+            raise DataError(
+                "there is no real video to pair the fakes with; check the splits and the index's status column"
+            )
+        anywhere = list(reals.values())
+        fakes = rng.permutation(np.flatnonzero(labels == 1)).tolist()
+        order = [
+            i
+            for fake in fakes
+            for i in (reals.get(keys[fake], anywhere[int(rng.integers(len(anywhere)))]), fake)
+        ]
+        size -= size % 2
+    else:
+        order = rng.permutation(len(rows)).tolist()
+    out = [order[i : i + size] for i in range(0, len(order), size)]
+    if (
+        len(out) > 1 and len(out[-1]) == 1
+    ):  # batch normalisation of stage 4 cannot train on one video of tiny crops
+        last = out.pop()
+        out[-1] = out[-1] + last
+    return out
