@@ -178,3 +178,12 @@ def test_synthetic_mark(tmp_path):
     assert not is_synthetic(tmp_path) and synthetic_setting(path) is None
     (tmp_path / "synthetic.json").write_text('{"tau": 0.8}')
     assert is_synthetic(tmp_path) and synthetic_setting(path) == {"tau": 0.8}
+
+
+def test_a_pair_of_the_split_is_one_person_in_every_quality_and_manipulation(tmp_path):
+    root = tree(tmp_path, ("c23", "c40"))
+    touch(root / "original_sequences/youtube/c23/videos", "777")  # in no split
+    people = {r.person for r in load_records("ffpp", root)}
+    assert people == {"000_003", "001_002", "004_005", "777"}
+    shared = {r.person for r in load_records("ffpp", root) if r.split == "test"}
+    assert shared == {"004_005"}

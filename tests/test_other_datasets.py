@@ -916,3 +916,18 @@ def test_from_a_tree_of_archives_to_a_store(tmp_path, capsys):
     assert "4 videos: 4 ok." in capsys.readouterr().out
     index = S.CropStore(tmp_path / "store").index
     assert dict(zip(index.video_id, index.label, strict=True))["fake_test/0/1"] == 1
+
+
+def test_every_record_says_whom_it_shows_as_well_as_that_is_known(tmp_path):
+    celeb = by_id("celebdf", celeb_tree(tmp_path / "celebdf"))
+    assert celeb["Celeb-synthesis/id0_id12_0009"].person == "id0"
+    assert celeb["YouTube-real/00170"].person == "YouTube-real/00170"
+    wild = by_id("wilddeepfake", wild_tree(tmp_path / "wild"))
+    assert wild["fake_test/10/2"].person == wild["fake_test/10/10"].person == "fake_test/10"
+    preview = by_id("dfdc-preview", preview_tree(tmp_path / "preview"))
+    assert {r.person for r in preview.values()} == {i.split("/")[1] for i in preview}
+    full = by_id("dfdc", dfdc_tree(tmp_path / "dfdc"))
+    assert all(r.person == r.target for r in full.values())
+    for found in (celeb, wild, preview, full):
+        val = {r.person for r in found.values() if r.split == "val"}
+        assert val and not val & {r.person for r in found.values() if r.split == "train"}

@@ -130,7 +130,7 @@ def read_test_list(root: str | Path) -> dict[str, int]:
 
 def group(record: VideoRecord) -> str:
     """What goes to validation as a whole: the target identity, or the video itself where it is alone in showing somebody."""
-    return record.target.split("_")[0] if record.target.startswith("id") else record.video_id
+    return record.person
 
 
 def expected(root: str | Path) -> tuple[str, dict[tuple[str, str], int]]:
@@ -172,6 +172,7 @@ def _record(root: Path, path: Path, folder: str, split: str) -> VideoRecord:
         split=split,
         path=path,
         target=target,
+        person=target.split("_")[0] if target.startswith("id") else f"{folder}/{path.stem}",
         boxes_from=f"Celeb-real/{target}" if real_is_there else "",
     )
 

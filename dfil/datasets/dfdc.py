@@ -130,7 +130,7 @@ def read_lists(root: str | Path) -> dict[tuple[str, str], tuple[bool, str]]:
 
 def group(record: VideoRecord) -> str:
     """What goes to validation as a whole: the source video."""
-    return record.target
+    return record.person
 
 
 def expected(root: str | Path) -> tuple[str, dict[tuple[str, str], int]]:
@@ -164,6 +164,7 @@ def _record(
     root: Path, folder: str, name: str, entry: tuple[bool, str], there: Collection[tuple[str, str]]
 ) -> VideoRecord:
     fake, original = entry
+    target = Path(original if fake and original else name).stem
     return VideoRecord(
         dataset="dfdc",
         video_id=f"{folder}/{Path(name).stem}",
@@ -172,7 +173,8 @@ def _record(
         compression="",
         split="test" if folder == "test" else "train",
         path=root / folder / name,
-        target=Path(original if fake and original else name).stem,
+        target=target,
+        person=target,
         # Originals lie in the part of their fakes and have their size and number of frames.
         boxes_from=f"{folder}/{Path(original).stem}"
         if fake and (folder, original) in there

@@ -127,7 +127,7 @@ def read_list(root: str | Path) -> dict[str, str]:
 
 def group(record: VideoRecord) -> str:
     """What goes to validation as a whole: the target actor."""
-    return record.video_id.split("/")[1]
+    return record.person
 
 
 def expected(root: str | Path) -> tuple[str, dict[tuple[str, str], int]]:
@@ -177,6 +177,7 @@ def _record(root: Path, path: Path, name: str, split: str) -> VideoRecord:
         path=path,
         target=rest if top != ORIGINALS and rest.startswith(actor) else path.stem,
         masks=masks if masks.is_file() else None,
+        person=actor,
     )
 
 

@@ -38,14 +38,16 @@ def records(
     root = Path(root)
     compressions, manipulations = _filters(root, compressions, manipulations)
     _known("split", splits or (), SPLITS)
-    split_of = _split_of_stem(read_splits(root))
+    pairs = read_splits(root)
+    split_of = _split_of_stem(pairs)
+    person_of = {name: f"{a}_{b}" for both in pairs.values() for a, b in both for name in (a, b)}
     found = []
     for manipulation in (REAL, *manipulations):
         for compression in compressions:
             for path in _videos(root, manipulation, compression):
                 split = split_of.get(path.stem, "")
                 if splits is None or split in splits:
-                    found.append(_record(root, path, manipulation, compression, split))
+                    found.append(_record(root, path, manipulation, compression, split, person_of))
     if not found:
         asked = f"compressions {', '.join(compressions) or 'raw, c23, c40'}; splits {', '.join(splits or SPLITS)}"
         raise DataError(
@@ -146,7 +148,14 @@ def _videos(root: Path, manipulation: str, compression: str) -> list[Path]:
     ]  # macOS leaves ._003.mp4 on foreign disks
 
 
-def _record(root: Path, path: Path, manipulation: str, compression: str, split: str) -> VideoRecord:
+def _record(
+    root: Path,
+    path: Path,
+    manipulation: str,
+    compression: str,
+    split: str,
+    person_of: dict[str, str],
+) -> VideoRecord:
     fake = manipulation != REAL
     target = path.stem.split("_")[0]
     masks = root / "manipulated_sequences" / manipulation / "masks/videos" / path.name
@@ -162,6 +171,7 @@ def _record(root: Path, path: Path, manipulation: str, compression: str, split: 
         target=target,
         boxes_from=f"{compression}/{REAL}/{target}" if real_is_there else "",
         masks=masks if fake and masks.is_file() else None,
+        person=person_of.get(target, target),
     )
 
 

@@ -113,7 +113,7 @@ def unreadable(root: str | Path) -> list[str]:
 
 def group(record: VideoRecord) -> str:
     """What goes to validation as a whole: the shard, that is the source video."""
-    return "/".join(record.video_id.split("/")[:2])
+    return record.person
 
 
 def expected(root: str | Path) -> tuple[str, dict[tuple[str, str], int]]:
@@ -134,6 +134,7 @@ def _record(category: str, name: str, path: Path) -> VideoRecord:
         split,
         path,
         target=video_id,
+        person="/".join(video_id.split("/")[:2]),
     )
 
 
