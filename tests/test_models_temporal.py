@@ -37,6 +37,14 @@ def small(method, **switches):
     return method(**SMALL | {"frames": method.sampling.frames} | switches).eval()
 
 
+def loud(model):
+    """V4D's 4-D blocks start as the identity; here their scale is one, as it may become."""
+    for name, p in model.named_parameters():
+        if name.endswith("residual4d.bn.weight"):
+            torch.nn.init.ones_(p)
+    return model
+
+
 def random(*shape, seed=1):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
@@ -101,7 +109,7 @@ def test_more_snippets_in_testing_than_in_training(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_order_of_snippets_and_of_frames_matters(method):
-    model, x = small(method), clips(method)
+    model, x = loud(small(method)), clips(method)
     before, order = model(x), torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(3))
     assert (before - model(x[:, order])).abs().max() > 1e-5
     if x.shape[2] > 1:
@@ -142,10 +150,14 @@ def test_teinet_has_the_published_number_of_parameters():
 
 
 def test_the_inflated_backbone_has_the_slow_pathways_number_of_parameters():
-    """32.4 million with the 400-class head, counted for the slow pathway with ResNet-50; V4D adds two kernels of 512 x 512 x 3 x 3."""
+    """32.4 million with the 400-class head, counted for the slow pathway with ResNet-50; V4D adds
+    kernels of C x C x 3 x 3 with scale and shift: two of 512 channels, three of 1024."""
     plain = millions(V4D, stages=())
     assert abs(plain + HEAD_OF_400 - 32.4) < 0.1
-    assert millions(V4D) - plain == pytest.approx(2 * 512 * 512 * 9 / 1e6)
+    kernels = sum(n * (c * c * 9 + 2 * c) for n, c in ((2, 512), (3, 1024)))
+    assert millions(V4D) - plain == pytest.approx(kernels / 1e6)
+    as_published = millions(V4D, stages=(2,), norm=False)
+    assert as_published - plain == pytest.approx(2 * 512 * 512 * 9 / 1e6)
     assert millions(DSANet) - plain < 0.001  # DSA's claim: next to nothing
 
 
@@ -265,18 +277,36 @@ def test_dsanet_averages_groups_of_snippets_and_refuses_a_part_of_one():
 # V4D and the inflated backbone
 
 
-def test_the_4d_block_against_loops():
-    m, x = shaken(Residual4D(3, frames=2)), random(2 * 3 * 2, 3, 2, 2)
-    weight, out = (
-        array(m.conv.weight)[..., 0],
-        array(m(x, 3)).reshape(2, 3, 2, 3, 2, 2),
-    )  # out, in, U, T
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_4d_block_against_loops(norm):
+    m, x = shaken(Residual4D(3, frames=2, norm=norm)), random(2 * 3 * 2, 3, 2, 2)
+    weight = array(m.conv.weight)[..., 0]  # out, in, U, T
+    out = array(m(x, 3)).reshape(2, 3, 2, 3, 2, 2)
     for video, found in zip(array(x).reshape(2, 3, 2, 3, 2, 2), out, strict=True):
+        moved = np.zeros_like(video)
         for u, t, o, h, w in np.ndindex(video.shape):
-            expected = video[u, t, o, h, w]
             for c, i, j in np.ndindex(weight.shape[1:]):
-                expected += weight[o, c, i, j] * at(video, u + i - 1, t + j - 1, c, h, w)
-            assert abs(found[u, t, o, h, w] - expected) < 1e-12
+                moved[u, t, o, h, w] += weight[o, c, i, j] * at(
+                    video, u + i - 1, t + j - 1, c, h, w
+                )
+        if norm:
+            parts = (m.bn.weight, m.bn.bias, m.bn.running_mean, m.bn.running_var)
+            moved = np.maximum(batch_norm(moved, (*map(array, parts), m.bn.eps), 2), 0)
+        np.testing.assert_allclose(found, video + moved, atol=1e-12)
+
+
+def test_v4d_starts_as_its_3d_network_and_can_leave_it():
+    """The 4-D part is nearly nothing at first, in training and in evaluation, and it learns."""
+    model, x = small(V4D), clips(V4D)
+    plain = small(V4D, stages=())
+    plain.load_state_dict(model.state_dict(), strict=False)
+    for mode in (True, False):
+        ours, theirs = model.train(mode)(x), plain.train(mode)(x)
+        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+        assert not torch.equal(ours, theirs)
+    model.train().loss(x, torch.tensor([0.0, 1.0])).backward()
+    added = [p for n, p in model.named_parameters() if ".residual4d." in n]
+    assert added and all(p.grad.abs().max() > 0 for p in added)
 
 
 def test_v4d_without_4d_kernels_is_its_3d_network():
@@ -285,15 +315,19 @@ def test_v4d_without_4d_kernels_is_its_3d_network():
     for block in (b for _, b in model.backbone.blocks()):
         if block.residual4d is not None:
             torch.nn.init.zeros_(block.residual4d.conv.weight)
-    torch.testing.assert_close(
-        model(x), torch.stack([model(x[:, [u]]) for u in range(x.shape[1])]).mean(0)
-    )
+    alone = [model(x[:, [u]]) for u in range(x.shape[1])]
+    torch.testing.assert_close(model(x), torch.stack(alone).mean(0))
 
 
 def test_v4d_puts_its_blocks_where_the_source_does():
-    with torch.device("meta"):
-        blocks = V4D().backbone.blocks()
-    assert [n for n, b in blocks if b.residual4d is not None] == ["layer2.1", "layer2.3"]
+    def places(**switches):
+        with torch.device("meta"):
+            blocks = V4D(**switches).backbone.blocks()
+        return [name for name, block in blocks if block.residual4d is not None]
+
+    stage_2, stage_3 = ["layer2.1", "layer2.3"], ["layer3.1", "layer3.3", "layer3.5"]
+    assert places() == stage_2 + stage_3
+    assert places(stages=(2,)) == stage_2  # the published code for ResNet-50
     with pytest.raises(ValueError, match="odd kernel_size"):
         V4D(kernel_size=2)
 
