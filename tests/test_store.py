@@ -553,3 +553,20 @@ def test_the_blocks_of_a_planned_scale_are_its_own():
         assert S._blocks(p / (q * k)) == blocks and p <= q <= 2 * p
         assert abs(p / (q * k) / scale - 1) < 0.5 / p + 0.02
     assert S._blocks(1.0)[:2] in ((16, 16), (8, 8)) and S._blocks(1.0)[2] == 1
+
+
+def test_the_person_of_a_video_is_a_column_that_changes_no_digest(store, tmp_path):
+    assert store.index.columns[-1] == "person"
+    shutil.copytree(store.folder, tmp_path / "store")
+    for path in (tmp_path / "store/crops").rglob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"person": path.stem[:3]}))
+    named = S.write_index(tmp_path / "store", store.meta)
+    assert set(named.index.person) == {"000", "001"}
+    assert named.meta["digest"] == store.meta["digest"]
+    for path in (tmp_path / "store/crops").rglob("*.json"):  # as earlier releases wrote it
+        row = json.loads(path.read_text())
+        del row["person"]
+        path.write_text(json.dumps(row))
+    assert set(S.write_index(tmp_path / "store", store.meta).index.person) == {""}
+    named.index.drop(columns="person").to_parquet(tmp_path / "store/index.parquet")
+    assert set(S.CropStore(tmp_path / "store").index.person) == {""}

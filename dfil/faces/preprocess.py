@@ -156,6 +156,7 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
     """Cut one video and write its files and its row; returns the row. Whatever goes wrong is said in the row."""
     folder = Path(folder)
     row = {
+        "person": "",
         **asdict(record),
         "frames": 0,
         "faces": 0,
@@ -445,7 +446,7 @@ def _key(record: VideoRecord, folder: Path, settings: Settings) -> str:
     stat = disk.stat() if disk.exists() else None
     source = [stat.st_size, stat.st_mtime_ns] if stat else []
     real = _read_row(folder, record.boxes_from) if record.boxes_from else {}
-    described = {name: str(value) for name, value in asdict(record).items()}
+    described = {name: str(value) for name, value in asdict(record).items() if name != "person"}
     return json.dumps(
         [described, source, real.get("key", ""), real.get("checksum", ""), asdict(settings)]
     )
