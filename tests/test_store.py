@@ -453,7 +453,7 @@ def test_resuming_does_only_what_is_missing_or_changed(own_tree, tmp_path):
     run(own_tree, folder)
     assert state(folder) == before
 
-    leftover = folder / "crops/c23/real/000.npy.123.part"  # killed while writing, before the row
+    leftover = folder / "crops/c23/real/000.npy.9999999.part"  # of a killed writer
     leftover.write_bytes(b"half")
     (folder / "crops/c23/Deepfakes/000_001.json").unlink()
     (folder / "crops/c23/real/000.json").unlink()

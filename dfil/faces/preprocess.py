@@ -45,6 +45,7 @@ from dfil.faces.video import LOST, VideoError, count_frames, decode, read_sequen
 from dfil.system import workers
 from dfil.system.cores import cores
 from dfil.system.errors import DataError, RunError
+from dfil.system.files import remove_leftovers
 
 SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
 EVERY = 8  # frames from one detection to the next
@@ -186,10 +187,9 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
         target.stem,
         f"{target.stem}@*",
     ):  # what a run that was killed, and an earlier one with more tracks, have left
-        for leftover in target.parent.glob(
-            f"{escape(target.stem) + name[len(target.stem) :]}.np?.*.part"
-        ):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(
+            target.parent, f"{escape(target.stem) + name[len(target.stem) :]}.np?.*.part"
+        )
     valid = {
         track_path(target.with_suffix(suffix), k)
         for k in range(row["tracks"])
