@@ -136,8 +136,8 @@ def test_gap_curves_draw_the_values_and_say_n(table):
         {"c23": table, "c40": table.assign(ours=table["ours"] / 2)}, synthetic=True
     )
     ax = fig.axes[0]
-    curve = next(bars for bars in ax.containers if bars.get_label() == "FaceSwap")
-    assert np.allclose(curve.lines[0].get_ydata(), table.loc[table["column"] == "FaceSwap", "ours"])
+    curve = next(line for line in ax.lines if line.get_label() == "FaceSwap")
+    assert np.allclose(curve.get_ydata(), table.loc[table["column"] == "FaceSwap", "ours"])
     assert "n = 12 videos" in ax.get_title() and "synthetic" in words(fig)
     assert drawn(fig)
 
@@ -145,11 +145,8 @@ def test_gap_curves_draw_the_values_and_say_n(table):
 def test_gap_curves_leave_out_cells_that_were_not_run(table):
     table.loc[table["column"] == "Face2Face", ["ours", "ci_low", "ci_high"]] = np.nan
     (ax,) = figures.gap_curves({"c23": table}, synthetic=False).axes
-    assert [bars.get_label() for bars in ax.containers] == [
-        "Deepfakes",
-        "FaceSwap",
-        "NeuralTextures",
-    ]
+    shown = [line.get_label() for line in ax.lines if not line.get_label().startswith("_")]
+    assert shown == ["Deepfakes", "FaceSwap", "NeuralTextures"]
 
 
 def test_histograms_count_every_video(ratios):
@@ -164,7 +161,7 @@ def test_histograms_count_every_video(ratios):
 def test_maps_share_a_scale_or_have_one_each(shared):
     rows = {"small": [np.full((3, 5), 1.0), np.zeros((3, 5))], "large": [np.full((3, 5), -8.0)]}
     fig = figures.maps(rows, ["a", "b"], title="t", signed=True, shared=shared, synthetic=True)
-    small, large = fig.axes[0].images[0], fig.axes[2].images[0]
+    small, large = fig.axes[0].collections[0], fig.axes[2].collections[0]
     assert large.get_clim() == (-8, 8)
     assert small.get_clim() == ((-8, 8) if shared else (-1, 1))
     assert not fig.axes[3].get_visible() and drawn(fig)
@@ -189,7 +186,7 @@ def test_maps_can_cut_their_scale_off():
         bar=False,
         synthetic=False,
     )
-    assert fig.axes[0].images[0].get_clim() == (-0.5, 0.5) and len(fig.axes) == 1
+    assert fig.axes[0].collections[0].get_clim() == (-0.5, 0.5) and len(fig.axes) == 1
 
 
 def test_maps_of_a_constant_can_be_drawn():
@@ -242,15 +239,13 @@ def test_figures_of_runs_show_every_run_row_and_video():
     assert (
         "n = 48" in words(fig)
         and "synthetic" not in words(fig)
-        and len(fig.axes[0].containers) == 2
+        and [ax.get_title() for ax in fig.axes] == ["HQ DF", "LQ DF"]
     )
-    assert fig.axes[0].get_ylabel() == "accuracy"
-    assert (
-        figures.accuracies(rows.assign(metric="auc"), title="T", synthetic=False)
-        .axes[0]
-        .get_ylabel()
-        == "AUC"
-    )
+    assert [len(ax.collections[0].get_segments()) for ax in fig.axes] == [2, 1]  # intervals
+    assert fig.axes[0].collections[1].get_offsets()[:, 0].tolist() == [0.9, 0.5]
+    assert fig.get_supxlabel() == "accuracy"
+    fig = figures.accuracies(rows.assign(metric="auc"), title="T", synthetic=False)
+    assert fig.get_supxlabel() == "AUC"
     assert "no cell was run" in words(figures.accuracies(rows[:0], title="T", synthetic=False))
 
     videos = pd.DataFrame(
@@ -296,26 +291,16 @@ def test_ut_map_frames_the_forged_and_writes_the_probabilities():
     fig = figures.ut_map(
         {"short": clip, "unknown": clip | {"forged": None}}, title="t", synthetic=False
     )
-    shown = [ax for ax in fig.findobj(matplotlib.axes.Axes) if ax.images]
-    red = [
-        [
-            patch
-            for patch in ax.patches
-            if patch.get_edgecolor()[:3] == matplotlib.colors.to_rgb("#E60000")
-        ]
-        for ax in shown
-    ]
-    assert [len(patches) for patches in red] == [2, 2, 0, 0]
-    assert {patch.get_center()[0] for patch in red[1]} == {2, 3} and {
-        patch.get_center()[1] for patch in red[1]
-    } == {1}
+    shown = [ax for ax in fig.findobj(matplotlib.axes.Axes) if ax.images or ax.collections]
+    red = [[p for p in ax.patches if isinstance(p, matplotlib.patches.Rectangle)] for ax in shown]
+    assert [len(patches) for patches in red] == [2, 2, 2, 0, 0, 0]
+    assert {tuple(np.round(patch.get_center(), 6)) for patch in red[1]} == {(2.5, 1.5), (3.5, 1.5)}
     picture = shown[0].images[0].get_array()
-    assert np.array_equal(picture[8:16, 16:24], clip["frames"][1, 2]) and np.array_equal(
-        shown[1].images[0].get_array(), clip["map"]
-    )
-    assert [text.get_text() for text in shown[1].texts] == [
-        f"{p:.2f}" for p in clip["fake"].ravel()
-    ]
+    assert np.array_equal(picture[8:16, 16:24], clip["frames"][1, 2])
+    for ax, values, digits in ((shown[1], clip["map"], 3), (shown[2], clip["fake"], 2)):
+        assert np.allclose(ax.collections[0].get_array().ravel(), values.ravel())
+        said = [text.get_text() for text in ax.texts]
+        assert said == [f"{value:.{digits}f}" for value in values.ravel()]  # what the colour shows
     assert drawn(fig)
 
 
@@ -338,10 +323,36 @@ def test_timelines_shade_the_forged_frames_and_centre_each_curve():
     assert not fig.axes[1].axison and "synthetic" in fig.get_suptitle()
 
 
-def test_looks_join_the_frames_of_a_snippet():
-    fig = figures.looks(
+def test_seen_frames_join_the_frames_of_a_snippet():
+    fig = figures.frames_seen(
         {"dil": figures.Sampling(4, 8, 4), "tei": figures.Sampling(16, 32, 1)}, frames=64
     )
     lines = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
     assert [len(line.get_xdata()) for line in lines] == [4] * 8 + [1] * 32
     assert all(np.diff(line.get_xdata()).tolist() == [1, 1, 1] for line in lines[:8])
+
+
+@pytest.mark.parametrize("rows", [1, 13])
+def test_no_figure_is_taller_than_a_notebook_page(rows):
+    names = [f"method {i}" for i in range(rows)]
+    cells = pd.DataFrame([(n, c) for n in names for c in "abcdefgh"], columns=["row", "column"])
+    cells = cells.assign(ours=0.7, ci_low=0.6, ci_high=0.8, n_videos=9, metric="accuracy")
+    videos = pd.DataFrame({"row": names * 2, "label": [0] * rows + [1] * rows, "score": 0.5})
+    pictures = {name: np.zeros((4, 8, 8, 3), np.uint8) for name in names}
+    history = pd.DataFrame({"clips": [1, 2], "train_loss": [1.0, 0.5], "val_auc": [0.5, 0.6]})
+    for fig in (
+        figures.accuracies(cells, title="t", synthetic=True),
+        figures.scores(videos, title="t", synthetic=True),
+        figures.strips(pictures, title="t", synthetic=True),
+        figures.maps({name: [np.eye(3)] for name in names}, title="t", synthetic=True),
+        figures.histories(dict.fromkeys(names, history), title="t", synthetic=True),
+    ):
+        assert fig.get_figheight() * 110 <= 647
+
+
+def test_many_rows_do_not_share_colours_that_mean_something():
+    names = ["dil", "resnet50", "stil", *(f"other {i}" for i in range(9))]
+    history = pd.DataFrame({"clips": [1, 2], "train_loss": [1.0, 0.5], "val_auc": [0.5, 0.6]})
+    fig = figures.histories(dict.fromkeys(names, history), title="t", synthetic=True)
+    colours = [line.get_color() for line in fig.axes[0].lines]
+    assert len(set(colours[:3])) == 3 and set(colours[3:]) == {figures.GREY}
