@@ -92,14 +92,14 @@ def test_a_fake_moves_only_its_own_nuisances():
 @pytest.fixture(scope="module")
 def sample():
     """PEOPLE targets at c23: per method the statistic of each clip's face crop and its lower half, and dlib's findings."""
-    detect, crf = dlib.get_frontal_face_detector(), TEMPORAL_ONLY.crf["c23"]
+    detect, coding = dlib.get_frontal_face_detector(), TEMPORAL_ONLY.coding("c23")
     ratios, lower, found = ({name: [] for name in ("real", *METHODS)} for _ in range(3))
     for person in range(PEOPLE):
         square = None
         for clip in render_target(
             person, person ^ 1, TEMPORAL_ONLY, frames=24, seed=CALIBRATION_SEED
         ):
-            frames = decode(encode(clip.frames_thwc, crf, TEMPORAL_ONLY.preset))
+            frames = decode(encode(clip.frames_thwc, **coding))
             faces = [detect(frame, 0) for frame in frames[::12]]
             found[clip.method] += [len(rectangles) for rectangles in faces]
             if square is None:

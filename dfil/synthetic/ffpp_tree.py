@@ -81,9 +81,10 @@ def write_ffpp(
         raise DataError(
             f"No synthetic manipulation is called {sorted(unknown)[0]}; there are {', '.join(METHODS)}."
         )
-    if unknown := set(qualities) - set(setting.crf):
+    if unknown := set(qualities) - set(setting.qualities):
         raise DataError(
-            f"The setting {setting.name} has no crf for {sorted(unknown)[0]}; it has {', '.join(setting.crf)}."
+            f"The setting {setting.name} has no crf for {sorted(unknown)[0]}; "
+            f"it has {', '.join(setting.qualities)}."
         )
 
     splits = _pairs(counts)
@@ -137,5 +138,5 @@ def _write_person(job: _Job) -> None:
             if kind == "masks":
                 content = encode(clip.masks_thw, MASK_CRF, "veryfast")
             else:
-                content = encode(clip.frames_thwc, job.setting.crf[kind], job.setting.preset)
+                content = encode(clip.frames_thwc, **job.setting.coding(kind))
             write(path, content)

@@ -153,7 +153,7 @@ class _Job:
 
 
 def _write_person(job: _Job) -> None:
-    setting, crf = job.setting, job.setting.crf[job.quality]
+    setting = job.setting
     for method, span in job.spans:
         wanted = {
             "real": job.real(),
@@ -176,7 +176,5 @@ def _write_person(job: _Job) -> None:
             if what == "mask":
                 write(path, encode(fake.masks_thw, MASK_CRF, "veryfast"))
             else:
-                write(
-                    path,
-                    encode((real if what == "real" else fake).frames_thwc, crf, setting.preset),
-                )
+                clip = real if what == "real" else fake
+                write(path, encode(clip.frames_thwc, **setting.coding(job.quality)))

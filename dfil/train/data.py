@@ -50,7 +50,9 @@ def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting
         return Path(root).expanduser()
     if setting in profile.trees:
         return synthetic.write(
-            setting, paths.data() / "trees" / profile.name / setting, **profile.trees[setting]
+            setting,
+            paths.data() / "trees" / profile.name / synthetic.SETTINGS[setting].folder,
+            **profile.trees[setting],
         )
     return _real(dataset)
 
