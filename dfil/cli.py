@@ -247,7 +247,7 @@ def _train(a: argparse.Namespace) -> int:
     from dfil import paper, profiles
     from dfil.system import cluster, paths
     from dfil.train import data, experiments
-    from dfil.train.loop import in_first, processes
+    from dfil.train.parallel import in_first_process, processes
     from dfil.train.runs import RunSpec, RunStore
 
     profile, ffpp = profiles.get(a.profile), a.dataset == "ffpp"
@@ -266,18 +266,17 @@ def _train(a: argparse.Namespace) -> int:
         m for m in paper.ALL_MANIPULATIONS if m in chosen
     )  # in one order, as it is part of the run's name
     (method,) = experiments.methods(profile, [a.method])
-    spec = RunSpec(
-        method, a.dataset, a.compression or ("c23" if ffpp else ""), manipulations, seed=a.seed
+    table = "table3" if a.across else "table1" if ffpp else "table2"
+    compression = a.compression or ("c23" if ffpp else "")
+    spec = RunSpec.of_table(
+        profile, table, method, a.dataset, compression, manipulations, seed=a.seed
     )
-    training = profile.across if a.across else profile.training if ffpp else profile.within
     root = a.root.absolute() if a.root else ""
     with processes() as rank:
-        store = in_first(
+        store = in_first_process(
             lambda: data.crops(profile, data.tree(profile, root, a.dataset), a.dataset)
         )
-        (run,) = RunStore(paths.outputs(profile.name) / "runs", profile).get_all(
-            [spec], store, training
-        )
+        (run,) = RunStore(paths.outputs(profile.name) / "runs", profile).get_all([spec], store)
     if rank == 0:
         best = run.history.query("best").iloc[-1]
         print(

@@ -20,7 +20,6 @@ class Training:
     patience: int = 3  # epochs without a better validation score before the plateau schedule steps
     snippets: int = 4  # U in training and validation
     paired: bool = False  # a fake and its real clip in one batch, at the same frames
-    start: str = ""  # built-in ffpp setting: begin with the weights of the method's own c23 run on it (RunStore.start), not of ImageNet
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Profile:
     test_snippets: int = 8  # U in testing
     training: Training = field(default_factory=Training)  # Tables 1, 4, 5 and 6
     within: Training = field(default_factory=Training)  # Table 2
+    # Table 2's runs begin with the weights of the method's own built-in c23 run of Table 1
+    within_starts: bool = False
     across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
     rates: dict[str, float] = field(
@@ -67,14 +68,14 @@ class Profile:
         """Registry names of the methods that a table's notebook runs unless asked otherwise; empty for all."""
         return self.methods.get(table, self.methods.get("", ()))
 
-    @property
-    def across(self) -> Training:
-        """How Table 3's models are trained."""
-        return (
-            replace(self.training, epochs=self.across_epochs)
-            if self.across_epochs
-            else self.training
+    def training_for(self, method: str, table: str = "") -> Training:
+        """How a method is trained for a table: "table1", ..., or "temporal-only", the mechanism."""
+        training = {"table2": self.within, "temporal-only": self.mechanism}.get(
+            table, self.training
         )
+        if table == "table3" and self.across_epochs:
+            training = replace(training, epochs=self.across_epochs)
+        return replace(training, lr=self.rates.get(method, training.lr))
 
     def settings(self, training: Training) -> dict:
         """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
@@ -98,8 +99,9 @@ SMOKE = Profile(
     size=32,
     backbone={"depth": (2, 1, 1, 1), "width": 8, "stem": "small"},
     training=Training(epochs=1, lr=1e-3, paired=True),
-    within=Training(epochs=1, lr=1e-3, paired=True, start="ff-like"),
+    within=Training(epochs=1, lr=1e-3, paired=True),
     mechanism=Training(epochs=1, lr=1e-3, paired=True),
+    within_starts=True,
     methods={"": ("resnet50", "dil"), "table1": ()},
     validation=0.5,
     trees={
@@ -119,8 +121,9 @@ DEMO = Profile(
     size=64,
     backbone={"depth": (2, 2, 2, 2), "width": 8, "stem": "small"},
     training=Training(epochs=4, lr=1e-2, schedule="one-cycle", paired=True),
-    within=Training(epochs=10, lr=1e-2, schedule="one-cycle", paired=True, start="ff-like"),
+    within=Training(epochs=10, lr=1e-2, schedule="one-cycle", paired=True),
     mechanism=Training(epochs=10, lr=1e-2, schedule="one-cycle", paired=True),
+    within_starts=True,
     rates=dict.fromkeys(("c3d", "dsanet", "i3d", "lstm", "s-mil", "s-mil-t", "v4d"), 3e-3),
     methods={"": ("resnet50", "dil")},
     validation=0.25,

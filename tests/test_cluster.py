@@ -28,7 +28,10 @@ TINY = {"depth": (2, 1, 1, 1), "width": 4, "stem": "small"}
 PROFILE = dataclasses.replace(
     SMOKE, backbone=TINY, training=Training(epochs=4, lr=1e-3, batch=4, paired=True)
 )
-SPECS = [RunSpec("dil", "ffpp", "c23", ("Deepfakes",), seed=seed) for seed in (0, 1)]
+SPECS = [
+    RunSpec.of_table(PROFILE, "table1", "dil", "ffpp", "c23", ("Deepfakes",), seed=seed)
+    for seed in (0, 1)
+]
 
 
 def until(what, seconds=60.0):

@@ -106,7 +106,8 @@ def test_second_difference_against_a_loop(rng):
 
 def test_a_video_comes_with_the_masks_of_its_own_frames(tiny_store, tmp_path):
     profile = replace(profiles.SMOKE, test_snippets=3)
-    run = Run(tmp_path, RunSpec("dil", "ffpp", "c23", ("Deepfakes",)), profile, profile.training)
+    spec = RunSpec.of_table(profile, "table1", "dil", "ffpp", "c23", ("Deepfakes",))
+    run = Run(tmp_path, spec, profile)
     (first, *_) = ids = localisation.fakes(tiny_store, "c23", "Deepfakes")
     assert len(ids) == 2 and localisation.fakes(tiny_store, "c23", "Deepfakes", most=1) == [first]
     assert localisation.fakes(tiny_store, "c40", "Deepfakes") == []
@@ -240,7 +241,8 @@ def test_a_panel_shows_one_snippet_and_the_videos_probability(rng):
 
 def test_measuring_in_time_gives_every_frame_its_own_truth(tiny_store, tmp_path):
     profile = replace(profiles.SMOKE, test_snippets=3)
-    run = Run(tmp_path, RunSpec("dil", "ffpp", "c23", ("Deepfakes",)), profile, profile.training)
+    spec = RunSpec.of_table(profile, "table1", "dil", "ffpp", "c23", ("Deepfakes",))
+    run = Run(tmp_path, spec, profile)
     short, long = localisation.fakes(tiny_store, "c23", "Deepfakes")
     truth = {short: np.arange(20) < 8, long: np.arange(20) < 16}
     clips = localisation.PartlyForged(run, tiny_store, [short, long, "c23/real/006"], truth)

@@ -6,7 +6,7 @@ from dfil import models
 from dfil.faces.store import Crops
 from dfil.models.dil import DIL
 from dfil.models.resnet import ResNet
-from dfil.profiles import Training
+from dfil.profiles import DEMO, Training
 from dfil.train import readings
 
 
@@ -24,7 +24,7 @@ def test_every_named_switch_is_an_argument_somewhere():
 
 
 def test_switched_runs_differ_from_each_other_and_the_first_is_the_default():
-    specs = readings.specs()
+    specs = readings.specs(DEMO)
     assert len(set(specs.values())) == len(specs) == len(readings.SWITCHED)
     first = next(iter(specs.values()))
     assert first.switches == () and first.box == "snippet"

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,13 +15,13 @@ from safetensors.torch import load_file
 from dfil import models, paper
 from dfil.cli import main
 from dfil.faces.store import CropStore
-from dfil.profiles import SMOKE, Training
+from dfil.profiles import PAPER, SMOKE, Training
 from dfil.results import tables
 from dfil.system.errors import RunError
-from dfil.train import experiments
+from dfil.train import experiments, parallel
 from dfil.train import loop as training
 from dfil.train.own_video import score_videos
-from dfil.train.runs import RunSpec, RunStore, load_weights, save_weights
+from dfil.train.runs import Run, RunSpec, RunStore, load_weights, save_weights
 from dfil.train.scoring import score
 from dfil.train.snippets import SnippetDataset
 
@@ -30,7 +29,7 @@ TINY = {"depth": (2, 1, 1, 1), "width": 4, "stem": "small"}
 PROFILE = dataclasses.replace(
     SMOKE, backbone=TINY, training=Training(epochs=2, lr=1e-3, batch=4, paired=True)
 )
-SPEC = RunSpec("dil", "ffpp", "c23", ("Deepfakes",))
+SPEC = RunSpec.of_table(PROFILE, "table1", "dil", "ffpp", "c23", ("Deepfakes",))
 
 
 @pytest.fixture
@@ -237,11 +236,13 @@ def test_everything_that_decides_a_run_is_in_its_key(tiny_store, runs, tmp_path)
         "switches": (("bp", False),),
         "stride": 4,
         "seed": 1,
+        "training": Training(epochs=3),
+        "start": SPEC,
     }
     keys = {runs.key(dataclasses.replace(SPEC, **{k: v}), tiny_store) for k, v in changes.items()}
-    keys |= {runs.key(SPEC, tiny_store), runs.key(SPEC, tiny_store, Training(epochs=3))}
+    keys.add(runs.key(SPEC, tiny_store))
     keys.add(RunStore(tmp_path, dataclasses.replace(PROFILE, name="demo")).key(SPEC, tiny_store))
-    assert len(keys) == len(changes) + 3
+    assert len(keys) == len(changes) + 2
     assert runs.key(SPEC, tiny_store).startswith("dil-ffpp-c23-Deepfakes-")
 
 
@@ -297,29 +298,39 @@ def test_a_table_is_filled_from_runs_and_says_what_it_cannot_fill(tiny_store, ru
     )
 
 
-def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(tiny_store, runs, monkeypatch):
-    asked = []
-    monkeypatch.setattr("dfil.train.data.tree", lambda profile, setting: asked.append(setting))
+def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(
+    tiny_store, tmp_path, monkeypatch
+):
+    made = []
+    monkeypatch.setattr("dfil.train.data.tree", lambda profile, root, name: made.append(name))
     monkeypatch.setattr("dfil.train.data.crops", lambda profile, root: tiny_store)
-    still = Training(
-        epochs=1, lr=0.0, batch=4, paired=True, start="ff-like"
-    )  # at this learning rate parameters stay as they began
-    spec = dataclasses.replace(SPEC, switches=(("alternate", "network"),), manipulations=())
-    (run,) = runs.get_all([spec], tiny_store, still)
-    first = runs.get(dataclasses.replace(spec, manipulations=paper.ALL_MANIPULATIONS), tiny_store)
-    assert asked == ["ff-like"] and sorted(path.name for path in runs.folder.iterdir()) == sorted(
-        [run.key, first.key]
+    # at this learning rate parameters stay as they began
+    still = Training(epochs=1, lr=0.0, batch=4, paired=True)
+    profile = dataclasses.replace(PROFILE, within=still, within_starts=True)
+    runs = RunStore(tmp_path, profile)
+    how = {"switches": (("alternate", "network"),)}
+    spec = RunSpec.of_table(profile, "table2", "dil", "ffpp", "c23", **how)
+    first = RunSpec.of_table(
+        profile, "table1", "dil", "ffpp", "c23", paper.ALL_MANIPULATIONS, **how
     )
-    begun, ended = dict(first.model().named_parameters()), dict(run.model().named_parameters())
-    assert begun.keys() == ended.keys() and all(
-        torch.equal(begun[name], ended[name]) for name in begun
-    )
-    assert json.loads((run.folder / "run.json").read_text())["start"] == first.key
-    keys = {runs.key(spec, tiny_store, t) for t in (still, dataclasses.replace(still, start=""))}
-    assert len(keys) == 2 and run.key in keys
-    table = paper.TABLES["table1"]
-    results, _ = experiments.fill(table, runs, {"ffpp": tiny_store}, ["dil"], still)
-    assert results["dil", "HQ DF"].note == f"seed 0; {experiments.STARTED}"
+    assert spec.start == first and first.start is None
+    assert RunSpec.of_table(PAPER, "table2", "dil", "ffpp", "c23").start is None
+
+    key = runs.key(spec, tiny_store)
+    assert not runs.is_trained(spec, tiny_store) and not made  # naming a run makes no data
+    assert key != runs.key(dataclasses.replace(spec, start=None), tiny_store)
+    (run,) = runs.get_all([spec], tiny_store)
+    assert set(made) == {"ffpp"} and {path.name for path in runs.folder.iterdir()} == {
+        key,
+        runs.key(first, tiny_store),
+    }
+    begun = dict(runs.get(first, tiny_store).model().named_parameters())
+    ended = dict(run.model().named_parameters())
+    assert begun.keys() == ended.keys()
+    assert all(torch.equal(begun[name], ended[name]) for name in begun)
+    start = json.loads((run.folder / "run.json").read_text())["start"]
+    assert start["data"]["setting"] == "ff-like" and start["lr"] == PROFILE.training.lr
+    assert experiments._note([run], "") == f"seed 0; {experiments.STARTED}"
 
 
 def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
@@ -327,9 +338,12 @@ def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
         RunStore(tmp_path, dataclasses.replace(PROFILE, rates=rates))
         for rates in ({}, {"dil": 2e-3}, {"resnet50": 2e-3})
     ]
-    plain, other, same = (r.describe(SPEC, tiny_store) for r in runs)
+    specs = [
+        RunSpec.of_table(r.profile, "table1", "dil", "ffpp", "c23", ("Deepfakes",)) for r in runs
+    ]
+    plain, other, same = (r.describe(s, tiny_store) for r, s in zip(runs, specs, strict=True))
     assert plain == same and other == plain | {"lr": 2e-3}
-    assert runs[1].get(SPEC, tiny_store).history["lr"].eq(2e-3).all()
+    assert runs[1].get(specs[1], tiny_store).history["lr"].eq(2e-3).all()
     results, _ = experiments.fill(paper.TABLES["table1"], runs[1], {"ffpp": tiny_store}, ["dil"])
     assert results["dil", "HQ DF"].note == "seed 0; learning rate 0.002"
 
@@ -538,7 +552,7 @@ def test_shares_of_a_batch_make_up_the_whole():
     for size in (1, 2, 5, 10):
         batch, losses = list(range(size)), np.random.default_rng(size).random(size)
         for world in (1, 2, 3, 4):
-            shares = [training._share(batch, rank, world) for rank in range(world)]
+            shares = [parallel.part_of(batch, rank, world) for rank in range(world)]
             assert [i for mine, weight in shares if weight for i in mine] == batch and all(
                 mine for mine, _ in shares
             )
@@ -549,9 +563,7 @@ def test_shares_of_a_batch_make_up_the_whole():
 
 @pytest.mark.parametrize("method", models.available())
 def test_the_loss_reaches_every_parameter_as_shared_training_needs(method, runs):
-    run = runs._run(
-        dataclasses.replace(SPEC, method=method), SimpleNamespace(meta={"digest": ""}), None
-    )
+    run = Run(runs.folder, dataclasses.replace(SPEC, method=method), PROFILE)
     model, how = run.build().train(), run.sampling
     model.loss(
         torch.randn(2, how.train, how.frames, 3, 32, 32), torch.tensor([0.0, 1.0])
@@ -563,5 +575,5 @@ def test_the_loss_reaches_every_parameter_as_shared_training_needs(method, runs)
 
 if __name__ == "__main__":  # one of the processes of test_two_processes_train_as_one_does
     torch.set_num_threads(1)
-    with training.processes() as rank:
+    with parallel.processes() as rank:
         torch.save(shared_training(CropStore(Path(sys.argv[1]))), Path(sys.argv[2]) / f"{rank}.pt")

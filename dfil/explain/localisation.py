@@ -333,7 +333,7 @@ def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
         return "FaceForensics++ has no partially forged videos, and no DFDC tree is named by $DFIL_DFDC_PREVIEW, $DFIL_DFDC or dfil.toml"
     store = data.crops(profile, data.tree(profile, "", "dfdc-preview"), "dfdc-preview")
     (cell,) = (c for c in paper.TABLES["table2"].cells() if (c.row, c.column) == ("dil", "DFDC"))
-    run = runs.get(specs(cell, profile, store)[0], store, profile.within)
+    run = runs.get(specs(cell, profile, store)[0], store)
     fakes_ = store.index.query("status == 'ok' and split == 'test' and label == 1")
     return PartlyForged(run, store, sorted(fakes_["video_id"]), {})
 

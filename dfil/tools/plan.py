@@ -16,7 +16,6 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from dfil import models, paper
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
-from dfil.profiles import Profile, Training
+from dfil.profiles import Profile
 from dfil.system.cores import cores
 from dfil.train import experiments
 from dfil.train.data import SETTINGS
@@ -55,14 +54,13 @@ def make(profile: Profile, methods: Sequence[str] = ()) -> dict:
     """
     stores = {dataset: expected(profile, dataset) for dataset in SETTINGS}
     needed = needs(profile, methods, stores)
-    used = list(dict.fromkeys(spec.method for spec, _ in needed))
+    used = list(dict.fromkeys(spec.method for spec in needed))
     seconds = {
         method: measure(profile, method)
         for method in tqdm(used, desc="measuring", disable=None, leave=False)
     }
     runs = [
-        _run(profile, spec, training, need, stores, seconds[spec.method])
-        for (spec, training), need in needed.items()
+        _run(profile, spec, need, stores, seconds[spec.method]) for spec, need in needed.items()
     ]
     tables = {}
     for key in paper.TABLES:
@@ -87,19 +85,16 @@ def make(profile: Profile, methods: Sequence[str] = ()) -> dict:
 
 def needs(
     profile: Profile, methods: Sequence[str], stores: dict[str, SimpleNamespace]
-) -> dict[tuple[RunSpec, Training], dict]:
+) -> dict[RunSpec, dict]:
     """Every distinct run behind the six tables, with the names of the `tables` it feeds and the (dataset, compression) of its `tests`."""
-    found: dict[tuple[RunSpec, Training], dict] = {}
+    found: dict[RunSpec, dict] = {}
     for table in paper.TABLES.values():
-        training = {"table2": profile.within, "table3": profile.across}.get(
-            table.key, profile.training
-        )
         chosen = experiments.methods(profile, methods, table.key)
         for cell in table.cells():
             if cell.quoted or cell.method not in chosen:
                 continue
             for spec in experiments.specs(cell, profile, stores[cell.train.dataset]):
-                need = found.setdefault((spec, training), {"tables": {}, "tests": {}})
+                need = found.setdefault(spec, {"tables": {}, "tests": {}})
                 need["tables"][table.key] = need["tests"][
                     cell.test.dataset, cell.test.compression
                 ] = True
@@ -171,7 +166,7 @@ def measure(
 ) -> dict[str, float]:
     """Seconds per clip of a training step (`train`) and per video of scoring (`test`), medians of up to `steps` steps after one that is
     not counted, the last begun within `patience` seconds; `clips` in a step, and the model's `parameters`."""
-    run = Run(Path(), RunSpec(method, "", "", ()), profile, profile.training)
+    run = Run(Path(), RunSpec.of_table(profile, "table1", method, ""), profile)
     device, how = pick_device(), run.sampling
     torch.manual_seed(0)
     model = run.build()
@@ -222,15 +217,10 @@ def _scoring_step(
 
 
 def _run(
-    profile: Profile,
-    spec: RunSpec,
-    training: Training,
-    need: dict,
-    stores: dict,
-    seconds: dict[str, float],
+    profile: Profile, spec: RunSpec, need: dict, stores: dict, seconds: dict[str, float]
 ) -> dict:
     """One run as plain values, its hours among them."""
-    store, how = stores[spec.dataset], Run(Path(), spec, profile, training).sampling
+    store, how, training = stores[spec.dataset], Run(Path(), spec, profile).sampling, spec.training
     clips = sum(
         map(
             len,
@@ -252,7 +242,7 @@ def _run(
     )
     about = {
         name: value
-        for name, value in asdict(spec).items()
+        for name, value in vars(spec).items()
         if name in ("method", "dataset", "compression", "manipulations", "seed")
     }
     return about | {
@@ -273,7 +263,7 @@ def _split(index: pd.DataFrame, split: str, compression: str) -> pd.DataFrame:
 
 def _read(needed: dict, stores: dict) -> dict[str, int]:
     """Videos whose crops are needed, by dataset: every manipulation of the compressions that a run trains or is tested on."""
-    wanted = {(spec.dataset, spec.compression) for spec, _ in needed} | {
+    wanted = {(spec.dataset, spec.compression) for spec in needed} | {
         test for need in needed.values() for test in need["tests"]
     }
     counts: dict[str, int] = {}

@@ -12,6 +12,7 @@ from dfil.datasets import load_records
 from dfil.faces.preprocess import made_with, preprocess
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
+from dfil.synthetic.settings import RENDERER
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError
 
@@ -76,6 +77,12 @@ def absent(
         f"the profile {profile.name} needs the real {name}, which is not there: name its tree {option}by "
         f"${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as {dataset}"
     )
+
+
+def benchmark(profile: Profile, dataset: str, setting: str = "") -> dict:
+    """What decides the contents of a profile's built-in tree of a dataset; nothing is written for it."""
+    setting = setting or SETTINGS[dataset]
+    return {"renderer": RENDERER, "setting": setting, **profile.trees[setting]}
 
 
 def _real(dataset: str) -> Path | None:

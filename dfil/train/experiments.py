@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 
 from dfil import models, paper
 from dfil.faces.store import CropStore
-from dfil.profiles import Profile, Training
+from dfil.profiles import Profile
 from dfil.results import metrics, tables
 from dfil.system.errors import RunError
 from dfil.train.runs import Run, RunSpec, RunStore
@@ -21,11 +20,7 @@ STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
 
 
 def fill(
-    table: paper.Table,
-    runs: RunStore,
-    stores: Mapping[str, CropStore],
-    methods: Sequence[str],
-    training: Training | None = None,
+    table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore], methods: Sequence[str]
 ) -> tuple[dict[tuple[str, str], tables.CellResult], dict[tuple[str, str], str]]:
     """(results, reasons): results of every cell that can be run, and for every other one why it cannot, both by (row, column).
 
@@ -43,12 +38,11 @@ def fill(
                 for s in specs(cell, runs.profile, store)
             ],
             store,
-            training,
         )
     results = {}
     for cell in possible:
         store = stores[cell.train.dataset]
-        trained = [runs.get(spec, store, training) for spec in specs(cell, runs.profile, store)]
+        trained = [runs.get(spec, store) for spec in specs(cell, runs.profile, store)]
         scores = [
             select(run.scores(stores[cell.test.dataset], cell.test.compression), cell.test)
             for run in trained
@@ -67,7 +61,6 @@ def with_earlier(
     table: paper.Table,
     runs: RunStore,
     stores: Mapping[str, CropStore],
-    training: Training | None = None,
 ) -> pd.DataFrame:
     """`df` with the rows that an earlier call filled in the table at `path`, `--methods all` for example, where today's data and settings
     would give the same runs."""
@@ -76,7 +69,7 @@ def with_earlier(
         if not _obstacle(cell, stores, models.available()):
             store = stores[cell.train.dataset]
             keys[cell.row, cell.column] = [
-                runs.key(spec, store, training) for spec in specs(cell, runs.profile, store)
+                runs.key(spec, store) for spec in specs(cell, runs.profile, store)
             ]
     return tables.with_earlier(df, path, keys)
 
@@ -96,20 +89,24 @@ def methods(profile: Profile, asked: Sequence[str] = (), table: str = "") -> lis
     return names
 
 
-# The mechanism: what each row looks at, when a single frame carries no information about the label.
+# The mechanism, where a single frame carries no information about the label: row -> (method, distance of a snippet's frames).
 TEMPORAL_ONLY = {
-    "dil": RunSpec("dil", "ffpp", "c23", ("Deepfakes",)),
-    "DIL, frames four apart": RunSpec("dil", "ffpp", "c23", ("Deepfakes",), stride=4),
-    "resnet50": RunSpec("resnet50", "ffpp", "c23", ("Deepfakes",)),
+    "dil": ("dil", 1),
+    "DIL, frames four apart": ("dil", 4),
+    "resnet50": ("resnet50", 1),
 }
 
 
-def temporal_only_specs(methods: Sequence[str] = (), seed: int = 0) -> dict[str, RunSpec]:
-    """TEMPORAL_ONLY and, by their names, whatever further methods are asked for."""
-    rows = TEMPORAL_ONLY | {
-        m: RunSpec(m, "ffpp", "c23", ("Deepfakes",)) for m in methods if m not in TEMPORAL_ONLY
+def temporal_only_specs(
+    profile: Profile, methods: Sequence[str] = (), seed: int = 0
+) -> dict[str, RunSpec]:
+    """The runs behind TEMPORAL_ONLY and, by their names, behind whatever further methods are asked for."""
+    rows = TEMPORAL_ONLY | {m: (m, 1) for m in methods if m not in TEMPORAL_ONLY}
+    videos = "ffpp", "c23", ("Deepfakes",)
+    return {
+        row: RunSpec.of_table(profile, "temporal-only", method, *videos, stride=stride, seed=seed)
+        for row, (method, stride) in rows.items()
     }
-    return {row: replace(spec, seed=seed) for row, spec in rows.items()}
 
 
 def temporal_only(
@@ -117,11 +114,11 @@ def temporal_only(
 ) -> dict[tuple[str, str], tables.CellResult]:
     """The rows of `temporal_only_specs`, trained with the profile's `mechanism` settings and seeds, as results of the one column
     "Deepfakes c23"."""
-    rows = [temporal_only_specs(methods, seed) for seed in runs.profile.seeds]
-    runs.get_all([spec for each in rows for spec in each.values()], store, runs.profile.mechanism)
+    rows = [temporal_only_specs(runs.profile, methods, seed) for seed in runs.profile.seeds]
+    runs.get_all([spec for each in rows for spec in each.values()], store)
     results = {}
     for row in rows[0]:
-        trained = [runs.get(each[row], store, runs.profile.mechanism) for each in rows]
+        trained = [runs.get(each[row], store) for each in rows]
         scores = [run.scores(store, "c23") for run in trained]
         results[row, "Deepfakes c23"] = tables.CellResult(
             scores, [run.key for run in trained], _note(trained, "")
@@ -131,12 +128,10 @@ def temporal_only(
 
 def temporal_only_keys(runs: RunStore, store: CropStore) -> dict[tuple[str, str], list[str]]:
     """Of every row that temporal_only could have, all methods asked for: the keys of its runs, one per seed."""
-    rows = [temporal_only_specs(models.available(), seed) for seed in runs.profile.seeds]
+    every = models.available()
+    rows = [temporal_only_specs(runs.profile, every, seed) for seed in runs.profile.seeds]
     return {
-        (row, "Deepfakes c23"): [
-            runs.key(each[row], store, runs.profile.mechanism) for each in rows
-        ]
-        for row in rows[0]
+        (row, "Deepfakes c23"): [runs.key(each[row], store) for each in rows] for row in rows[0]
     }
 
 
@@ -150,8 +145,15 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
             m for m in paper.ALL_MANIPULATIONS if _has(store, videos.compression, m)
         )
     return [
-        RunSpec(
-            cell.method, videos.dataset, videos.compression, manipulations, cell.switches, seed=seed
+        RunSpec.of_table(
+            profile,
+            cell.table,
+            cell.method,
+            videos.dataset,
+            videos.compression,
+            manipulations,
+            switches=cell.switches,
+            seed=seed,
         )
         for seed in profile.seeds
     ]
@@ -186,8 +188,8 @@ def _note(trained: Sequence[Run], text: str) -> str:
     rate of their own."""
     run, numbers = trained[0], [str(run.spec.seed) for run in trained]
     seeds = f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(numbers)}"
-    rate = f"learning rate {run.training.lr:g}" if run.spec.method in run.profile.rates else ""
-    return "; ".join(filter(None, (text, seeds, STARTED if run.training.start else "", rate)))
+    rate = f"learning rate {run.spec.training.lr:g}" if run.spec.method in run.profile.rates else ""
+    return "; ".join(filter(None, (text, seeds, STARTED if run.spec.start else "", rate)))
 
 
 def _has(store: CropStore, compression: str, manipulation: str) -> bool:

@@ -1,10 +1,4 @@
-"""The training loop that all methods share: Adam, binary cross-entropy, selection on the validation split only.
-
-Under `torchrun` one training is shared by several processes (`processes`): each takes its part of every batch, and the gradients are
-averaged to those of the whole batch. So the result is that of one process, to rounding, but for two things. Batch normalisation sees
-the whole batch on GPUs (SyncBatchNorm); on CPUs torch has no such layer, and each process normalises by its own part of the batch. And
-dropout draws other masks. A loss that is not a mean over videos is averaged over the parts, weighted by their numbers of videos.
-"""
+"""The training loop that all methods share: Adam, binary cross-entropy, selection on the validation split only."""
 
 from __future__ import annotations
 
@@ -12,17 +6,12 @@ import copy
 import math
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 from tqdm import tqdm
 
 from dfil.models import Detector
@@ -31,49 +20,17 @@ from dfil.profiles import Training
 from dfil.system.errors import RunError
 from dfil.system.files import atomic
 from dfil.system.memory import keep_freed
+from dfil.train.parallel import (
+    in_first_process,
+    mean_over_processes,
+    part_of,
+    rank_and_world,
+    shared_loss,
+)
 from dfil.train.scoring import loader, pick_device, place, precision, score
 from dfil.train.snippets import SnippetDataset, batches, normalise
 
 CHECKPOINT = "DFIL_CHECKPOINT"  # set: gradient checkpointing, less memory for more time and the same result, so it is no part of a run
-SLOWEST = timedelta(
-    hours=24
-)  # one process may cut the crops of a whole dataset while the others wait
-
-
-@contextmanager
-def processes() -> Iterator[int]:
-    """Join the processes that torchrun started, on NCCL with one GPU each or on gloo; yields this one's rank, 0 without torchrun."""
-    if "LOCAL_RANK" not in os.environ:
-        yield 0
-        return
-    gpu = torch.cuda.is_available()
-    if gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # Convolutions with one input pixel leave it open which memory order their gradient has; the buckets are right either way.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    distributed.init_process_group("nccl" if gpu else "gloo", timeout=SLOWEST)
-    try:
-        yield distributed.get_rank()
-    finally:
-        distributed.destroy_process_group()
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Which of how many processes of one training this is: (0, 1) outside `processes`."""
-    return (
-        (distributed.get_rank(), distributed.get_world_size())
-        if distributed.is_initialized()
-        else (0, 1)
-    )
-
-
-def in_first(function: Callable, *arguments) -> object:
-    """function(*arguments), called in the first process only, and its result in all of them."""
-    rank, world = rank_and_world()
-    result = [function(*arguments) if rank == 0 else None]
-    if world > 1:
-        distributed.broadcast_object_list(result, src=0)
-    return result[0]
 
 
 def train(
@@ -99,16 +56,12 @@ def train(
     """
     keep_freed()
     device, (rank, world) = device or pick_device(), rank_and_world()
-    if world > 1 and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
     place(model, device)
     if os.environ.get(CHECKPOINT) and isinstance(
         backbone := getattr(model, "backbone", None), ResNet
     ):
         backbone.checkpoint = True
-    criterion = _Loss(model)
-    if world > 1:
-        criterion = DistributedDataParallel(criterion)
+    criterion = shared_loss(model, device)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
     plan = [
         batches(train_data.rows, settings.batch, settings.paired, np.random.default_rng([seed, e]))
@@ -132,7 +85,7 @@ def train(
             torch.manual_seed(
                 (seed * settings.epochs + epoch) * world + rank
             )  # every process its own dropout, also after resuming
-        shares, weights = zip(*(_share(batch, rank, world) for batch in plan[epoch]), strict=True)
+        shares, weights = zip(*(part_of(batch, rank, world) for batch in plan[epoch]), strict=True)
         feed, title = (
             loader(train_data, list(shares), device),
             f"{label}, epoch {epoch + 1}/{settings.epochs}",
@@ -155,13 +108,13 @@ def train(
                     flush=True,
                 )
         train_loss = float(
-            np.average(_mean_over_processes(losses), weights=[len(batch) for batch in plan[epoch]])
+            np.average(mean_over_processes(losses), weights=[len(batch) for batch in plan[epoch]])
         )
         if not math.isfinite(train_loss):
             raise RunError(
                 f"{label}: the training loss is {train_loss} in epoch {epoch + 1}; lower the learning rate ({settings.lr:g})"
             )
-        auc, val_loss = in_first(_validate, model, val_data, settings.batch, device)
+        auc, val_loss = in_first_process(_validate, model, val_data, settings.batch, device)
         if settings.schedule == "plateau":
             schedule.step(auc)
         is_best = not history or (auc, -val_loss) > max(
@@ -185,31 +138,6 @@ def train(
             _save(checkpoint, model, best, optimiser, schedule, history)
     model.load_state_dict(best)
     return history
-
-
-class _Loss(nn.Module):
-    """`model.loss` as a forward pass, which is what DistributedDataParallel watches."""
-
-    def __init__(self, model: Detector):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.model.loss(x, y)
-
-
-def _share(batch: list[int], rank: int, world: int) -> tuple[list[int], float]:
-    """The videos of a batch that one process takes, and the weight w of its loss L with which the mean of w L over the processes is
-    the mean over the whole batch. A process that is left without one goes along with the first video, at weight 0."""
-    mine = batch[len(batch) * rank // world : len(batch) * (rank + 1) // world]
-    return mine or batch[:1], len(mine) * world / len(batch)
-
-
-def _mean_over_processes(losses: list[torch.Tensor]) -> list[float]:
-    steps_n, (_, world) = torch.stack(losses), rank_and_world()
-    if world > 1:
-        distributed.all_reduce(steps_n)
-    return (steps_n / world).tolist()
 
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):

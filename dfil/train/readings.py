@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dfil import models, paper
+from dfil.profiles import Profile
 from dfil.train.runs import RunSpec
 
 
@@ -116,18 +117,14 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame([vars(reading) for reading in READINGS], index=range(1, len(READINGS) + 1))
 
 
-def specs(compression: str = "c23") -> dict[str, RunSpec]:
+def specs(profile: Profile, compression: str = "c23") -> dict[str, RunSpec]:
     """The runs behind SWITCHED, DIL on all four manipulations at a compression. Raises ValueError if DIL lacks a switch."""
     for switches, _ in SWITCHED.values():
         models.build("dil", depth=(1, 1, 1, 1), width=16, **switches)
+    videos = "ffpp", compression, paper.ALL_MANIPULATIONS
     return {
-        name: RunSpec(
-            "dil",
-            "ffpp",
-            compression,
-            paper.ALL_MANIPULATIONS,
-            tuple(sorted(switches.items())),
-            box=box,
+        name: RunSpec.of_table(
+            profile, "table1", "dil", *videos, switches=tuple(sorted(switches.items())), box=box
         )
         for name, (switches, box) in SWITCHED.items()
     }

@@ -13,13 +13,12 @@ import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch import distributed
 
 import dfil
 from dfil import models
@@ -32,17 +31,20 @@ from dfil.system.cores import cores
 from dfil.system.errors import RunError
 from dfil.system.files import atomic
 from dfil.train import data
-from dfil.train.loop import in_first, rank_and_world, train
+from dfil.train.loop import train
+from dfil.train.parallel import in_first_process, is_first, wait_for_all
 from dfil.train.scoring import score
 from dfil.train.snippets import SnippetDataset
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What is trained on what.
+    """What is trained on what, and how: all of a run but its data's contents and its profile.
 
-    switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1: neighbours). manipulations are those of
-    the fakes trained on, none named meaning all. box: one crop box per "snippet", or per "frame" (Crops.snippet).
+    switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1:
+    neighbours). manipulations are those of the fakes trained on, none named meaning all. box: one
+    crop box per "snippet", or per "frame" (Crops.snippet). start: the run on the profile's built-in
+    data with whose weights this one begins; None: with ImageNet's or random ones, as the profile says.
     """
 
     method: str
@@ -53,6 +55,30 @@ class RunSpec:
     stride: int = 1
     box: str = "snippet"
     seed: int = 0
+    training: Training = field(kw_only=True)
+    start: RunSpec | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of_table(
+        cls,
+        profile: Profile,
+        table: str,
+        method: str,
+        dataset: str,
+        compression: str = "",
+        manipulations: tuple[str, ...] = (),
+        **others,
+    ) -> RunSpec:
+        """A run as `profile` trains it for a table ("table1", ..., or "temporal-only")."""
+        how = profile.training_for(method, table)
+        spec = cls(method, dataset, compression, manipulations, training=how, **others)
+        if table != "table2" or not profile.within_starts:
+            return spec
+        first = profile.training_for(method, "table1")
+        first = replace(
+            spec, dataset="ffpp", compression="c23", manipulations=ALL_MANIPULATIONS, training=first
+        )
+        return replace(spec, start=first)
 
     def select(self, store: CropStore, split: str) -> pd.DataFrame:
         """The rows of the store's index that this run uses of one split: all reals, and the fakes of its manipulations, or all."""
@@ -74,124 +100,97 @@ class RunStore:
     """Runs of one profile under `folder` (usually outputs/<profile>/runs)."""
 
     def __init__(self, folder: Path, profile: Profile):
-        self.folder, self.profile = (
-            Path(folder).absolute(),
-            profile,
-        )  # absolute: workers elsewhere stand in another folder
-        self._starts: dict[str, CropStore] = {}
+        # absolute, because workers elsewhere stand in another folder
+        self.folder, self.profile = Path(folder).absolute(), profile
 
-    def describe(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> dict:
-        """All that decides the outcome of a run, as JSON types."""
-        training = self._training(spec, training)
-        described = {
-            **asdict(spec),
-            "data": store.meta["digest"],
-            "profile": self.profile.name,
-            **self.profile.settings(training),
-        }
+    def describe(self, spec: RunSpec, store: CropStore) -> dict:
+        """All that decides the outcome of a run, as JSON types. Makes and reads no data."""
+        return self._described(spec, store.meta["digest"])
+
+    def _described(self, spec: RunSpec, contents: object) -> dict:
+        """`contents` says what the data are."""
+        training = self.profile.settings(spec.training)
+        described = {**asdict(spec), "data": contents, "profile": self.profile.name, **training}
+        del described["training"]
         if own := models.sampling(spec.method):
-            described |= {"sampling": asdict(own)}
-        if training.start:
-            described |= {"start": self.key(*self.start(spec, training))}
+            described["sampling"] = asdict(own)
+        described["start"] = ""
+        if spec.start:
+            built_in = data.benchmark(self.profile, spec.start.dataset)
+            described["start"] = self._described(spec.start, built_in)
         return json.loads(json.dumps(described, sort_keys=True))
 
-    def key(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> str:
+    def key(self, spec: RunSpec, store: CropStore) -> str:
         """A readable name that ends in the hash of `describe`."""
-        digest = hashlib.sha256(
-            json.dumps(self.describe(spec, store, training), sort_keys=True).encode()
-        ).hexdigest()[:10]
+        described = json.dumps(self.describe(spec, store), sort_keys=True)
+        digest = hashlib.sha256(described.encode()).hexdigest()[:10]
         what = spec.manipulations[0] if len(spec.manipulations) == 1 else "all"
         return "-".join(filter(None, (spec.method, spec.dataset, spec.compression, what, digest)))
 
-    def start(self, spec: RunSpec, training: Training) -> tuple[RunSpec, CropStore]:
-        """The run whose weights `training.start` makes this one begin with, and its data: the same model, trained as for Table 1 on c23
-        videos of all manipulations of that built-in tree, which is made now if it is not there yet."""
-        if training.start not in self._starts:
-            self._starts[training.start] = in_first(
-                lambda: data.crops(self.profile, data.tree(self.profile, setting=training.start))
-            )
-        return replace(
-            spec, dataset="ffpp", compression="c23", manipulations=ALL_MANIPULATIONS
-        ), self._starts[training.start]
+    def run(self, spec: RunSpec, store: CropStore) -> Run:
+        """The run, trained or not (Run.is_trained)."""
+        return Run(self.folder / self.key(spec, store), spec, self.profile)
 
-    def get(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> Run:
+    def is_trained(self, spec: RunSpec, store: CropStore) -> bool:
+        """Whether `get` would find the run and not train it."""
+        return self.run(spec, store).is_trained
+
+    def get(self, spec: RunSpec, store: CropStore) -> Run:
         """The trained run, trained now if it is not there yet, and gone on with if it was interrupted."""
-        run = self._run(spec, store, training)
+        run = self.run(spec, store)
         if not run.is_trained:
             self._train(run, store)
         return run
 
-    def is_trained(self, spec: RunSpec, store: CropStore, training: Training | None = None) -> bool:
-        """Whether `get` would find the run and not train it."""
-        return self._run(spec, store, training).is_trained
-
-    def _training(self, spec: RunSpec, training: Training | None) -> Training:
-        training = training or self.profile.training
-        return replace(training, lr=self.profile.rates.get(spec.method, training.lr))
-
-    def _run(self, spec: RunSpec, store: CropStore, training: Training | None) -> Run:
-        """The run, trained or not."""
-        training = self._training(spec, training)
-        return Run(self.folder / self.key(spec, store, training), spec, self.profile, training)
-
-    def get_all(
-        self, specs: Sequence[RunSpec], store: CropStore, training: Training | None = None
-    ) -> list[Run]:
+    def get_all(self, specs: Sequence[RunSpec], store: CropStore) -> list[Run]:
         """`get` of every spec. The untrained ones go to the cluster if one is named (dfil.system.cluster.address), and are scored there on
         their own test videos. Otherwise, on a CPU, they are trained side by side, the cores shared between them.
 
         Small networks gain little from a second thread, so two runs with one core each end sooner than one after the other with two.
         Full-size ones gain from every thread and would fill the memory together, so they come one after the other.
         """
-        todo = [s for s in dict.fromkeys(specs) if not self._run(s, store, training).is_trained]
-        if todo and training and training.start:
-            before = [self.start(spec, training) for spec in todo]
-            self.get_all([spec for spec, _ in before], before[0][1])
+        todo = [s for s in dict.fromkeys(specs) if not self.is_trained(s, store)]
+        if starts := [spec.start for spec in todo if spec.start]:
+            self.get_all(starts, self._built_in(starts[0]))
         if todo and cluster.address():
-            self._on_cluster(todo, store, training)
+            self._on_cluster(todo, store)
             todo = []
         available, alone = cores(), torch.cuda.is_available() or self.profile.pretrained
         at_a_time = 1 if alone else max(1, min(len(todo), available))
-        if todo and rank_and_world()[0] == 0:
+        if todo and is_first():
             print(f"{len(todo)} runs are to be trained, {at_a_time} at a time.", flush=True)
         if at_a_time > 1:
+            begun = time.perf_counter()
             with workers.pool(at_a_time, torch.set_num_threads, available // at_a_time) as pool:
-                start, waiting = (
-                    time.perf_counter(),
-                    [pool.submit(self.get, spec, store, training) for spec in todo],
-                )
+                waiting = [pool.submit(self.get, spec, store) for spec in todo]
                 for done, future in enumerate(as_completed(waiting), 1):
-                    print(
-                        f"{future.result().key} is trained, {done} of {len(todo)}, after {time.perf_counter() - start:.0f} s",
-                        flush=True,
-                    )
-        return [self.get(spec, store, training) for spec in specs]
+                    _say(future.result().key, done, len(todo), begun)
+        return [self.get(spec, store) for spec in specs]
 
-    def _on_cluster(
-        self, specs: Sequence[RunSpec], store: CropStore, training: Training | None
-    ) -> None:
+    def _on_cluster(self, specs: Sequence[RunSpec], store: CropStore) -> None:
         print(f"{len(specs)} runs are handed to the cluster at {cluster.address()}.", flush=True)
-        start, folder = time.perf_counter(), store.folder.absolute()
+        begun, folder = time.perf_counter(), store.folder.absolute()
         tasks = {
-            str(self._run(spec, store, training).folder): (
-                _get_and_score,
-                (self, spec, folder, training),
-            )
+            str(self.run(spec, store).folder): (_get_and_score, (self, spec, folder))
             for spec in specs
         }
         for done, (name, _) in enumerate(cluster.each(tasks), 1):
-            print(
-                f"{Path(name).name} is trained, {done} of {len(specs)}, after {time.perf_counter() - start:.0f} s",
-                flush=True,
-            )
+            _say(Path(name).name, done, len(specs), begun)
+
+    def _built_in(self, spec: RunSpec) -> CropStore:
+        """The crops of the profile's built-in tree of a run's dataset, made now if they are not there yet."""
+        return in_first_process(
+            lambda: data.crops(self.profile, data.tree(self.profile, "", spec.dataset))
+        )
 
     def _train(self, run: Run, store: CropStore) -> None:
-        spec, training, folder = run.spec, run.training, run.folder
+        spec, folder = run.spec, run.folder
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(spec.seed)
         model = run.build()
-        if training.start:
-            model.load_state_dict(self.get(*self.start(spec, training)).model().state_dict())
+        if spec.start:
+            first = self.get(spec.start, self._built_in(spec.start))
+            model.load_state_dict(first.model().state_dict())
         elif self.profile.pretrained:
             weights.load_imagenet(model)
         videos = {
@@ -204,15 +203,14 @@ class RunStore:
             model,
             videos["train"],
             videos["val"],
-            training,
+            spec.training,
             seed=spec.seed,
             checkpoint=folder / "checkpoint.pt",
             label=folder.name,
         )
-        if rank_and_world()[0] == 0:
+        if is_first():
             self._keep(run, store, model, videos, history)
-        if distributed.is_initialized():
-            distributed.barrier()  # whoever asks for the run now finds it
+        wait_for_all()  # whoever asks for the run now finds it
 
     def _keep(
         self,
@@ -223,11 +221,11 @@ class RunStore:
         history: list[dict],
     ) -> None:
         """Write what a training left, `run.json` last."""
-        spec, training, folder = run.spec, run.training, run.folder
+        spec, folder = run.spec, run.folder
         with atomic(folder / "history.csv") as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         save_weights(model, folder / "weights.safetensors", config=run.config(store))
-        described = self.describe(spec, store, training)
+        described = self.describe(spec, store)
         described |= {
             "videos": {split: len(d) for split, d in videos.items()},
             "versions": {
@@ -241,10 +239,15 @@ class RunStore:
         (folder / "checkpoint.pt").unlink()
 
 
-def _get_and_score(runs: RunStore, spec: RunSpec, folder: Path, training: Training | None) -> None:
-    """What a worker of a cluster does for one run; the store is opened there, so that no index travels."""
+def _say(key: str, done: int, of: int, begun: float) -> None:
+    seconds = time.perf_counter() - begun
+    print(f"{key} is trained, {done} of {of}, after {seconds:.0f} s", flush=True)
+
+
+def _get_and_score(runs: RunStore, spec: RunSpec, folder: Path) -> None:
+    """What a worker of a cluster does for one run; it opens the store, so that no index travels."""
     store = CropStore(folder)
-    runs.get(spec, store, training).scores(store, spec.compression)
+    runs.get(spec, store).scores(store, spec.compression)
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,6 @@ class Run:
     folder: Path
     spec: RunSpec
     profile: Profile
-    training: Training
 
     @property
     def key(self) -> str:
@@ -273,7 +275,7 @@ class Run:
         """What this run's model looks at: its method's own sampling, or the profile's snippets at the run's stride."""
         own = models.sampling(self.spec.method)
         return own or Sampling(
-            self.training.snippets,
+            self.spec.training.snippets,
             self.profile.test_snippets,
             self.profile.frames,
             self.spec.stride,
@@ -318,7 +320,7 @@ class Run:
     ) -> SnippetDataset:
         return SnippetDataset(
             store, rows, snippets=snippets, frames=self.sampling.frames, size=self.profile.size, stride=self.sampling.stride,
-            train=train, seed=self.spec.seed, paired=self.training.paired, box=self.spec.box,
+            train=train, seed=self.spec.seed, paired=self.spec.training.paired, box=self.spec.box,
             all_tracks=not train and store.meta["tracks"] == "all",
         )  # fmt: skip
 
@@ -334,7 +336,7 @@ class Run:
             scored = score(
                 self.model(),
                 self.dataset(store, rows, self.sampling.test),
-                batch=self.training.batch,
+                batch=self.spec.training.batch,
             )
             with atomic(path) as temporary:
                 scored.to_parquet(temporary, index=False)
