@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
 from dfil import models
@@ -96,13 +98,22 @@ def test_plain_blocks_are_drawn_plain():
     assert text.split("\n").count("plain") == 3 and text.split("\n").count("Intra") == 1
 
 
-def test_nothing_is_written_outside_its_box():
-    fig = drawing.architecture(models.build("dil"), 224)
-    fig.canvas.draw()
-    for text in fig.findobj(Text):
-        box = text.get_window_extent()
-        if text.get_text() and text.get_visible():
-            assert box.x0 >= -1 and box.x1 <= fig.bbox.width + 1, text.get_text()
+@pytest.mark.parametrize("switches", [{}, SMALL | {"bp": False, "ca": False, "lk": False}])
+def test_nothing_is_written_outside_its_box_and_no_box_touches_another(switches):
+    fig = drawing.architecture(models.build("dil", **switches), 224)
+    FigureCanvasAgg(fig).draw()
+    for ax in fig.axes:
+        boxes = [p.get_window_extent() for p in ax.patches if isinstance(p, FancyBboxPatch)]
+        for i, one in enumerate(boxes):
+            assert not any(one.padded(-1).overlaps(other) for other in boxes[i + 1 :])
+        for text in ax.texts:
+            said = text.get_window_extent()
+            assert said.x0 >= 0 and said.x1 <= fig.bbox.width, text.get_text()
+            middle = (said.x0 + said.x1) / 2, (said.y0 + said.y1) / 2
+            for box in boxes:
+                if text.get_text() and box.contains(*middle):
+                    assert box.x0 + 1 < said.x0 and said.x1 < box.x1 - 1, text.get_text()
+                    assert box.y0 < said.y0 and said.y1 < box.y1, text.get_text()
 
 
 def test_a_model_without_both_modules_is_refused():
