@@ -244,6 +244,12 @@ def rows(names: Iterable[str]) -> list[str]:
     return [f"{name}: {metric}" for metric in MEASURES.values() for name in names]
 
 
+def missing(keys: Mapping[str, str], compression: str) -> Callable[[paper.Cell], str]:
+    """Why a cell of `located`'s table is empty, for `tables.build`; keys as in `located`."""
+    absent = f"the tree has no {compression} videos of it"
+    return lambda cell: NO_MASK if cell.column in keys else absent
+
+
 def against(measured: pd.DataFrame, base: str) -> pd.DataFrame:
     """How much better each map is than the map `base` on the same videos, a line per map, measure and manipulation.
 
@@ -295,6 +301,10 @@ class PartlyForged:
     store: CropStore
     ids: list[str]
     truth: dict[str, np.ndarray]
+
+    def forged(self, video: Video) -> np.ndarray | None:
+        """Which frames of the video's snippets are forged, bool (U, T); None where nobody knows."""
+        return self.truth[video.video_id][video.numbers] if self.truth else None
 
     def kinds(self) -> dict[str, list[str]]:
         """The ids by movement, short before long; without truth two kinds that only count the fakes, "test fake 1" and "test fake 2"."""

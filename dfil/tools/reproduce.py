@@ -34,8 +34,7 @@ from dfil.results import page
 from dfil.system import paths
 from dfil.system.errors import RunError
 from dfil.system.files import atomic
-from dfil.tools import environment
-from dfil.train import data
+from dfil.tools import environment, notebook
 
 COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
 LARGEST = 2 * 2**20  # bytes: executed notebooks of the demo profile are published in git
@@ -54,6 +53,7 @@ SECONDS = {
         "36_train_wilddeepfake": 25,
         "38_baselines": 15,
         "40_cross_dataset_auc": 15,
+        "42_which_part_is_forged": 15,
         "50_ablation_modules": 15,
         "52_ablation_intra_sim": 15,
         "54_ablation_stages": 15,
@@ -75,6 +75,7 @@ SECONDS = {
         "36_train_wilddeepfake": 105,
         "38_baselines": 15,
         "40_cross_dataset_auc": 20,
+        "42_which_part_is_forged": 20,
         "50_ablation_modules": 185,
         "52_ablation_intra_sim": 210,
         "54_ablation_stages": 260,
@@ -157,7 +158,7 @@ def reproduce(
     outcomes: list[Outcome] = []
     for number, path in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {path.stem} ... ", end="", flush=True)
-        if lacks := _lacks(path, profiles.get(profile), root):
+        if lacks := _lacks(path, profiles.get(profile), values[path]):
             outcome = Outcome(path.stem, skipped=lacks)
             print(f"skipped: {lacks}", flush=True)
         else:
@@ -274,12 +275,12 @@ def run_notebook(
 
 def publish(executed: Path, target: Path, shorten: PathShortener) -> None:
     """Move an executed notebook to its place without this machine's paths and without the times of its cells; warn if it is large."""
-    notebook = json.loads(executed.read_text(encoding="utf-8"))
-    about = notebook["metadata"].get("papermill", {})
-    notebook["metadata"]["papermill"] = {
+    ran = json.loads(executed.read_text(encoding="utf-8"))
+    about = ran["metadata"].get("papermill", {})
+    ran["metadata"]["papermill"] = {
         name: about[name] for name in ("parameters", "duration", "version") if name in about
     }
-    for cell in notebook["cells"]:
+    for cell in ran["cells"]:
         cell["metadata"] = {
             name: value
             for name, value in cell["metadata"].items()
@@ -290,7 +291,7 @@ def publish(executed: Path, target: Path, shorten: PathShortener) -> None:
                 "injected-parameters"  # papermill draws one at random, and the same results should be the same file
             )
     with atomic(target) as file:
-        nbformat.write(nbformat.from_dict(shorten(notebook)), file)
+        nbformat.write(nbformat.from_dict(shorten(ran)), file)
     executed.unlink()
     if (size := target.stat().st_size) > LARGEST:
         print(
@@ -387,10 +388,17 @@ class PathShortener:
         return value
 
 
-def _lacks(path: Path, profile: profiles.Profile, root: str | Path) -> str:
-    """Why a notebook cannot run here: its metadata {"dfil": {"needs": "ffpp"}} ask for a tree that is not there. Empty if it can."""
-    needs = nbformat.read(path, 4).metadata.get("dfil", {}).get("needs")
-    return data.absent(profile, root if needs == "ffpp" else "", needs) if needs else ""
+def _lacks(path: Path, profile: profiles.Profile, values: Mapping[str, object]) -> str:
+    """Why a notebook cannot run here; empty if it can. Its metadata name the dataset that it needs, and the paper's table, or the
+    column of one, that then stays empty with this reason: {"dfil": {"needs": "celebdf", "table": "table2", "column": "Celeb-DF"}}.
+    """
+    about = nbformat.read(path, 4).metadata.get("dfil", {})
+    needs = about.get("needs", "")
+    root = values.get("root" if needs == "ffpp" else f"{needs.removesuffix('-preview')}_root", "")
+    reason = notebook.lacks(profile, needs, str(root)) if needs else ""
+    if reason and "table" in about:
+        notebook.save_empty_table(profile, about["table"], about.get("column", ""), reason)
+    return reason
 
 
 def _all(folder: Path) -> list[Path]:
