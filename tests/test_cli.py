@@ -1,14 +1,17 @@
-"""The console script: help with examples, errors in one line, and the way from a tree to a crop store."""
+"""The console script: help with examples, errors in one line, the way from a tree to crops."""
 
+import errno
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
+import dfil
 from dfil import cli
 
 VERBS = [
@@ -45,12 +48,14 @@ def test_help_has_an_example_that_the_parser_accepts(verb, capsys):
     assert end.value.code == 0
     example = re.search(r"Example:\n  dfil (.+)\n", capsys.readouterr().out).group(1)
     assert verb in example
-    cli._parser().parse_args(example.split())
+    cli.parser().parse_args(example.split())
 
 
 def test_help_imports_nothing_heavy():
     heavy = "{'torch', 'cv2', 'pandas', 'numpy', 'papermill'}"
-    listed = f"import sys; from dfil import cli; cli._parser(); print(sorted({heavy} & set(sys.modules)))"
+    listed = (
+        f"import sys; from dfil import cli; cli.parser(); print(sorted({heavy} & set(sys.modules)))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", listed], capture_output=True, text=True, check=True
@@ -75,7 +80,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_models", interrupted)
+    monkeypatch.setattr("dfil.tools.verbs.train.models", interrupted)
     assert cli.main(["models"]) == 130
     error = capsys.readouterr().err
     assert "interrupted" in error and error.count("\n") == 1
@@ -110,6 +115,66 @@ def test_reproduce_passes_on_what_was_typed(monkeypatch):
         seen["command"]
         == "dfil reproduce --profile smoke --only 30 12 --root 'a tree' -p epochs 3 -p name x"
     )
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("preprocess ffpp --root x --jobs -2", "-2 is too small"),
+        ("preprocess ffpp --root x --stretches 0 4", "0 is too small"),
+        ("preprocess ffpp --root x --size many", "invalid whole number"),
+        ("score a.mp4 --weights w --snippets 0", "0 is too small"),
+        ("train dil --seed -1", "-1 is too small"),
+        ("bench everything", "invalid choice"),
+        ("reproduce --profile large", "invalid choice"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_imported(typed, said):
+    start = time.monotonic()
+    code = "import sys; from dfil.cli import main; main(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code, *typed.split()],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+    assert " torch" not in done.stderr and "papermill" not in done.stderr
+    assert time.monotonic() - start < 5  # 0.2 s of processor time; the machine may be busy
+
+
+def test_stretches_shorter_than_a_snippet_are_refused(tiny_tree, capsys):
+    typed = ["preprocess", "ffpp", "--root", str(tiny_tree), "--stretches", "5", "2"]
+    assert "a snippet has 4 frames" in fails_in_one_line(capsys, *typed)
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"dfil {dfil.__version__}\n"
+
+
+def test_a_fault_of_the_machine_is_one_line(monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/x/crops")
+
+    monkeypatch.setattr("dfil.tools.verbs.train.models", full)
+    assert "/x/crops: the disk is full" in fails_in_one_line(capsys, "models")
+
+
+def test_who_stops_reading_stops_the_verb_without_a_traceback():
+    code = """import sys, types
+def models(_):
+    for _ in range(10**5):
+        print("a line of many")
+sys.modules["dfil.tools.verbs.train"] = types.SimpleNamespace(models=models)
+from dfil.cli import main
+sys.exit(main(["models"]))"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout.readline() == "a line of many\n"
+        running.stdout.close()
+        assert running.stderr.read() == "" and running.wait() == 1
 
 
 def test_from_a_made_tree_to_a_store_that_names_what_is_not_usable(tmp_path, capsys):

@@ -1,6 +1,11 @@
 """From a profile to its tree and its crops."""
 
 import dataclasses
+import getpass
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +43,89 @@ def test_the_paper_profile_says_what_it_needs_and_finds_it_by_each_way(
         data.tree(PAPER)
     with pytest.raises(DataError, match="no such folder"):
         data.tree(SMOKE, root=tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (b'roots = "/data"', "roots is a table, not '/data'"),
+        (b'roots = ["/data"]', "roots is a table"),
+        (b"[roots]\nffpp = 3", "ffpp is a path in quotes, not 3"),
+        (b"[roots]\nffpp = {a = 1}", "ffpp is a path in quotes"),
+        (b'[roots]\nFFPP = "/x"', "no dataset is called FFPP"),
+        (b'[Roots]\nffpp = "/x"', "knows only [roots], not Roots"),
+        (b'ffpp = "/x"', "knows only [roots], not ffpp"),
+        ('[roots]\nffpp = "/données"'.encode("latin-1"), "not UTF-8"),
+        (b"[" * 100_000, "not valid TOML"),
+    ],
+)
+def test_a_settings_file_of_another_form_is_one_sentence(tmp_path, text, said):
+    (tmp_path / "dfil.toml").write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        paths.real_root("ffpp")
+    assert str(tmp_path / "dfil.toml") in str(caught.value) and said in str(caught.value)
+
+
+def test_a_settings_file_may_begin_with_a_mark_and_name_folders_beside_it(tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "dfil.toml").write_bytes(b'\xef\xbb\xbf[roots]\nffpp = "tree"')
+    assert paths.real_root("ffpp") == tmp_path / "tree"
+
+
+def test_relative_variables_mean_the_folder_where_the_command_was_given(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DFIL_OUTPUTS", "results")
+    monkeypatch.setenv("DFIL_DATA", "../data")
+    paths.fix()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert paths.outputs("demo") == tmp_path / "results" / "demo"
+    assert paths.data().resolve() == tmp_path.parent / "data"
+
+
+def test_without_a_usable_home_one_is_borrowed_for_the_time(tmp_path):
+    code = """
+import os, pathlib
+from dfil.system import paths
+paths.fix()
+home = pathlib.Path.home()
+(home / "x").write_text("")
+print(home)
+"""
+    environment = {name: os.environ[name] for name in os.environ if name not in ("HOME", "USER")}
+    run = [sys.executable, "-c", code]
+    for home in ("/nonexistent", "/proc"):
+        environment["HOME"] = home
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() != home and not Path(done.stdout.strip()).exists()
+
+
+def test_a_user_id_without_a_name_and_home_is_no_error(monkeypatch):
+    def unknown(*_):
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", "x")  # both are put back after the test
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    paths.fix()
+    assert getpass.getuser() == "nobody" and os.access(Path.home(), os.W_OK)
+
+
+def test_the_project_is_the_checkout_that_holds_the_package(tmp_path, monkeypatch):
+    monkeypatch.undo()  # the real function
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "dfil").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert paths.project() == Path(paths.__file__).resolve().parents[2]
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "lib" / "dfil" / "system" / "paths.py"))
+    assert paths.project() == tmp_path
+    (tmp_path / "dfil" / "paper.py").touch()
+    (tmp_path / "dfil" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "dfil" / "below")
+    assert paths.project() == tmp_path
 
 
 def test_a_profile_with_built_in_data_writes_its_tree_once(tiny_tree):

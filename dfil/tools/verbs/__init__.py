@@ -1,0 +1,1 @@
+"""What the verbs of the command line do; dfil/cli.py says what can be typed."""

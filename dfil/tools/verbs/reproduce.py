@@ -1,0 +1,48 @@
+"""`dfil reproduce` and `dfil report`."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+
+from dfil import profiles
+from dfil.results import page
+from dfil.system import cluster, paths
+from dfil.system.errors import DataError, RunError
+from dfil.tools import reproduce as notebooks
+from dfil.train.loop import CHECKPOINT
+
+
+def reproduce(a: Namespace) -> int:
+    cluster.use(a.scheduler)
+    if a.checkpoint:
+        os.environ[CHECKPOINT] = "1"  # the kernels inherit it
+    if a.backbone_weights:
+        if not a.backbone_weights.is_file():
+            raise RunError(
+                f"{a.backbone_weights}: no such file; give torchvision's resnet50 weights, .pth or"
+                " .safetensors"
+            )
+        os.environ["DFIL_BACKBONE_WEIGHTS"] = str(a.backbone_weights.absolute())
+    parameters = {name: notebooks.parse_value(text) for name, text in a.parameters}
+    if a.methods:
+        parameters["methods"] = a.methods
+    if a.seeds:
+        parameters["seeds"] = list(profiles.get(a.profile, a.seeds).seeds)
+    return notebooks.reproduce(a.profile, a.only, a.root, parameters, command=a.command_line)
+
+
+def report(a: Namespace) -> int:
+    folder, readme = paths.outputs(a.profile), paths.project() / "README.md"
+    print(f"Wrote {page.build(folder)}")
+    if a.profile == "demo":  # the README shows the published results only
+        if not readme.is_file():
+            raise DataError(
+                f"{readme} is not there, so its results were not updated: run this in a checkout of"
+                " the project"
+            )
+        for block, (published, names) in page.IN_README.items():
+            shown = folder if published == "demo" else paths.project() / "outputs" / published
+            changed = page.update_readme(readme, shown, names, block)
+            print(f"{readme}: {block} {'updated' if changed else 'up to date'}")
+    return 0

@@ -1,0 +1,96 @@
+"""`dfil train`, `plan`, `models` and `bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from importlib import import_module
+
+import torch
+
+from dfil import models as registry
+from dfil import paper, profiles
+from dfil.system import cluster, paths
+from dfil.system.errors import RunError
+from dfil.tools import costs
+from dfil.tools import plan as plans
+from dfil.train import data, experiments
+from dfil.train.loop import CHECKPOINT
+from dfil.train.parallel import in_first_process, processes
+from dfil.train.runs import RunSpec, RunStore
+
+
+def train(a: Namespace) -> int:
+    profile, ffpp = profiles.get(a.profile), a.dataset == "ffpp"
+    if not ffpp and (a.compression or a.manipulations or a.across):
+        raise RunError(
+            f"--compression, --manipulations and --across belong to ffpp, not to {a.dataset}, of"
+            " which all videos are taken"
+        )
+    if a.scheduler and "LOCAL_RANK" in os.environ:
+        raise RunError(
+            "torchrun shares one run among its processes and --scheduler hands it to one worker;"
+            " take one of the two"
+        )
+    cluster.use(a.scheduler)
+    if a.checkpoint:
+        os.environ[CHECKPOINT] = "1"  # worker processes inherit it
+    chosen = a.manipulations or (paper.ALL_MANIPULATIONS if ffpp else ())
+    # In one order, as they are part of the run's name.
+    manipulations = tuple(m for m in paper.ALL_MANIPULATIONS if m in chosen)
+    (method,) = experiments.methods(profile, [a.method])
+    compression = a.compression or ("c23" if ffpp else "")
+    table = "table3" if a.across else "table1" if ffpp else "table2"
+    spec = RunSpec.of_table(
+        profile, table, method, a.dataset, compression, manipulations, seed=a.seed
+    )
+    root = a.root.absolute() if a.root else ""
+    with processes() as rank:
+        store = in_first_process(
+            lambda: data.crops(profile, data.tree(profile, root, a.dataset), a.dataset)
+        )
+        runs = RunStore(paths.outputs(profile.name) / "runs", profile)
+        (run,) = runs.get_all([spec], store)
+    if rank == 0:
+        best = run.history.query("best").iloc[-1]
+        print(
+            f"Epoch {best['epoch']:.0f} of {len(run.history)}: AUC {best['val_auc']:.3f} on the"
+            " validation videos."
+        )
+        print(f"Weights: {run.folder / 'weights.safetensors'}")
+    return 0
+
+
+def plan(a: Namespace) -> int:
+    made = plans.make(profiles.get(a.profile, a.seeds), a.methods)
+    print(json.dumps(made, indent=1) if a.json else plans.text(made, each_run=a.list))
+    return 0
+
+
+def models(a: Namespace) -> int:
+    row = "{:11}{:<6}{:9}{:13}{:>8}{:>9}{:>8}  {}"
+    heads = ("name", "year", "kind", "starts from", "million", "GFLOPs", "ms", "a test video is")
+    print(row.format(*heads))
+    for name in registry.available():
+        about, shown = registry.about(name), costs.sampling(name)
+        took = "-" if a.quick else f"{costs.milliseconds(name):.0f}"
+        video = f"{shown.test} x {shown.frames} frames"
+        video += f", {shown.stride} apart" if shown.stride > 1 else ""
+        million = f"{costs.parameters(registry.build(name)):.2f}"
+        numbers = (million, f"{costs.gflops(name):.1f}", took)
+        print(row.format(name, about.year, about.kind, about.start, *numbers, video))
+    gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name(0) if gpu else f"{torch.get_num_threads()} CPU threads"
+    print(
+        "At 224 px, full size. million: parameters. GFLOPs: multiply-adds per test video. ms: per"
+        f" test video on {device}."
+    )
+    return 0
+
+
+def bench(a: Namespace) -> int:
+    measured = import_module(f"dfil.tools.bench.{a.what}")
+    result = measured.measure()
+    print(json.dumps(result, indent=1) if a.json else measured.table(result))
+    return 0
