@@ -96,8 +96,8 @@ class Notebook:
 
     def __init__(self, profile: str, roots: Mapping[str, str] | None = None, seeds=()):
         """profile: empty means $DFIL_PROFILE, else smoke. roots: datasets by name, each with the
-        user's tree or "" for the profile's own; without the first the notebook cannot run. A built-in
-        tree can be named by its setting.
+        user's tree or "" for the profile's own; without the first the notebook cannot run. A
+        built-in tree can be named by its setting.
 
         Raises Absent where the first dataset is not there, RunError for an unknown profile.
         """
