@@ -38,7 +38,12 @@ COLOURS = {  # one colour per kind of video in all figures (Okabe and Ito 2008)
 }
 OTHER = "#E69F00"  # a manipulation that has no colour of its own
 MARKERS = {"Deepfakes": "o", "Face2Face": "s", "FaceSwap": "^", "NeuralTextures": "D"}
-METHODS = {"dil": "#0072B2", "resnet50": "#D55E00", "stil": "#009E73"}  # all others in grey
+METHODS = {  # all others in grey, or where there are few in a colour of their own
+    "dil": "#0072B2",
+    "resnet50": "#D55E00",
+    "stil": "#009E73",
+}
+OTHERS = "#CC79A7", "#000000", "#56B4E9"  # rows beside METHODS in figures of few curves
 GREY, FORGED = "#8C8C8C", "#E60000"
 TIGHT = {"w_pad": 0.02, "h_pad": 0.02, "wspace": 0.01, "hspace": 0.01}
 SYNTHETIC = "synthetic data"
@@ -158,6 +163,38 @@ def gap_curves(panels: Mapping[str, pd.DataFrame], *, synthetic: bool) -> Figure
         ax.set(xlabel="distance of the compared frames", ylabel="AUC, real against fake")
         ax.set_title(f"{name}, n = {_span(df['n_videos'])} videos per manipulation")
     axes[0].legend(loc="lower left")
+    return fig
+
+
+@_styled
+def dose_curves(
+    panels: Mapping[str, pd.DataFrame],
+    xlabels: Mapping[str, str],
+    marks: Mapping[str, Mapping[str, float]],
+    *,
+    title: str,
+    synthetic: bool,
+) -> Figure:
+    """AUC against several doses, a panel each, a curve per detector.
+
+    panels: by dose the lines of a long table with the further columns dose and ratio, which stand
+    under each other at the ticks. marks: by panel vertical lines, name -> place between the ticks.
+    """
+    lines = -(-len(panels) // 2)
+    fig = _figure(7.2, 2.35 * lines + 0.8, title, synthetic)
+    axes = fig.subplots(lines, 2, sharey=True, squeeze=False).flat
+    rows = dict.fromkeys(row for df in panels.values() for row in df["row"])
+    colours = dict(zip([row for row in rows if row not in METHODS], OTHERS, strict=False)) | METHODS
+    for ax, (name, df) in zip(axes, panels.items(), strict=False):
+        _curves(ax, df, "row", colours, {})
+        ratio = df.groupby("dose")["ratio"].first()
+        ax.set_xticks(range(len(ratio)), [f"{dose:g}\n{r:.2f}" for dose, r in ratio.items()])
+        ax.set(xlabel=xlabels[name], ylabel="AUC")
+        for text, x in marks.get(name, {}).items():
+            ax.axvline(x, color="0.4", linewidth=0.8, linestyle="--")
+            ax.text(x, 1.03, text, ha="center", color="0.3", fontsize=6.5)
+    shown = axes[0].get_legend_handles_labels()
+    fig.legend(*shown, loc="outside lower center", ncols=5)
     return fig
 
 
