@@ -11,7 +11,7 @@ from dfil.train.snippets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     SnippetDataset,
-    as_it_is,
+    batch_as_read,
     batches,
     normalise,
     snippet_starts,
@@ -135,7 +135,9 @@ def test_a_video_shorter_than_a_dense_clip_is_shown_whole_and_held(tiny_store):
 def test_a_batch_is_its_items_with_the_pixels_channels_last(tiny_store, workers):
     rows = tiny_store.index[tiny_store.index["status"] == "ok"]
     data = SnippetDataset(tiny_store, rows, snippets=2, frames=4, size=16, train=True)
-    (batch,) = DataLoader(data, batch_sampler=[[2, 0]], collate_fn=as_it_is, num_workers=workers)
+    (batch,) = DataLoader(
+        data, batch_sampler=[[2, 0]], collate_fn=batch_as_read, num_workers=workers
+    )
     x, labels, items = batch
     assert (
         x.shape == (2, 2, 4, 3, 16, 16)

@@ -182,7 +182,8 @@ def test_gradient_checkpointing_changes_nothing_but_the_memory(tiny_store, monke
 def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(
     tiny_store, monkeypatch
 ):
-    monkeypatch.setattr(training, "_validate", lambda *args: (0.5, 1.0))
+    same_every_time = {"val_auc": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    monkeypatch.setattr(training, "_validate", lambda *args: same_every_time)
     settings = Training(epochs=4, lr=1e-3, batch=8, patience=1, paired=True)
     history = training.train(fresh(), dataset(tiny_store), dataset(tiny_store, "val"), settings)
     assert [h["lr"] for h in history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
@@ -209,11 +210,9 @@ def test_a_run_is_trained_once_and_found_again(tiny_store, runs, monkeypatch):
     run = runs.get(SPEC, tiny_store)
     files = {p.name for p in run.folder.iterdir()}
     assert files == {"run.json", "history.csv", "weights.safetensors", "config.json"}
-    described = json.loads((run.folder / "run.json").read_text())
-    assert (
-        described["videos"] == {"train": 8, "val": 4}
-        and described["data"] == tiny_store.meta["digest"]
-    )
+    made = run.record["made"]
+    assert made["videos"] == {"train": 8, "val": 4} and made["data"] == tiny_store.meta["digest"]
+    assert run.record["settings"] == runs.describe(SPEC, tiny_store)
     monkeypatch.setattr("dfil.train.runs.train", lambda *a, **k: pytest.fail("trained again"))
     assert runs.get(SPEC, tiny_store).key == run.key
 
@@ -328,8 +327,8 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(
     ended = dict(run.model().named_parameters())
     assert begun.keys() == ended.keys()
     assert all(torch.equal(begun[name], ended[name]) for name in begun)
-    start = json.loads((run.folder / "run.json").read_text())["start"]
-    assert start["data"]["setting"] == "ff-like" and start["lr"] == PROFILE.training.lr
+    start = run.record["settings"]["start"]
+    assert start["data"]["setting"]["name"] == "ff-like" and start["lr"] == PROFILE.training.lr
     assert experiments._note([run], "") == f"seed 0; {experiments.STARTED}"
 
 

@@ -13,12 +13,16 @@ class Sampling:
     """Which frames of a video a method looks at: U snippets of T frames, `stride` apart, one snippet in each of U equal segments.
 
     train, test: U in training and in testing. frames: T. With T = 1 the frames are sparse, with U = 1 the clip is dense.
+    views: in testing a method that compares sparse frames is shown them as so many clips, each with
+    every views-th frame, and the mean of their logits counts; frames are then as far apart as in
+    training.
     """
 
     train: int
     test: int
     frames: int
     stride: int = 1
+    views: int = 1
 
     def __str__(self) -> str:
         what = (

@@ -28,7 +28,7 @@ from dfil import models, paper
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
 from dfil.profiles import Profile
 from dfil.system.cores import cores
-from dfil.train import experiments
+from dfil.train import data, experiments
 from dfil.train.data import SETTINGS
 from dfil.train.runs import Run, RunSpec
 from dfil.train.scoring import pick_device, place, precision
@@ -101,9 +101,10 @@ def needs(
     return found
 
 
-def expected(profile: Profile, dataset: str) -> SimpleNamespace:
+def expected(profile: Profile, dataset: str, setting: str = "") -> SimpleNamespace:
     """What a crop store of the dataset will hold, as far as experiments.specs and RunSpec.select look at one: an index of usable videos."""
-    tree = profile.trees.get(SETTINGS[dataset], {})
+    setting = setting or SETTINGS[dataset]
+    tree = profile.trees.get(setting, {})
     rows: list[tuple] = []  # split, manipulation, compression, target
     if dataset == "ffpp":
         for split, people in FFPP.items():
@@ -131,7 +132,8 @@ def expected(profile: Profile, dataset: str) -> SimpleNamespace:
         status="ok",
         video_id=np.arange(len(index)).astype(str),
     )
-    return SimpleNamespace(index=index, folder=Path(dataset))
+    meta = data.planned(profile, dataset, setting) if tree else {}
+    return SimpleNamespace(index=index, folder=Path(dataset), meta=meta)
 
 
 def _counts(dataset: str, tree: dict) -> dict[tuple[str, str], int]:

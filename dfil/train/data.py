@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from dfil import synthetic
 from dfil.datasets import load_records
-from dfil.faces.preprocess import made_with, preprocess
+from dfil.faces.preprocess import Settings, made_with, preprocess
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
+from dfil.synthetic import celebdf_tree, dfdc_tree, wilddeepfake_tree
 from dfil.synthetic.settings import RENDERER
+from dfil.synthetic.settings import SETTINGS as SYNTHETIC
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError
 
@@ -35,6 +39,13 @@ DETECTORS = defaultdict(
 TRACKS = defaultdict(
     lambda: "largest", {"dfdc-preview": "all", "dfdc": "all"}
 )  # where any of several people may be the forged one
+# Versions of the built-in trees' writers, and what their synthetic.json calls the numbers of clips.
+TREES = {
+    "celebdf": celebdf_tree.TREE,
+    "dfdc-preview": dfdc_tree.TREE,
+    "wilddeepfake": wilddeepfake_tree.TREE,
+}
+COUNTED = ("people", "real_clips", "real_sequences")
 CARVED = ("celebdf", "dfdc-preview", "dfdc", "wilddeepfake")  # no validation split of the owners'
 
 
@@ -79,10 +90,32 @@ def absent(
     )
 
 
-def benchmark(profile: Profile, dataset: str, setting: str = "") -> dict:
-    """What decides the contents of a profile's built-in tree of a dataset; nothing is written for it."""
+def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
+    """What the meta of a crop store of the profile's built-in tree will say; nothing is made for it."""
     setting = setting or SETTINGS[dataset]
-    return {"renderer": RENDERER, "setting": setting, **profile.trees[setting]}
+    sizes = profile.trees[setting]
+    counts = {split: sizes[split] for split in ("train", "val", "test") if split in sizes}
+    tree = {"renderer": RENDERER, "tree": TREES.get(dataset), "seed": sizes.get("seed", 0)}
+    tree |= {"frames": sizes["frames"], "setting": SYNTHETIC[setting].as_dict(), "people": counts}
+    crops_ = Settings(profile.size, detector=DETECTORS[dataset], tracks=TRACKS[dataset])
+    return {"dataset": dataset, "synthetic": True, "synthetic_setting": tree, **asdict(crops_)}
+
+
+def contents(meta: Mapping, profile: Profile) -> str | dict:
+    """What a run's key says of its data: a crop store's digest, or of built-in data their version and settings.
+
+    Another processor's clips differ in some bits, and so do the digests of crops cut from them;
+    settings are the same everywhere, so that a run trained elsewhere is found again.
+    """
+    if not meta["synthetic"]:
+        return meta["digest"]
+    tree = meta["synthetic_setting"]
+    counts = [tree[name] for name in COUNTED if name in tree]
+    told = {name: tree.get(name) for name in ("renderer", "tree", "seed", "frames", "setting")}
+    told |= {"counts": counts, "crops": {f.name: meta.get(f.name) for f in fields(Settings)}}
+    if meta["dataset"] in CARVED:
+        told["validation"] = profile.validation
+    return json.loads(json.dumps(told))
 
 
 def _real(dataset: str) -> Path | None:

@@ -155,7 +155,7 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
             switches=cell.switches,
             seed=seed,
         )
-        for seed in profile.seeds
+        for seed in profile.seeds_for(cell.table)
     ]
 
 

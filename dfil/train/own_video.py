@@ -15,7 +15,7 @@ from dfil.faces.store import Crops, CropStore
 from dfil.models import Detector
 from dfil.system.errors import RunError
 from dfil.train.runs import load_weights
-from dfil.train.scoring import pick_device, place, precision
+from dfil.train.scoring import pick_device, place, precision, video_logits
 from dfil.train.snippets import normalise, snippet_starts
 
 STRETCH = 16  # frames kept around each snippet, so that disk and memory stay bounded however long a video is
@@ -116,7 +116,9 @@ def _score(model: Detector, crops: Crops, sampling: dict, count: int) -> dict:
     with precision(device):
         x = normalise(torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)[None].to(device))
         try:
-            score = float(torch.sigmoid(model(x).float())[0])
+            score = float(
+                torch.sigmoid(video_logits(model, x, sampling.get("views", 1)).float())[0]
+            )
         except ValueError as error:
             raise RunError(
                 f"these weights cannot score {count} snippets: {error}; leave --snippets away"

@@ -1,21 +1,32 @@
 """The run store: a model is trained once and found again by every table that needs it.
 
-A run is (method, switches, training data, compression, manipulations, seed, profile); its key is a hash of that. Its folder holds
-`run.json` (all of it, readable), `history.csv`, `weights.safetensors` with `config.json` beside it, and `scores/*.parquet`, the
-per-video scores, from which metrics and intervals are computed afterwards. While a run trains there is `checkpoint.pt`.
+A run's key is a hash of all that decides its result (RunStore.describe). Its folder holds
+
+    run.json                               "settings", what the key is made of, and "made", see _made
+    history.csv                            a line per epoch
+    weights.safetensors, config.json       the model and how it is used
+    scores/<data>.parquet                  a logit per video; metrics and intervals come from these
+    checkpoint.pt                          only while it trains
+
+run.json is written last: a run that has one is trained. Weights apart, this is the record of a run,
+a few tens of kB, from which every table can be computed again on any machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,76 +35,24 @@ import dfil
 from dfil import models
 from dfil.faces.store import CropStore
 from dfil.models import Detector, Sampling, build, weights
-from dfil.paper import ALL_MANIPULATIONS
-from dfil.profiles import Profile, Training
+from dfil.profiles import Profile
 from dfil.system import cluster, workers
 from dfil.system.cores import cores
-from dfil.system.errors import RunError
+from dfil.system.errors import MachineError, RunError, machine_fault
 from dfil.system.files import atomic
-from dfil.train import data
-from dfil.train.loop import train
+from dfil.system.locks import owner
+from dfil.train import data, fingerprint
+from dfil.train.loop import repeatable, train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
-from dfil.train.scoring import score
+from dfil.train.scoring import SCORE_COLUMNS, pick_device, score
 from dfil.train.snippets import SnippetDataset
+from dfil.train.spec import RunSpec, missing, select
 
+__all__ = ["Run", "RunSpec", "RunStore", "load_weights", "save_weights"]
 
-@dataclass(frozen=True)
-class RunSpec:
-    """What is trained on what, and how: all of a run but its data's contents and its profile.
-
-    switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1:
-    neighbours). manipulations are those of the fakes trained on, none named meaning all. box: one
-    crop box per "snippet", or per "frame" (Crops.snippet). start: the run on the profile's built-in
-    data with whose weights this one begins; None: with ImageNet's or random ones, as the profile says.
-    """
-
-    method: str
-    dataset: str
-    compression: str
-    manipulations: tuple[str, ...]
-    switches: tuple[tuple[str, object], ...] = ()
-    stride: int = 1
-    box: str = "snippet"
-    seed: int = 0
-    training: Training = field(kw_only=True)
-    start: RunSpec | None = field(default=None, kw_only=True)
-
-    @classmethod
-    def of_table(
-        cls,
-        profile: Profile,
-        table: str,
-        method: str,
-        dataset: str,
-        compression: str = "",
-        manipulations: tuple[str, ...] = (),
-        **others,
-    ) -> RunSpec:
-        """A run as `profile` trains it for a table ("table1", ..., or "temporal-only")."""
-        how = profile.training_for(method, table)
-        spec = cls(method, dataset, compression, manipulations, training=how, **others)
-        if table != "table2" or not profile.within_starts:
-            return spec
-        first = profile.training_for(method, "table1")
-        first = replace(
-            spec, dataset="ffpp", compression="c23", manipulations=ALL_MANIPULATIONS, training=first
-        )
-        return replace(spec, start=first)
-
-    def select(self, store: CropStore, split: str) -> pd.DataFrame:
-        """The rows of the store's index that this run uses of one split: all reals, and the fakes of its manipulations, or all."""
-        rows = store.index
-        wanted = rows["manipulation"].isin(self.manipulations or rows["manipulation"]) | (
-            rows["label"] == 0
-        )
-        rows = rows[wanted & (rows["split"] == split) & (rows["status"] == "ok")]
-        rows = rows[rows["compression"] == self.compression] if self.compression else rows
-        if rows["label"].nunique() < 2:
-            raise RunError(
-                f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.dataset} {self.compression} "
-                f"{'+'.join(self.manipulations) or 'all fakes'}, not both classes; look at the status and reason columns of its index"
-            )
-        return rows
+# A training loss above this share of the loss of whoever knows but how frequent the classes are
+# (ln 2 where they are equally so) has not left chance.
+AT_CHANCE = 0.98
 
 
 class RunStore:
@@ -104,28 +63,14 @@ class RunStore:
         self.folder, self.profile = Path(folder).absolute(), profile
 
     def describe(self, spec: RunSpec, store: CropStore) -> dict:
-        """All that decides the outcome of a run, as JSON types. Makes and reads no data."""
-        return self._described(spec, store.meta["digest"])
-
-    def _described(self, spec: RunSpec, contents: object) -> dict:
-        """`contents` says what the data are."""
-        training = self.profile.settings(spec.training)
-        described = {**asdict(spec), "data": contents, "profile": self.profile.name, **training}
-        del described["training"]
-        if own := models.sampling(spec.method):
-            described["sampling"] = asdict(own)
-        described["start"] = ""
-        if spec.start:
-            built_in = data.benchmark(self.profile, spec.start.dataset)
-            described["start"] = self._described(spec.start, built_in)
-        return json.loads(json.dumps(described, sort_keys=True))
+        """All that decides the outcome of a run, as JSON types. Only the store's meta is looked at."""
+        return _described(self.profile, spec, store.meta)
 
     def key(self, spec: RunSpec, store: CropStore) -> str:
         """A readable name that ends in the hash of `describe`."""
-        described = json.dumps(self.describe(spec, store), sort_keys=True)
-        digest = hashlib.sha256(described.encode()).hexdigest()[:10]
         what = spec.manipulations[0] if len(spec.manipulations) == 1 else "all"
-        return "-".join(filter(None, (spec.method, spec.dataset, spec.compression, what, digest)))
+        name = (spec.method, spec.dataset, spec.compression, what)
+        return "-".join(filter(None, (*name, _digest(self.describe(spec, store)))))
 
     def run(self, spec: RunSpec, store: CropStore) -> Run:
         """The run, trained or not (Run.is_trained)."""
@@ -136,18 +81,25 @@ class RunStore:
         return self.run(spec, store).is_trained
 
     def get(self, spec: RunSpec, store: CropStore) -> Run:
-        """The trained run, trained now if it is not there yet, and gone on with if it was interrupted."""
+        """The trained run, trained now if it is not there yet, and gone on with if it was interrupted.
+
+        Whoever asks for it while another process trains it waits. Raises MachineError for a full
+        disk and the like; then the same call goes on afterwards.
+        """
         run = self.run(spec, store)
-        if not run.is_trained:
-            self._train(run, store)
+        with _machine_errors():
+            if not in_first_process(lambda: run.is_trained):
+                with owner(run.folder, f"train {run.key}") if is_first() else nullcontext():
+                    if not in_first_process(lambda: run.is_trained):  # it may be by now
+                        self._train(run, store)
+        wait_for_all()  # whoever asks for the run now finds it
         return run
 
     def get_all(self, specs: Sequence[RunSpec], store: CropStore) -> list[Run]:
-        """`get` of every spec. The untrained ones go to the cluster if one is named (dfil.system.cluster.address), and are scored there on
-        their own test videos. Otherwise, on a CPU, they are trained side by side, the cores shared between them.
+        """`get` of every spec. The untrained ones go to the cluster if one is named, and are scored there.
 
-        Small networks gain little from a second thread, so two runs with one core each end sooner than one after the other with two.
-        Full-size ones gain from every thread and would fill the memory together, so they come one after the other.
+        Otherwise, on a CPU, they are trained side by side, one core each. Full-size networks gain
+        from every thread and would fill the memory together, so they come one after the other.
         """
         todo = [s for s in dict.fromkeys(specs) if not self.is_trained(s, store)]
         if starts := [spec.start for spec in todo if spec.start]:
@@ -155,13 +107,13 @@ class RunStore:
         if todo and cluster.address():
             self._on_cluster(todo, store)
             todo = []
-        available, alone = cores(), torch.cuda.is_available() or self.profile.pretrained
-        at_a_time = 1 if alone else max(1, min(len(todo), available))
+        alone = torch.cuda.is_available() or self.profile.pretrained
+        at_a_time = 1 if alone else max(1, min(len(todo), cores()))
         if todo and is_first():
             print(f"{len(todo)} runs are to be trained, {at_a_time} at a time.", flush=True)
         if at_a_time > 1:
             begun = time.perf_counter()
-            with workers.pool(at_a_time, torch.set_num_threads, available // at_a_time) as pool:
+            with workers.pool(at_a_time, torch.set_num_threads, cores() // at_a_time) as pool:
                 waiting = [pool.submit(self.get, spec, store) for spec in todo]
                 for done, future in enumerate(as_completed(waiting), 1):
                     _say(future.result().key, done, len(todo), begun)
@@ -178,7 +130,7 @@ class RunStore:
             _say(Path(name).name, done, len(specs), begun)
 
     def _built_in(self, spec: RunSpec) -> CropStore:
-        """The crops of the profile's built-in tree of a run's dataset, made now if they are not there yet."""
+        """The crops of the profile's built-in tree of a run's dataset, made if they are not there yet."""
         return in_first_process(
             lambda: data.crops(self.profile, data.tree(self.profile, "", spec.dataset))
         )
@@ -193,11 +145,13 @@ class RunStore:
             model.load_state_dict(first.model().state_dict())
         elif self.profile.pretrained:
             weights.load_imagenet(model)
+        rows = {split: spec.select(store, split) for split in ("train", "val")}
+        lost = [select(store.index, split, spec.compression, spec.manipulations) for split in rows]
+        if is_first() and (text := missing(pd.concat(lost))):
+            print(f"{run.key}: {text}; see the reasons in the index of {store.folder}.", flush=True)
         videos = {
-            split: run.dataset(
-                store, spec.select(store, split), run.sampling.train, train=split == "train"
-            )
-            for split in ("train", "val")
+            split: run.dataset(store, rows[split], run.sampling.train, train=split == "train")
+            for split in rows
         }
         history = train(
             model,
@@ -209,39 +163,78 @@ class RunStore:
             label=folder.name,
         )
         if is_first():
-            self._keep(run, store, model, videos, history)
-        wait_for_all()  # whoever asks for the run now finds it
+            with atomic(folder / "history.csv") as temporary:
+                pd.DataFrame(history).to_csv(temporary, index=False)
+            save_weights(model, folder / "weights.safetensors", config=run.config(store))
+            settings = self.describe(spec, store)
+            record = {"settings": settings, "made": _made(run, store, history, rows, text)}
+            with atomic(folder / "run.json") as temporary:
+                temporary.write_text(json.dumps(record, indent=1) + "\n")
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
 
-    def _keep(
-        self,
-        run: Run,
-        store: CropStore,
-        model: Detector,
-        videos: dict[str, SnippetDataset],
-        history: list[dict],
-    ) -> None:
-        """Write what a training left, `run.json` last."""
-        spec, folder = run.spec, run.folder
-        with atomic(folder / "history.csv") as temporary:
-            pd.DataFrame(history).to_csv(temporary, index=False)
-        save_weights(model, folder / "weights.safetensors", config=run.config(store))
-        described = self.describe(spec, store)
-        described |= {
-            "videos": {split: len(d) for split, d in videos.items()},
-            "versions": {
-                "dfil": dfil.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        with atomic(folder / "run.json") as temporary:
-            temporary.write_text(json.dumps(described, indent=1) + "\n")
-        (folder / "checkpoint.pt").unlink()
+
+def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
+    described = {**asdict(replace(spec, start=None)), "data": data.contents(meta, profile)}
+    del described["training"]
+    described |= {"profile": profile.name, **profile.settings(spec.training), "start": ""}
+    if own := models.sampling(spec.method):
+        described["sampling"] = asdict(own)
+    if spec.start:
+        described["start"] = _described(
+            profile, spec.start, data.planned(profile, spec.start.dataset)
+        )
+    return json.loads(json.dumps(described, sort_keys=True))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _made(
+    run: Run, store: CropStore, history: list[dict], rows: Mapping[str, pd.DataFrame], lost: str
+) -> dict:
+    """What is worth knowing of how a run came about and is no part of its key."""
+    spec, device = run.spec, pick_device()
+    fakes = 0.5 if spec.training.paired or spec.training.balance else rows["train"]["label"].mean()
+    entropy = -fakes * math.log(fakes) - (1 - fakes) * math.log(1 - fakes)
+    files = ("history.csv", "weights.safetensors", "config.json")
+    return {
+        "data": store.meta["digest"],
+        "videos": {split: len(found) for split, found in rows.items()},
+        "missing": lost,
+        "kept": spec.training.keep,
+        "at_chance": history[-1]["train_loss"] > AT_CHANCE * entropy,
+        "seconds": round(sum(line["seconds"] for line in history), 1),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "versions": {
+            "dfil": dfil.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "fingerprint": run.fingerprint(),
+        "bytes": {name: (run.folder / name).stat().st_size for name in files},
+    }
+
+
+@contextmanager
+def _machine_errors() -> Iterator[None]:
+    """Faults of the disk, the memory or permissions as one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MachineError) and (sentence := machine_fault(error)):
+            raise MachineError(sentence) from error
+        raise
 
 
 def _say(key: str, done: int, of: int, begun: float) -> None:
     seconds = time.perf_counter() - begun
     print(f"{key} is trained, {done} of {of}, after {seconds:.0f} s", flush=True)
+
+
+def _damaged(file: Path, what_now: str) -> None:
+    print(f"{file}: damaged; {what_now}.", file=sys.stderr, flush=True)
 
 
 def _get_and_score(runs: RunStore, spec: RunSpec, folder: Path) -> None:
@@ -252,7 +245,7 @@ def _get_and_score(runs: RunStore, spec: RunSpec, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model and its scores. `run.json` is written last, so its presence means that training ended."""
+    """One run of a run store: its record, its model and its scores."""
 
     folder: Path
     spec: RunSpec
@@ -264,7 +257,31 @@ class Run:
 
     @property
     def is_trained(self) -> bool:
-        return (self.folder / "run.json").is_file()
+        """Whether its record is there and whole. A damaged file is named; then the run is trained again."""
+        file = self.folder / "run.json"
+        if not file.is_file():
+            return False
+        try:
+            sizes = self.record["made"]["bytes"]
+        except (ValueError, KeyError, TypeError):
+            _damaged(file, "the run is trained again")
+            return False
+        for name, size in sizes.items():
+            there = self.folder / name
+            if there.is_file() and there.stat().st_size != size:
+                _damaged(there, "the run is trained again")
+                return False
+        return (self.folder / "history.csv").is_file()
+
+    @property
+    def record(self) -> dict:
+        """run.json: "settings" and "made"."""
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether its training never left chance, by the last epoch's training loss (AT_CHANCE)."""
+        return self.record["made"]["at_chance"]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -273,74 +290,110 @@ class Run:
     @property
     def sampling(self) -> Sampling:
         """What this run's model looks at: its method's own sampling, or the profile's snippets at the run's stride."""
+        training = self.spec.training
         own = models.sampling(self.spec.method)
-        return own or Sampling(
-            self.spec.training.snippets,
-            self.profile.test_snippets,
-            self.profile.frames,
-            self.spec.stride,
-        )
+        if own:
+            return own if training.same_gap else replace(own, views=1)
+        profile = self.profile
+        return Sampling(training.snippets, profile.test_snippets, profile.frames, self.spec.stride)
+
+    @property
+    def switches(self) -> dict:
+        """The arguments of the model's constructor."""
+        return {**self.profile.backbone, "frames": self.sampling.frames, **dict(self.spec.switches)}
 
     def config(self, store: CropStore) -> dict:
         """What is needed to use the weights: the model's arguments, how to find and sample faces, whether it learnt from synthetic data."""
-        switches = {
-            **self.profile.backbone,
-            "frames": self.sampling.frames,
-            **dict(self.spec.switches),
-        }
+        how = self.sampling
         sampling = {
             "size": self.profile.size,
-            "frames": self.sampling.frames,
-            "stride": self.sampling.stride,
-            "snippets": self.sampling.test,
+            "frames": how.frames,
+            "stride": how.stride,
+            "snippets": how.test,
+            "views": how.views,
             "detector": store.meta["detector"],
         }
-        synthetic = bool(store.meta["synthetic"])
         return {
             "method": self.spec.method,
-            "switches": switches,
+            "switches": self.switches,
             "sampling": sampling,
             "trained_on": self.key,
-            "synthetic": synthetic,
+            "synthetic": bool(store.meta["synthetic"]),
         }
 
     def build(self) -> Detector:
         """The untrained model."""
-        return build(
-            self.spec.method,
-            **self.profile.backbone | {"frames": self.sampling.frames} | dict(self.spec.switches),
-        )
+        return build(self.spec.method, **self.switches)
 
     def model(self) -> Detector:
         """The trained model, in evaluation mode on the CPU."""
         return load_weights(self.folder / "weights.safetensors")[0]
 
+    def fingerprint(self) -> dict[str, list[float]]:
+        """Of today's code behind this run; `fingerprint.changed` compares it with the record's."""
+        return fingerprint.of(self.build, self.sampling, self.profile.size, self.spec.training)
+
     def dataset(
         self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False
     ) -> SnippetDataset:
+        training = self.spec.training
         return SnippetDataset(
-            store, rows, snippets=snippets, frames=self.sampling.frames, size=self.profile.size, stride=self.sampling.stride,
-            train=train, seed=self.spec.seed, paired=self.spec.training.paired, box=self.spec.box,
+            store,
+            rows,
+            snippets=snippets,
+            frames=self.sampling.frames,
+            size=self.profile.size,
+            stride=self.sampling.stride,
+            train=train,
+            seed=self.spec.seed,
+            paired=training.paired and not training.redraw,
+            box=self.spec.box,
             all_tracks=not train and store.meta["tracks"] == "all",
-        )  # fmt: skip
+        )
 
     def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:
-        """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store` at a compression (empty: all); computed once and kept."""
-        name = "-".join(
-            filter(None, (store.meta["dataset"], compression, split, store.meta["digest"][:10]))
-        )
+        """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store` at a compression (empty: all).
+
+        Computed once and kept; what is kept needs only the store's meta. score = sigmoid(logit).
+        """
+        digest = _digest(data.contents(store.meta, self.profile))
+        name = "-".join(filter(None, (store.meta["dataset"], compression, split, digest)))
         path = self.folder / "scores" / f"{name}.parquet"
-        if not path.is_file():
-            rows = store.index[(store.index["split"] == split) & (store.index["status"] == "ok")]
-            rows = rows[rows["compression"] == compression] if compression else rows
+        try:
+            found = pd.read_parquet(path)
+        except FileNotFoundError:
+            found = None
+        except (OSError, ValueError) as error:
+            with _machine_errors():
+                if machine_fault(error):
+                    raise
+            _damaged(path, "the videos are scored again")
+            found = None
+        if found is None:
+            found = self._score(store, compression, split)
+            with _machine_errors(), atomic(path) as temporary:
+                found.to_parquet(temporary, index=False, compression="zstd")
+        logits = torch.tensor(found["logit"].to_numpy(np.float64))
+        return found.assign(logit=logits.numpy(), score=torch.sigmoid(logits).numpy())[
+            SCORE_COLUMNS
+        ]
+
+    def _score(self, store: CropStore, compression: str, split: str) -> pd.DataFrame:
+        rows = select(store.index, split, compression)
+        if text := missing(rows):
+            print(
+                f"{self.key}: {text}; see the reasons in the index of {store.folder}.", flush=True
+            )
+        rows = rows[rows["status"] == "ok"]
+        with repeatable(self.spec.training):
             scored = score(
                 self.model(),
                 self.dataset(store, rows, self.sampling.test),
                 batch=self.spec.training.batch,
+                views=self.sampling.views,
             )
-            with atomic(path) as temporary:
-                scored.to_parquet(temporary, index=False)
-        return pd.read_parquet(path)
+        logits = scored["logit"].astype(np.float32)  # what the models compute in
+        return scored.assign(logit=logits).drop(columns="score")
 
 
 def save_weights(model: Detector, path: Path, config: dict) -> None:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from dfil.models import Detector
 from dfil.system.cores import cores
 from dfil.system.memory import keep_freed
-from dfil.train.snippets import SnippetDataset, as_it_is, normalise
+from dfil.train.snippets import SnippetDataset, batch_as_read, normalise
 
-SCORE_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "logit", "score"]
+VIDEO_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "person"]
+SCORE_COLUMNS = [*VIDEO_COLUMNS, "logit", "score"]
 
 
 def pick_device() -> torch.device:
@@ -44,15 +45,28 @@ def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device)
     return DataLoader(
         data,
         batch_sampler=batches,
-        collate_fn=as_it_is,
+        collate_fn=batch_as_read,
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
 
 
+def video_logits(model: Detector, x: torch.Tensor, views: int = 1) -> torch.Tensor:
+    """Logits (B,) of clips x (B, U, T, 3, H, W), shown as `views` clips of U / views (Sampling.views)."""
+    if views == 1 or x.shape[1] % views:
+        return model(x)
+    x_bvu = x.unflatten(1, (-1, views)).transpose(1, 2)
+    return model(x_bvu.flatten(0, 1)).unflatten(0, (-1, views)).mean(1)
+
+
 @torch.no_grad()
 def score(
-    model: Detector, data: SnippetDataset, *, batch: int = 10, device: torch.device | None = None
+    model: Detector,
+    data: SnippetDataset,
+    *,
+    batch: int = 10,
+    device: torch.device | None = None,
+    views: int = 1,
 ) -> pd.DataFrame:
     """One row per video of `data`, in its order, with SCORE_COLUMNS; score = sigmoid(logit) = probability of being fake.
 
@@ -67,8 +81,9 @@ def score(
         loader(data, order, device), desc="scoring", unit="batch", disable=None, leave=False
     ):
         with precision(device):
-            logits.append(model(normalise(x.to(device, non_blocking=True))).float().cpu())
-    rows = data.rows[SCORE_COLUMNS[:5]]
+            x = normalise(x.to(device, non_blocking=True))
+            logits.append(video_logits(model, x, views).float().cpu())
+    rows = data.rows[VIDEO_COLUMNS]
     logits_n = torch.full((len(rows),), -torch.inf, dtype=torch.double)
     if logits:
         logits_n = logits_n.scatter_reduce(

@@ -116,13 +116,15 @@ class SnippetDataset(Dataset):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, float, int]:
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[torch.Tensor, float, int]:
         """(U, T, 3, size, size) uint8, label, item."""
-        x, labels, _ = self.__getitems__([item])
-        return x[0], float(labels[0]), item
+        x, labels, items = self.__getitems__([item])
+        return x[0], float(labels[0]), int(items[0])
 
-    def __getitems__(self, items: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitems__(self, items: Sequence) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """A batch: (B, U, T, 3, size, size) uint8, labels (B,) float32, items (B,). A DataLoader asks for this if there is one.
+
+        Instead of an item there may be a pair (item, other), for frames and flip as they are drawn for the other one.
 
         Every crop is resized into its place in the batch, so nothing is copied. The pixels stay in the order in which the crops lie in
         memory, channels last, which is also what the models' convolutions want.
@@ -130,15 +132,19 @@ class SnippetDataset(Dataset):
         x_buthwc = np.empty(
             (len(items), self.snippets, self.frames, self.size, self.size, 3), np.uint8
         )
-        for clip_uthwc, item in zip(x_buthwc, items, strict=True):
-            self._read(item, clip_uthwc)
+        pairs = [item if isinstance(item, tuple) else (item, item) for item in items]
+        for clip_uthwc, (item, drawn_for) in zip(x_buthwc, pairs, strict=True):
+            self._read(item, drawn_for, clip_uthwc)
+        items = [item for item, _ in pairs]
         labels = torch.tensor([self._labels[self.videos[item]] for item in items])
         return torch.from_numpy(x_buthwc).permute(0, 1, 2, 5, 3, 4), labels, torch.tensor(items)
 
-    def _read(self, item: int, clip_uthwc: np.ndarray) -> None:
+    def _read(self, item: int, drawn_for: int, clip_uthwc: np.ndarray) -> None:
         row, track = self._items[item]
         rng = (
-            np.random.default_rng([self.seed, self.epoch, self._draws[row]]) if self.train else None
+            np.random.default_rng([self.seed, self.epoch, self._draws[self.videos[drawn_for]]])
+            if self.train
+            else None
         )
         flip = rng is not None and rng.random() < 0.5
         crops = self.store.open(self._ids[row], track)
@@ -163,7 +169,7 @@ class SnippetDataset(Dataset):
                 cv2.flip(frame_hwc, 1, dst=frame_hwc)
 
 
-def as_it_is(batch: tuple) -> tuple:
+def batch_as_read(batch: tuple) -> tuple:
     """What SnippetDataset.__getitems__ returns is a batch already; a DataLoader would else try to make one of it."""
     return batch
 
@@ -174,37 +180,49 @@ def _number(text: str) -> int:
 
 
 def batches(
-    rows: pd.DataFrame, size: int, paired: bool, rng: np.random.Generator
-) -> list[list[int]]:
-    """One epoch as lists of positions in `rows`, shuffled, `size` videos each; a last batch of one video joins the one before it.
+    rows: pd.DataFrame,
+    size: int,
+    paired: bool,
+    rng: np.random.Generator,
+    *,
+    redraw: bool = False,
+    balance: bool = False,
+) -> list[list]:
+    """One epoch as lists of positions in `rows`, shuffled, `size` videos each; a last batch of one joins the one before it.
 
-    paired: every fake comes with the real clip of its target and compression (any real one where that is missing), so classes are
-    balanced and a real clip is seen once per fake of it. Otherwise every video comes once.
+    paired: every fake comes with the real clip of its target and compression (any real one where
+    that is missing), so classes are balanced and a real clip is seen once per fake of it. redraw:
+    each time with frames and flip of its own, those of the fake; positions are then pairs, see
+    SnippetDataset.__getitems__. Not paired: every video comes once, or, to balance, those of the
+    rarer class again and again until both are as many.
     """
     if paired:
-        labels, keys = (
-            rows["label"].to_numpy(),
-            list(zip(rows["target"], rows["compression"], strict=True)),
-        )
+        labels = rows["label"].to_numpy()
+        keys = list(zip(rows["target"], rows["compression"], strict=True))
         reals = {keys[i]: i for i in np.flatnonzero(labels == 0)}
         if not reals:
             raise DataError(
                 "there is no real video to pair the fakes with; check the splits and the index's status column"
             )
         anywhere = list(reals.values())
-        fakes = rng.permutation(np.flatnonzero(labels == 1)).tolist()
-        order = [
-            i
-            for fake in fakes
-            for i in (reals.get(keys[fake], anywhere[int(rng.integers(len(anywhere)))]), fake)
-        ]
+        order: list = []
+        for fake in rng.permutation(np.flatnonzero(labels == 1)).tolist():
+            real = reals.get(keys[fake], anywhere[int(rng.integers(len(anywhere)))])
+            order += [(int(real), fake), (fake, fake)] if redraw else [int(real), fake]
         size -= size % 2
     else:
         order = rng.permutation(len(rows)).tolist()
+        if balance:
+            order = rng.permutation(_balanced(rows["label"].to_numpy(), order)).tolist()
     out = [order[i : i + size] for i in range(0, len(order), size)]
-    if (
-        len(out) > 1 and len(out[-1]) == 1
-    ):  # batch normalisation of stage 4 cannot train on one video of tiny crops
-        last = out.pop()
-        out[-1] = out[-1] + last
+    # batch normalisation of stage 4 cannot train on one video of tiny crops
+    if len(out) > 1 and len(out[-1]) == 1:
+        out[-2:] = [out[-2] + out[-1]]
     return out
+
+
+def _balanced(labels_n: np.ndarray, order: list[int]) -> list[int]:
+    """`order` with the rarer class repeated until both are as many."""
+    classes = [[i for i in order if labels_n[i] == label] for label in (0, 1)]
+    most = max(map(len, classes))
+    return [i for one in classes if one for i in np.resize(one, most).tolist()]

@@ -150,7 +150,7 @@ class ADDNet3D(Detector):
         stem: `imagenet`: stage 1 at a quarter of the input; `small`: at half of it, for small crops.
     """
 
-    sampling = Sampling(train=16, test=32, frames=1)
+    sampling = Sampling(train=16, test=32, frames=1, views=2)
     about = About(
         "ADDNet-3D", 2020, "forgery",
         "Zi et al., WildDeepfake: A Challenging Real-World Dataset for Deepfake Detection, ACM Multimedia 2020", "scratch",

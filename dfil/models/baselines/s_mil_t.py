@@ -31,7 +31,7 @@ class SMILT(Detector):
         depth, width, stem: see ResNet.
     """
 
-    sampling = Sampling(train=16, test=32, frames=1)
+    sampling = Sampling(train=16, test=32, frames=1, views=2)
     about = About(
         "S-MIL-T",
         2020,

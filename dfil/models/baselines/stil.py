@@ -191,7 +191,7 @@ class STIL(Detector):
         depth, width, stem: see ResNet. width is even.
     """
 
-    sampling = Sampling(train=8, test=16, frames=1)
+    sampling = Sampling(train=8, test=16, frames=1, views=2)
     about = About(
         "STIL", 2021, "forgery", "Gu et al., Spatiotemporal Inconsistency Learning for DeepFake Video Detection, ACM MM 2021", "ImageNet",
         22.68, "the figure quoted for the STIL paper; the network here, with two classes as in the authors' code, has 22.69",

@@ -104,7 +104,7 @@ class TEINet(Detector):
     many as DIL's. Arguments are ResNet's; `frames` is accepted and ignored.
     """
 
-    sampling = Sampling(train=16, test=32, frames=1)
+    sampling = Sampling(train=16, test=32, frames=1, views=2)
     about = About(
         "TEI", 2020, "clips", "Liu et al., TEINet: Towards an Efficient Architecture for Video Recognition, AAAI 2020", "ImageNet", 30.4,
         "the source's comparison table, ResNet-50 with a 400-class head of 0.82 million",

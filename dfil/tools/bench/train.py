@@ -131,9 +131,8 @@ def run(
         raise RunError(
             f"bench train: {steps} updates are too few, because the first is not counted; give at least 2"
         )
-    if threads:
-        torch.set_num_threads(threads)
-    device, training = pick_device(), replace(profile.training, epochs=1)
+    threads = threads or profile.training.threads
+    device, training = pick_device(), replace(profile.training, epochs=1, threads=threads)
     torch.manual_seed(0)
     model = models.build("dil", frames=profile.frames, **profile.backbone)
     model.backbone.checkpoint = checkpoint
@@ -153,7 +152,7 @@ def run(
     return summary(clock, data[0], training.batch) | {
         "precision": precision,
         "checkpoint": checkpoint,
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "peak_mib": _peak(device) / 2**20,
         "fits_card": _peak(device) < CARD if device.type == "cuda" else None,
     }

@@ -1,0 +1,100 @@
+"""What a run is: everything that names one training, but its data's contents and its profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from dfil.faces.store import CropStore
+from dfil.paper import ALL_MANIPULATIONS
+from dfil.profiles import Profile, Training
+from dfil.system.errors import RunError
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is trained on what, and how.
+
+    switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1:
+    neighbours). manipulations are those of the fakes trained on, none named meaning all. box: one
+    crop box per "snippet", or per "frame" (Crops.snippet). start: the run on the profile's built-in
+    data with whose weights this one begins; None: with ImageNet's or random ones, as the profile says.
+    """
+
+    method: str
+    dataset: str
+    compression: str
+    manipulations: tuple[str, ...]
+    switches: tuple[tuple[str, object], ...] = ()
+    stride: int = 1
+    box: str = "snippet"
+    seed: int = 0
+    training: Training = field(kw_only=True)
+    start: RunSpec | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of_table(
+        cls,
+        profile: Profile,
+        table: str,
+        method: str,
+        dataset: str,
+        compression: str = "",
+        manipulations: tuple[str, ...] = (),
+        **others,
+    ) -> RunSpec:
+        """A run as `profile` trains it for a table ("table1", ..., or "temporal-only")."""
+        how = profile.training_for(method, table)
+        spec = cls(method, dataset, compression, manipulations, training=how, **others)
+        if table != "table2" or not profile.within_starts:
+            return spec
+        how = profile.training_for(method, "table1")
+        built_in = {"dataset": "ffpp", "compression": "c23", "manipulations": ALL_MANIPULATIONS}
+        return replace(spec, start=replace(spec, **built_in, training=how))
+
+    @property
+    def videos(self) -> str:
+        """Its data in words."""
+        fakes = "+".join(self.manipulations) or "all fakes"
+        return " ".join(filter(None, (self.dataset, self.compression, fakes)))
+
+    def select(self, store: CropStore, split: str) -> pd.DataFrame:
+        """The usable rows of the store's index that this run uses of one split: all reals, and its fakes.
+
+        Raises RunError if they are not of both classes.
+        """
+        rows = select(store.index, split, self.compression, self.manipulations)
+        rows = rows[rows["status"] == "ok"]
+        if rows["label"].nunique() < 2:
+            raise RunError(
+                f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.videos}, not "
+                "both classes; look at the status and reason columns of its index"
+            )
+        return rows
+
+
+def select(
+    index: pd.DataFrame, split: str, compression: str = "", manipulations: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """Rows of a store's index, also those without crops: all reals and the fakes named, or all fakes."""
+    rows = index[index["split"] == split]
+    rows = rows[rows["compression"] == compression] if compression else rows
+    fakes = rows["manipulation"].isin(manipulations or rows["manipulation"])
+    return rows[fakes | (rows["label"] == 0)]
+
+
+def missing(rows: pd.DataFrame) -> str:
+    """How many of an index's rows have no crops, by split and manipulation, and why; empty if all have.
+
+    "2 of 48 train videos of Deepfakes missing (1 no face, 1 unreadable), ...".
+    """
+    said = []
+    for (split, manipulation), group in rows.groupby(["split", "manipulation"], sort=False):
+        lost = group.loc[group["status"] != "ok", "status"]
+        if len(lost):
+            why = ", ".join(f"{n} {status}" for status, n in lost.value_counts().items())
+            said.append(
+                f"{len(lost)} of {len(group)} {split} videos of {manipulation} missing ({why})"
+            )
+    return ", ".join(said)
