@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dfil.faces import boxes as B
+from dfil.faces import frame as F
 from dfil.faces import video as V
 from dfil.faces.detect import detector, finder
 from dfil.faces.kept import People, watch
@@ -73,14 +74,20 @@ def test_frames_in_order(heads, tmp_path):
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("size", "pixels"),
-    [((320, 240), "yuv420p"), ((321, 239), "yuv444p"), ((96, 64), "yuv420p10le")],
+    [
+        ((320, 240), "yuv420p"),
+        ((320, 240), "yuv422p"),
+        ((321, 239), "yuv444p"),
+        ((321, 239), "yuv420p"),
+        ((96, 64), "yuv420p10le"),
+    ],
 )
 def test_a_part_of_a_frame_has_the_pixels_of_the_whole(turns, size, pixels):
     rng = np.random.default_rng(turns)
     picture = cv2.GaussianBlur(rng.integers(0, 256, (size[1], size[0], 3), np.uint8), (0, 0), 2)
     decoded = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
     whole = np.rot90(decoded.to_ndarray(format="rgb24"), turns)
-    frame = V.Frame(decoded, turns)
+    frame = F.Frame(decoded, turns)
     assert (frame.height, frame.width) == whole.shape[:2] and np.array_equal(frame.rgb(), whole)
     luma = whole @ [0.299, 0.587, 0.114]
     assert np.corrcoef(frame.luma_hw.ravel(), luma.ravel())[0, 1] > 0.98

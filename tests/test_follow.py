@@ -9,6 +9,7 @@ import pytest
 from dfil.faces import boxes as B
 from dfil.faces import follow, kept, store
 from dfil.faces.detect import finder
+from dfil.faces.frame import Part
 from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
 from dfil.tools.bench import preprocess as bench
@@ -22,6 +23,13 @@ class Shown:
     def __init__(self, frame_hwc: np.ndarray):
         self.frame_hwc, self.luma_hw = frame_hwc, cv2.cvtColor(frame_hwc, cv2.COLOR_RGB2GRAY)
         self.height, self.width = self.luma_hw.shape
+
+    lost = False
+
+    def part(self, x0: int, y0: int, x1: int, y1: int) -> Part:
+        part_hwc = self.rgb(x0, y0, x1, y1)
+        size = x1 - x0, y1 - y0
+        return Part(part_hwc.ravel(), "rgb24", size, (0, 0, *size))
 
     def rgb(
         self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None

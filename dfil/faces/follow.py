@@ -2,17 +2,26 @@
 
 Detecting costs many times what decoding does, and says almost the same from frame to frame. So:
 
-- A person's face is detected every few frames, in a small picture of its surroundings, in which it is as large as the detector needs.
-- In between it is followed: points on the face move by optical flow (Lucas and Kanade 1981), and a step counts only if most points find
-  back to where they came from (the forward-backward error of Kalal et al. 2010). Median shift and spread of the points move the box.
-- Following drifts and detections jump (dlib's boxes have sizes in steps of 6/5). The path is the followed one plus what the detections
-  around say it is off by, averaged over nine of them.
-- Where a detection is missing or contradicts the path, the frames between are looked at until it is clear where the face was last seen.
-- All of the picture is searched at the start, after a cut, when nobody is there, and now and then for people who have come in.
-- Two faces that meet may share one detection. It belongs to the one that looks like it; the other is not followed, but expected where
-  its speed leads, and is taken back only where a face appears that looks like it.
+- A person's face is detected every few frames, in a small picture of its surroundings, in which it
+  is as large as the detector needs.
+- In between it is followed: points on the face move by optical flow (Lucas and Kanade 1981), and a
+  step counts only if most points find back to where they came from (the forward-backward error of
+  Kalal et al. 2010). Median shift and spread of the points move the box.
+- Following drifts and detections jump (dlib's boxes have sizes in steps of 6/5). The path is the
+  followed one plus what the detections around say it is off by, averaged over nine of them.
+- Where a detection is missing or contradicts the path, the frames between are looked at until it is
+  clear where the face was last seen.
+- All of the picture is searched at the start, after a cut, when nobody is there, and now and then
+  for people who have come in.
+- Two faces that meet may share one detection. It belongs to the one that looks like it; the other is
+  not followed, but expected where its speed leads, and is taken back only where a face appears that
+  looks like it.
 
-A video is gone through once; boxes are final some 40 frames later, and only that many frames are held.
+A video is gone through once; boxes are final some 40 frames later, and only that many are held.
+
+What this buys over straight lines between the same detections, matched by overlap: a walking head
+at 720p has a mean IoU of .84 and a 5th percentile of .73 with detection in every frame instead of
+.83 and .69, and of two that cross no detection is without a track instead of 2 of 132.
 """
 
 from __future__ import annotations
@@ -25,8 +34,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dfil.faces.boxes import MAX_GAP, iou
-from dfil.faces.detect import Finder, usual_size
-from dfil.faces.video import Frame
+from dfil.faces.detect import Finder, usual_size, width
+from dfil.faces.frame import Frame
 
 BRIDGE = 24  # frames: the longest time without a detection that following alone may fill
 FORGET = 75  # frames without a detection after which a person who comes back is another one
@@ -47,6 +56,7 @@ AVERAGE = 4  # detections on either side that say how far the path is off
 AGREE = 0.5  # IoU of path and detection; below, the frames between are looked at
 SAME = 0.3  # IoU from which a detection may be of a person
 LOOK = 0.4  # correlation of two pictures of one face
+INSET = 6  # grey levels by which at least half of the picture changes at a cut
 
 
 def _to_state(box: np.ndarray) -> np.ndarray:
@@ -58,10 +68,6 @@ def _to_state(box: np.ndarray) -> np.ndarray:
 def _to_boxes(states_n4: np.ndarray) -> np.ndarray:
     half = np.exp(states_n4[..., 2:]) / 2
     return np.concatenate([states_n4[..., :2] - half, states_n4[..., :2] + half], -1)
-
-
-def _width(box: np.ndarray) -> float:
-    return float(max(box[2] - box[0], box[3] - box[1]))
 
 
 @dataclass(eq=False)
@@ -150,8 +156,9 @@ def _averaged(off_k4: np.ndarray) -> np.ndarray:
 class Follower:
     """The people of one video, while it is decoded: `add` each frame, then `finish`.
 
-    people: everybody found so far. frames: frame number -> Frame of the frames that are still held; whoever has what he needs of those
-    before `settled` calls `release`. every: frames from one detection of a face to the next.
+    people: everybody found so far. frames: the frames that are still held, by number; `release` lets
+    go of those that nobody needs, which must lie before `settled`. cuts: the first frame after each.
+    every: frames from one detection of a face to the next.
     """
 
     def __init__(self, finder: Finder, every: int):
@@ -159,6 +166,7 @@ class Follower:
         self.people: list[Person] = []
         self.live: list[Person] = []
         self.frames: dict[int, Frame] = {}
+        self.cuts: list[int] = []
         self.count = 0
         self.looks = 0  # moments at which somebody was looked for
         self._careful = 0  # up to this frame somebody's speed is not known yet
@@ -282,7 +290,7 @@ class Follower:
         self, person: Person, before: int, number: int, box: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The surroundings of a person in two frames, small and grey; cut as the time before unless the face has left their middle."""
-        size, x, y = _width(box), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        size, x, y = width(box), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         shrink = max(1, int(size / PATH))
         if person.window is not None:
             x0, y0, kept, at, was_hw = person.window
@@ -344,16 +352,17 @@ class Follower:
             a, b = (self.frames[m].luma_hw for m in (n - 1, n))
             step = max(1, min(a.shape) // 48)
             a, b = (x[::step, ::step].astype(np.int16) for x in (a, b))
-            # Place by place a pan changes as much as a cut, but it leaves the brightnesses as they are.
-            if (
-                np.abs(a - b).mean() > 20
-                and np.abs(a - b).mean() + np.abs(np.sort(a, None) - np.sort(b, None)).mean() > 28
-            ):
+            change = np.abs(a - b)
+            # Place by place a pan changes as much as a cut, but leaves the brightnesses as they are;
+            # a picture inside the picture may change by much, but leaves most places as they are.
+            levels = np.abs(np.sort(a, None) - np.sort(b, None)).mean()
+            if change.mean() > 20 and change.mean() + levels > 28 and np.median(change) > INSET:
                 return n
         return 0
 
     def _cut(self, number: int) -> None:
         """Nobody is followed over a cut; who was there is looked for in its last frame, who is there now everywhere."""
+        self.cuts.append(number)
         for person in self.live:
             for n in range(number, self.count):
                 person.expected.pop(n, None)
@@ -409,7 +418,7 @@ class Follower:
         frame = self.frames[number]
         coarse = usual_size(frame.width, frame.height)
         if self.live:
-            largest = max(_width(_to_boxes(p.state)) for p in self.live)
+            largest = max(width(_to_boxes(p.state)) for p in self.live)
             return self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))
         self._empty += 1
         # A large face is found in a small picture; then those half as large are looked for. Small faces cost most and are rare.
@@ -460,8 +469,8 @@ class Follower:
             for j in np.flatnonzero(possible[i]):
                 if not person.followed or possible[i].sum() > 1 or possible[:, j].sum() > 1:
                     looks.setdefault(j, self._look(number, found_n5[j]))
-                    alike = _alike(person.looks_hw, looks[j])
-                    value[i, j] = value[i, j] + 2 * alike if alike >= LOOK else -np.inf
+                    likeness = alike(person.looks_hw, looks[j])
+                    value[i, j] = value[i, j] + 2 * likeness if likeness >= LOOK else -np.inf
         taken = {}
         if possible.any():
             rows, columns = linear_sum_assignment(np.where(np.isfinite(value), -value, 1e3))
@@ -493,15 +502,15 @@ class Follower:
     def _close(box: np.ndarray, other: np.ndarray) -> bool:
         """Whether one face may be behind another, or soon will be."""
         away = np.hypot(*((box[:2] + box[2:4]) / 2 - (other[:2] + other[2:4]) / 2))
-        return away < 0.75 * (_width(box) + _width(other))
+        return away < 0.75 * (width(box) + width(other))
 
     def _may_be(self, person: Person, number: int, expected: np.ndarray, box_5: np.ndarray) -> bool:
         """Whether a face is where a person out of sight may have gone to."""
-        size = _width(expected)
+        size = width(expected)
         away = np.hypot(*((box_5[:2] + box_5[2:4]) / 2 - (expected[:2] + expected[2:4]) / 2))
         return (
             away < size * (0.6 + 0.03 * (number - person.seen[-1]))
-            and 0.6 < _width(box_5) / size < 1.6
+            and 0.6 < width(box_5) / size < 1.6
         )
 
     def _seen(self, person: Person, number: int, box_5: np.ndarray, alone: bool) -> None:
@@ -642,17 +651,17 @@ class Follower:
 
     def _look(self, number: int, box: np.ndarray) -> np.ndarray:
         """A face as 24 x 24 grey values of mean 0 and length 1."""
-        shrink = max(1, round(_width(box) / 24))
-        x0, y0 = ((box[k] + box[k + 2]) / 2 - _width(box) / 2 for k in range(2))
+        shrink = max(1, round(width(box) / 24))
+        x0, y0 = ((box[k] + box[k + 2]) / 2 - width(box) / 2 for k in range(2))
         look = self._shrunk(
-            number, round(x0), round(y0), max(8, round(_width(box) / shrink)), shrink
+            number, round(x0), round(y0), max(8, round(width(box) / shrink)), shrink
         )
         look = cv2.resize(cv2.GaussianBlur(look, (0, 0), 1.0), (24, 24)).astype(np.float32)
         look -= look.mean()
         return look / max(1e-6, float(np.linalg.norm(look)))
 
 
-def _alike(a_hw: np.ndarray, b_hw: np.ndarray) -> float:
+def alike(a_hw: np.ndarray, b_hw: np.ndarray) -> float:
     """Correlation of two looks, the best over shifts by up to two pixels: detections are not placed finer than that."""
     inner = b_hw[2:-2, 2:-2]
     return float(

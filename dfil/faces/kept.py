@@ -1,8 +1,10 @@
-"""One pass over a video: its frames are decoded once, followed, and let go; what is kept is the part around each face.
+"""One pass over a video: its frames are decoded once, followed, and let go; what is kept is the
+part around each face.
 
-Boxes are final some frames after the frame they belong to, and a video's scale only at its end. So frames wait until the boxes of
-`reach` further frames are final; then the part that snippets can show is kept in the video's own pixels, in memory up to KEEP_BYTES
-and beyond that in a temporary file. However long a video is, memory stays bounded.
+Boxes are final some frames after the frame they belong to, and a video's scale only at its end. So
+frames wait until the boxes of `reach` further frames are final; then the samples of the part that
+snippets can show are kept, in memory up to KEEP_BYTES and beyond that in a temporary file. However
+long a video is, memory stays bounded.
 """
 
 from __future__ import annotations
@@ -10,31 +12,33 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dfil.faces.detect import Finder
-from dfil.faces.follow import BACK, Follower, Person
+from dfil.faces.boxes import iou
+from dfil.faces.detect import Finder, width
+from dfil.faces.follow import BACK, FORGET, LOOK, Follower, Person, alike
+from dfil.faces.frame import Frame, Part
 from dfil.faces.store import MARGIN, needed
-from dfil.faces.video import Frame
 
-KEEP_BYTES = 256 * 2**20  # of pixels that a video may hold in memory
-TOGETHER = 16  # frames at least that are let go at a time
-ENOUGH = (
-    3  # moments at which somebody was looked for, from which on a single detection is no person
-)
-WEAK = 0.1  # mean score below which, too, dlib has seen a pattern and no face; MTCNN's scores are never below 0.9
+KEEP_BYTES = 64 * 2**20  # of samples that a video may hold in memory
+TOGETHER = 8  # frames at least that are let go at a time
+ENOUGH = 3  # moments at which somebody was looked for, from which on one detection is no person
+WEAK = 0.1  # mean score below which dlib has seen a pattern and no face; MTCNN's are above 0.9
+SAME_HEAD = 0.3  # IoU of two tracks' boxes that are of one head
 
 
 @dataclass(eq=False)
 class Track:
-    """One person of a video. boxes_n4 (n, 4) float32 in source pixels, valid_n, stored_n (n,): where there is one, and kept pixels."""
+    """One person of a video. boxes_n4 (n, 4) float32 in source pixels, valid_n, stored_n (n,): where
+    there is one, and kept pixels. look_hw: the face, small and grey, as follow.py compares it."""
 
     boxes_n4: np.ndarray
     valid_n: np.ndarray
     stored_n: np.ndarray
-    _places: list = field(default_factory=list)
+    look_hw: np.ndarray | None = None
+    _places: dict = field(default_factory=dict)  # frame number -> corner, part, place in the file
     _file: object = None
 
     @property
@@ -43,13 +47,14 @@ class Track:
         return float((self.boxes_n4[:, 2:] - self.boxes_n4[:, :2]).prod(1).sum())
 
     def parts(self) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-        """What was kept of each frame of stored_n, rising: RGB (h, w, 3) uint8, and x, y of its corner."""
-        for corner, kept in self._places:
-            if isinstance(kept, tuple):
-                at, shape = kept
-                self._file.seek(at)
-                kept = np.frombuffer(self._file.read(int(np.prod(shape))), np.uint8).reshape(shape)
-            yield kept, corner
+        """What was kept of each frame of stored_n, rising: RGB (h, w, 3) uint8, and x, y of its
+        corner."""
+        for _, (corner, part, place) in sorted(self._places.items()):
+            if place is not None:
+                self._file.seek(place[0])
+                samples = np.frombuffer(self._file.read(place[1]), np.uint8)
+                part = replace(part, samples=samples)
+            yield part.rgb(), corner
 
 
 @dataclass
@@ -65,9 +70,10 @@ class People:
 def watch(
     frames: Iterable[Frame], finder: Finder, settings, keep_n: np.ndarray | None = None
 ) -> Iterator[People]:
-    """Go through a video once and find everybody in it; the pixels are there until the context ends.
+    """Go through a video once and find everybody in it; the pixels are there until the block ends.
 
-    settings: every, size, reach and store_margin of dfil.faces.preprocess.Settings. keep_n: frames whose pixels are wanted, None for all.
+    settings: every, size, reach and store_margin of dfil.faces.preprocess.Settings. keep_n: frames
+    whose pixels are wanted, None for all; those beyond its end are not.
     """
     with tempfile.TemporaryFile(prefix="dfil-") as file:
         keeper = _Keeper(Follower(finder, settings.every), settings, keep_n, file)
@@ -80,11 +86,14 @@ class _Keeper:
     def __init__(self, follower: Follower, settings, keep_n: np.ndarray | None, file):
         self.follower, self.settings, self.keep_n, self.file = follower, settings, keep_n, file
         self.done, self.bytes, self.source = 0, 0, (0, 0)  # frames before `done` have been let go
+        self.lost: set[int] = set()
         self.boxes: dict[Person, list[tuple[int, np.ndarray, np.ndarray]]] = {}
         self.places: dict[Person, dict[int, tuple]] = {}
 
     def add(self, frame: Frame) -> None:
         self.source = frame.width, frame.height
+        if frame.lost:
+            self.lost.add(self.follower.count)
         self.follower.add(frame)
         ready = min(self.follower.settled - self.settings.reach, self.follower.count - BACK)
         if ready >= self.done + TOGETHER:
@@ -94,52 +103,48 @@ class _Keeper:
         self.follower.finish()
         self._let_go(self.follower.count)
         tracks = [self._track(person) for person in self.follower.people if self._is_person(person)]
-        return People([t for t in tracks if t.valid_n.any()], self.follower.count, self.source)
+        tracks = one_per_head([t for t in tracks if t.valid_n.any()], self.follower.cuts)
+        return People(tracks, self.follower.count, self.source)
 
     def _let_go(self, stop: int) -> None:
-        """Keep what is needed of the frames before `stop`, whose boxes and whose neighbours' boxes are final."""
+        """Keep what is needed of the frames before `stop`, whose boxes and whose neighbours' boxes
+        are final."""
         first, reach = self.done, self.settings.reach
         a, b = max(0, first - reach), min(self.follower.count, stop + reach)
         for person in self.follower.people:
             if person.seen[-1] < first or person.seen[0] >= stop:
                 continue
             boxes_n4, valid_n = person.boxes(a, b)
-            inside = slice(first - a, stop - a)
-            self.boxes.setdefault(person, []).append(
-                (first, boxes_n4[inside].astype(np.float32), valid_n[inside])
-            )
-            if self.keep_n is not None:
-                wanted = [
-                    n
-                    for n in range(first, stop)
-                    if valid_n[n - a] and n < len(self.keep_n) and self.keep_n[n]
-                ]
-            else:
-                wanted = [n for n in range(first, stop) if valid_n[n - a]]
+            valid_n[[n - a for n in range(a, b) if n in self.lost]] = False
+            now = slice(first - a, stop - a)
+            block = first, boxes_n4[now].astype(np.float32), valid_n[now]
+            self.boxes.setdefault(person, []).append(block)
+            wanted = [n for n in range(first, stop) if valid_n[n - a] and self._wanted(n)]
             if not wanted:
                 continue
-            pixel = np.maximum(
-                1, (boxes_n4[:, 2:] - boxes_n4[:, :2]).max(1) * MARGIN / self.settings.size
-            )
-            parts_n4 = needed(
-                boxes_n4, valid_n, self.source, pixel, reach, self.settings.store_margin
-            )
+            sides = (boxes_n4[:, 2:] - boxes_n4[:, :2]).max(1)
+            pixel = np.maximum(1, sides * MARGIN / self.settings.size)
+            margin = self.settings.store_margin
+            parts_n4 = needed(boxes_n4, valid_n, self.source, pixel, reach, margin)
             for n in wanted:
                 x0, y0, x1, y1 = (int(v) for v in parts_n4[n - a])
-                self.places.setdefault(person, {})[n] = (
-                    (x0, y0),
-                    self._keep(self.follower.frames[n].rgb(x0, y0, x1, y1)),
-                )
+                part = self.follower.frames[n].part(x0, y0, x1, y1)
+                self.places.setdefault(person, {})[n] = (x0, y0), *self._keep(part)
         self.follower.release(stop)
         self.done = stop
 
-    def _keep(self, part_hwc: np.ndarray) -> np.ndarray | tuple[int, tuple]:
-        self.bytes += part_hwc.nbytes
+    def _wanted(self, number: int) -> bool:
+        return self.keep_n is None or (number < len(self.keep_n) and bool(self.keep_n[number]))
+
+    def _keep(self, part: Part) -> tuple[Part, tuple[int, int] | None]:
+        """The part, and None or where its samples are in the file and how many bytes they have."""
+        size = part.samples.nbytes
+        self.bytes += size
         if self.bytes <= KEEP_BYTES:
-            return part_hwc
+            return part, None
         at = self.file.tell()
-        self.file.write(np.ascontiguousarray(part_hwc))
-        return at, part_hwc.shape
+        self.file.write(part.samples)
+        return replace(part, samples=part.samples[:0].copy()), (at, size)
 
     def _is_person(self, person: Person) -> bool:
         if len(person.seen) == 1 and self.follower.looks >= ENOUGH:
@@ -148,16 +153,51 @@ class _Keeper:
 
     def _track(self, person: Person) -> Track:
         count = self.follower.count
-        boxes_n4, valid_n, stored_n = (
-            np.zeros((count, 4), np.float32),
-            np.zeros(count, bool),
-            np.zeros(count, bool),
-        )
+        boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
         for first, boxes, valid in self.boxes.get(person, []):
-            boxes_n4[first : first + len(boxes)][valid], valid_n[first : first + len(boxes)] = (
-                boxes[valid],
-                valid,
-            )
+            at = slice(first, first + len(boxes))
+            boxes_n4[at][valid], valid_n[at] = boxes[valid], valid
         places = self.places.get(person, {})
-        stored_n[list(places)] = True
-        return Track(boxes_n4, valid_n, stored_n, [places[n] for n in sorted(places)], self.file)
+        stored_n = np.isin(np.arange(count), list(places))
+        return Track(boxes_n4, valid_n, stored_n, person.looks_hw, places, self.file)
+
+
+def one_per_head(tracks: list[Track], cuts: list[int]) -> list[Track]:
+    """Tracks of one head made one: those that lie on a larger one are left out, and those that go on
+    where another ended, before the next cut and with the same look, are joined to it."""
+    heads: list[Track] = []
+    for track in sorted(tracks, key=lambda t: -int(t.valid_n.sum())):
+        both = [(head, head.valid_n & track.valid_n) for head in heads]
+        if not any(
+            _one_head(head, track, n) for head, n in both if 2 * n.sum() > track.valid_n.sum()
+        ):
+            heads.append(track)
+    joined: list[Track] = []
+    for track in sorted(heads, key=lambda t: int(np.flatnonzero(t.valid_n)[0])):
+        before = next((t for t in joined if _goes_on(t, track, cuts)), None)
+        if before is None:
+            joined.append(track)
+            continue
+        before.boxes_n4[track.valid_n] = track.boxes_n4[track.valid_n]
+        before.valid_n |= track.valid_n
+        before.stored_n |= track.stored_n
+        before._places |= track._places
+    return [t for t in tracks if t in joined]
+
+
+def _one_head(a: Track, b: Track, both_n: np.ndarray) -> bool:
+    overlaps = [iou(a.boxes_n4[n : n + 1], b.boxes_n4[n : n + 1]) for n in np.flatnonzero(both_n)]
+    return float(np.median(overlaps)) > SAME_HEAD
+
+
+def _goes_on(a: Track, b: Track, cuts: list[int]) -> bool:
+    """Whether b begins where a ended a moment before and looks like it."""
+    last, first = int(np.flatnonzero(a.valid_n)[-1]), int(np.flatnonzero(b.valid_n)[0])
+    if not 0 < first - last <= FORGET or any(last < cut <= first for cut in cuts):
+        return False
+    if a.look_hw is None or b.look_hw is None or alike(a.look_hw, b.look_hw) < LOOK:
+        return False
+    old, new = a.boxes_n4[last], b.boxes_n4[first]
+    away = np.hypot(*((old[:2] + old[2:] - new[:2] - new[2:]) / 2))
+    near = away < width(old) * (0.6 + 0.03 * (first - last))
+    return near and 0.6 < width(new) / width(old) < 1.6

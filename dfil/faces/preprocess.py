@@ -225,7 +225,7 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
     else:
         # Frames are let go as they are decoded, so which of them to keep has to be known before.
         keep_n = (
-            _kept_stretches(count_frames(record.path, by_packets=True), settings.stretches)
+            _kept_stretches(count_frames(record.path), settings.stretches)
             if settings.stretches
             else None
         )

@@ -41,7 +41,8 @@ import numpy as np
 import pandas as pd
 
 from dfil.faces.boxes import reached, runs, square_union, window_squares
-from dfil.faces.video import Frame, decode
+from dfil.faces.frame import Frame
+from dfil.faces.video import decode
 from dfil.system.errors import DataError
 from dfil.system.files import atomic
 
@@ -431,7 +432,8 @@ class TrackWriter:
         self.origins, self.side, self._shown = plan_patches(
             self.numbers, self.boxes, reach, store_margin
         )
-        self.written = self.checksum = 0
+        self.at = self.checksum = 0  # place in `numbers` of the frame that is to be added next
+        self.kept: list[int] = []  # places of those that were added
         self._files = ExitStack()
 
     def __enter__(self) -> TrackWriter:
@@ -448,22 +450,32 @@ class TrackWriter:
     @property
     def next(self) -> int | None:
         """Number of the frame that is to be added next."""
-        return int(self.numbers[self.written]) if self.written < len(self.numbers) else None
+        return int(self.numbers[self.at]) if self.at < len(self.numbers) else None
+
+    @property
+    def written(self) -> int:
+        """How many frames were added."""
+        return len(self.kept)
+
+    def leave_out(self) -> None:
+        """The next frame is not there."""
+        self.at += 1
 
     def add(self, part_hwc: np.ndarray, corner: tuple[int, int] = (0, 0)) -> None:
         """The next frame, or the part of it at `corner` (`needed`); RGB uint8. Raises TooLittleError if snippets could show more."""
         grid_hwc, (x0, y0) = to_grid(part_hwc, corner, self.source, self.scale)
         height, width = grid_hwc.shape[:2]
-        shown = np.clip(self._shown[self.written] + [-1, -1, 1, 1], 0, [*self.grid, *self.grid])
+        shown = np.clip(self._shown[self.at] + [-1, -1, 1, 1], 0, [*self.grid, *self.grid])
         if (shown[:2] < (x0, y0)).any() or (shown[2:] > (x0 + width, y0 + height)).any():
             raise TooLittleError(
                 f"{self.path}: frame {self.next} was kept from {x0}, {y0} with {width} x {height} pixels, too little for {shown}."
             )
-        ox, oy = self.origins[self.written]
+        ox, oy = self.origins[self.at]
         patch_hwc = np.ascontiguousarray(_cut(grid_hwc, ox - x0, oy - y0, self.side))
         self.checksum = crc32(patch_hwc, self.checksum)
         self._file.write(patch_hwc)
-        self.written += 1
+        self.kept.append(self.at)
+        self.at += 1
 
     def finish(self, count: int) -> None:
         """count: frames in the file."""
@@ -478,11 +490,10 @@ class TrackWriter:
             )
         self._files.close()
         with _replacing(self.path.with_suffix(".npz")) as file:
-            kept = slice(self.written)
             arrays = {
-                "frames": self.numbers[kept],
-                "origins": self.origins[kept],
-                "boxes": self.boxes[kept],
+                "frames": self.numbers[self.kept],
+                "origins": self.origins[self.kept],
+                "boxes": self.boxes[self.kept],
                 "scale": self.scale,
             }
             np.savez(file, **arrays, grid=self.grid, source=self.source, count=count)
@@ -520,7 +531,9 @@ def write_crops(
                 parts = [needed(b, v, source, 1 / s, reach, store_margin) for b, v, s in tracks]
             for writer, part_n4 in zip(writers, parts, strict=True):
                 if writer.next == count - 1:
-                    if isinstance(frame, Frame):
+                    if getattr(frame, "lost", False):
+                        writer.leave_out()
+                    elif isinstance(frame, Frame):
                         x0, y0, x1, y1 = (int(v) for v in part_n4[count - 1])
                         writer.add(frame.rgb(x0, y0, x1, y1), (x0, y0))
                     else:

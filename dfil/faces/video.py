@@ -2,146 +2,142 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from dfil.datasets.sequences import read_pictures
-from dfil.system.errors import DataError
+from dfil.faces.frame import Frame, square_pixels
+from dfil.system.errors import DataError, MachineError, machine_fault
 
-LOST = 0.95  # fewer frames than this share of those announced means a cut file; edit lists may rightly drop one or two
-SLICED = (
-    "yuv420p",
-    "yuvj420p",
-)  # 8 bits, chroma halved: almost every video; a part of such a frame can be converted by itself
-LUMA_FIRST = (
-    *SLICED,
-    "yuv422p",
-    "yuvj422p",
-    "yuv444p",
-    "yuvj444p",
-    "nv12",
-    "gray",
-)  # the first plane is the brightness, 8 bits
-_to = (
-    VideoReformatter()
-)  # keeps its tables from frame to frame, which a frame's own conversion would make anew each time
+LOST = 0.95  # fewer frames than this share of those announced means a cut file
 
 
 class VideoError(DataError):
     """A video file from which no frame can be decoded."""
 
 
-class Frame:
-    """A decoded frame as the decoder left it, turned as the file's rotation entry says; only what is asked for is converted.
-
-    width, height: pixels as shown. Two thirds of the work of "decode to RGB, then look at the face" is the conversion of pixels that
-    nobody looks at, so a frame gives its brightness without copying (`luma_hw`) and the colours of a part (`rgb`).
-    """
-
-    def __init__(self, decoded: av.VideoFrame, turns: int = 0):
-        """turns: quarter turns counterclockwise from how it was decoded to how it is shown."""
-        self._decoded, self._turns = decoded, turns % 4
-        across = decoded.width, decoded.height
-        self.width, self.height = across[::-1] if self._turns % 2 else across
-
-    @cached_property
-    def luma_hw(self) -> np.ndarray:
-        """Brightness (H, W) uint8, read only; in the file's own range, which may be 16 to 235."""
-        decoded = (
-            self._decoded
-            if self._decoded.format.name in LUMA_FIRST
-            else _to.reformat(self._decoded, format="gray", threads=1)
-        )
-        return np.rot90(_plane(decoded, 0)[: decoded.height, : decoded.width], self._turns)
-
-    def rgb(
-        self, x0: int = 0, y0: int = 0, x1: int | None = None, y1: int | None = None
-    ) -> np.ndarray:
-        """The part [y0, y1) x [x0, x1), default all: (h, w, 3) uint8 RGB, the very pixels of the whole frame."""
-        x1, y1 = x1 or self.width, y1 or self.height
-        wide, high = self._decoded.width, self._decoded.height
-        left, top, right, bottom = (  # where the part lies before the turn
-            (x0, y0, x1, y1),
-            (wide - y1, x0, wide - y0, x1),
-            (wide - x1, high - y1, wide - x0, high - y0),
-            (y0, high - x1, y1, high - x0),
-        )[self._turns]
-        whole = (left, top, right, bottom) == (0, 0, wide, high)
-        if whole or self._decoded.format.name not in SLICED or wide % 2 or high % 2:
-            part_hwc = self._rgb_hwc[top:bottom, left:right]
-        else:
-            a, b = left // 2 * 2, top // 2 * 2
-            part_hwc = self._convert(a, b, (right + 1) // 2 * 2, (bottom + 1) // 2 * 2)[
-                top - b : bottom - b, left - a : right - a
-            ]
-        return (
-            np.ascontiguousarray(np.rot90(part_hwc, self._turns))
-            if self._turns or whole
-            else part_hwc
-        )
-
-    @cached_property
-    def _rgb_hwc(self) -> np.ndarray:
-        return _to.reformat(self._decoded, format="rgb24", threads=1).to_ndarray()
-
-    def _convert(self, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-        """RGB of a part with even corners, from a small frame with only that part's samples."""
-        planes = np.empty(((bottom - top) * 3 // 2, right - left), np.uint8)
-        luma, chroma = (
-            planes[: bottom - top],
-            planes[bottom - top :].reshape(2, (bottom - top) // 2, (right - left) // 2),
-        )
-        luma[:] = _plane(self._decoded, 0)[top:bottom, left:right]
-        for k in range(2):
-            chroma[k] = _plane(self._decoded, k + 1)[top // 2 : bottom // 2, left // 2 : right // 2]
-        part = av.VideoFrame.from_ndarray(planes, format=self._decoded.format.name)
-        part.colorspace, part.color_range = self._decoded.colorspace, self._decoded.color_range
-        return _to.reformat(part, format="rgb24", threads=1).to_ndarray()
-
-
-def _plane(decoded: av.VideoFrame, k: int) -> np.ndarray:
-    plane = decoded.planes[k]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-
-
 def decode(path: str | Path, notes: list[str] | None = None) -> Iterator[Frame]:
-    """The frames of a video in display order, each once, however they are spaced in time.
+    """The frames that a player shows, in order, each once, however they are spaced in time.
 
-    A file that ends early, or breaks inside, yields the frames before that place; frames after it would have the wrong number.
-    `notes` receives one sentence about it. Raises VideoError where not even one frame can be decoded.
+    They are turned upright and their pixels are square. Where the file is damaged, frames are left
+    out up to the next key frame, because FFmpeg conceals damage with made-up pixels, which must not
+    pass for a forgery's traces; frames marked `lost` stand for them, so that numbers stay right.
+    `notes` receives a sentence about all that is unusual. Raises VideoError where not even one
+    frame can be decoded, MachineError where the disk is at fault.
     """
-    path = Path(path)
     notes = [] if notes is None else notes
-    count, shape, announced = 0, None, 0
-    try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            announced = stream.frames
-            for decoded in _intact(container, stream):
-                frame = Frame(decoded, round(getattr(decoded, "rotation", 0) / 90))
-                if shape is not None and (frame.width, frame.height) != shape:
-                    notes.append(f"frame size changes after {count} frames")
-                    return
-                shape = frame.width, frame.height
-                count += 1
-                yield frame
-    except av.FFmpegError as error:  # before the first frame: not a video; later: cut or damaged
+    with _opened(Path(path)) as (container, stream):
+        reader = _Reader(container, stream)
+        pixel = float(stream.sample_aspect_ratio or 1)
+        pixel = pixel if 0.05 < pixel < 20 and abs(pixel - 1) > 0.01 else 1.0
+        count, left_out, shape, interlaced = 0, 0, None, 0
+        for decoded, lost in reader.frames():
+            shown = square_pixels(decoded, pixel) if pixel != 1 else decoded
+            turns = round(getattr(decoded, "rotation", 0) / 90)
+            frame = Frame(shown, turns)
+            if shape is not None and (frame.width, frame.height) != shape:
+                notes.append(f"frame size changes after {count} frames")
+                return
+            shape = frame.width, frame.height
+            for _ in range(lost):
+                yield Frame(shown, turns, lost=True)
+            yield frame
+            count, left_out = count + lost + 1, left_out + lost
+            interlaced += bool(decoded.interlaced_frame)
         if not count:
-            raise VideoError(
-                f"{path}: cannot be decoded ({error.strerror}); fetch the file again."
-            ) from error
-        notes.append(f"truncated after {count} frames ({error.strerror})")
-        return
-    if not count:
-        raise VideoError(f"{path}: holds no intact video frame; fetch the file again.")
-    if count < LOST * announced:
-        notes.append(f"truncated after {count} frames of {announced}")
+            raise VideoError(f"{path}: holds no intact video frame; fetch the file again.")
+        notes += reader.notes
+        if pixel != 1:
+            notes.append(
+                f"pixels {pixel:.3g} times as wide as high, shown as {shape[0]}x{shape[1]}"
+            )
+        if interlaced > count / 2:
+            notes.append("interlaced: a frame shows two moments; deinterlace it (ffmpeg -vf bwdif)")
+        if left_out:
+            places = f"{reader.places} place{'s' * (reader.places > 1)}"
+            notes.append(f"damaged in {places}: {left_out} of {count} frames left out")
+        announced = stream.frames - reader.hidden
+        if reader.end:
+            notes.append(f"truncated after {count} frames ({reader.end})")
+        elif count < LOST * announced:
+            notes.append(f"truncated after {count} frames of {announced}")
+
+
+class _Reader:
+    """Intact frames of a stream, and what is wrong with the others.
+
+    places: damaged ones after which it went on. end: why it ended early. hidden: frames that are
+    stored and not shown, as an edit list says.
+    """
+
+    def __init__(self, container, stream):
+        self._packets, self.stream = container.demux(stream), stream
+        self.places, self.hidden, self.end, self.notes = 0, 0, "", []
+        videos = [s for s in container.streams.video if not _is_cover(s)]
+        if len(videos) > 1:
+            self.notes.append(f"stream {stream.index} of {len(videos)} video streams")
+
+    def frames(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Each intact frame, and how many before it were lost."""
+        last, steps, missed = None, Counter(), 0
+        damage = None  # the time of the damage that the next key frame must come after
+        for packet, decoded in self._decoded():
+            if decoded is None or packet.is_corrupt:
+                damage, missed = _latest(damage, packet.pts), missed + (decoded is None)
+            for frame in decoded or ():
+                if frame.is_corrupt:
+                    damage = _latest(damage, frame.pts)
+                after = damage is None or frame.key_frame and _latest(damage, frame.pts) != damage
+                if not after or frame.is_corrupt:
+                    missed += 1
+                    continue
+                lost = 0 if damage is None else max(1, _between(last, frame.pts, steps, missed))
+                self.places += lost > 0
+                if None not in (last, frame.pts) and not lost:
+                    steps[frame.pts - last] += 1
+                last, missed, damage = frame.pts, 0, None
+                yield frame, lost
+        if damage is not None:
+            self.end = self.end or "the rest is damaged"
+
+    def _decoded(self) -> Iterator[tuple[av.Packet, list | None]]:
+        """Packets, and what came out of the decoder with them; None where it failed."""
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except av.FFmpegError as error:
+                self.end = error.strerror
+                return
+            if packet is None:
+                return
+            self.hidden += packet.is_discard
+            try:
+                yield packet, packet.decode()
+            except av.FFmpegError:
+                yield packet, None
+
+
+def _latest(a: int | None, b: int | None) -> int:
+    """The later of two times; where neither is known, before all others."""
+    return max((t for t in (a, b) if t is not None), default=-(2**63))
+
+
+def _between(last: int | None, now: int | None, steps: Counter, missed: int) -> int:
+    """How many frames are between two times: by the usual step if that fits what was missed."""
+    if None in (last, now) or not steps:
+        return missed
+    step, often = steps.most_common(1)[0]
+    if step <= 0 or often < 0.9 * steps.total():
+        return missed
+    by_time = round((now - last) / step) - 1
+    return by_time if abs(by_time - missed) <= 2 + missed else missed
 
 
 def read_frames(path: str | Path, notes: list[str] | None = None) -> Iterator[np.ndarray]:
@@ -151,10 +147,11 @@ def read_frames(path: str | Path, notes: list[str] | None = None) -> Iterator[np
 
 
 def read_sequence(path: str | Path, notes: list[str] | None = None) -> dict[int, np.ndarray]:
-    """The pictures of a sequence (dfil.datasets.sequences) by their numbers, rising: each (H, W, 3) uint8 RGB, all of one size.
+    """The pictures of a sequence by their numbers, rising: each (H, W, 3) uint8 RGB, of one size.
 
-    Pictures that cannot be decoded or have another size than the first are left out, with one sentence to `notes` for all of them.
-    Raises VideoError where not even one picture can be decoded or the archive is damaged or refused.
+    Pictures that cannot be decoded or have another size than the first are left out, with one
+    sentence to `notes` for all of them. Raises VideoError where not even one can be decoded or the
+    archive is damaged or refused.
     """
     try:
         encoded = read_pictures(path)
@@ -162,9 +159,8 @@ def read_sequence(path: str | Path, notes: list[str] | None = None) -> dict[int,
         raise VideoError(str(error)) from error
     frames, bad = {}, []
     for number, content in encoded.items():
-        image_hwc = (
-            cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-        )
+        buffer = np.frombuffer(content, np.uint8)
+        image_hwc = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if content else None
         if image_hwc is None or (frames and image_hwc.shape != next(iter(frames.values())).shape):
             bad.append(number)
         else:
@@ -175,39 +171,50 @@ def read_sequence(path: str | Path, notes: list[str] | None = None) -> dict[int,
         )
     if notes is not None and bad:
         notes.append(
-            f"{len(bad)} of {len(encoded)} pictures damaged or of another size, the first is {bad[0]}"
+            f"{len(bad)} of {len(encoded)} pictures damaged or of another size,"
+            f" the first is {bad[0]}"
         )
     return frames
 
 
-def count_frames(path: str | Path, by_packets: bool = False) -> int:
-    """Number of frames by the container's word, or by the packets that are there; decodes nothing. Raises VideoError."""
-    path = Path(path)
+def count_frames(path: str | Path) -> int:
+    """Number of frames that are shown, by the packets that are there; decodes nothing."""
+    with _opened(Path(path)) as (container, stream):
+        return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple]:
+    """The file's container and the stream that a player shows.
+
+    Raises VideoError for what is no video, MachineError for what cannot be read.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.I) and not path.exists():
+        raise VideoError(f"{path}: is an address; fetch the video and give the file.")
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder; give the video files in it.")
     try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            announced = 0 if by_packets else stream.frames
-            return announced or sum(packet.size > 0 for packet in container.demux(stream))
+        with open(path, "rb") as file:
+            file.read(1)
+    except FileNotFoundError as error:
+        raise VideoError(f"{path}: no such file; look at its name, or fetch it.") from error
+    except OSError as error:
+        raise MachineError(machine_fault(error) or f"{path}: {error.strerror}") from error
+    try:
+        # A file's name may hold a colon, before which FFmpeg would look for a protocol.
+        with av.open(f"file:{path}") as container:
+            stream = container.streams.best("video")
+            if stream is None or _is_cover(stream):
+                what = "no video stream" if stream is None else "only a cover picture"
+                raise VideoError(f"{path}: has {what}; give a video file.")
+            stream.codec_context.thread_count = 1  # parallel work is one video per process
+            yield container, stream
     except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: cannot be opened as a video ({error.strerror}); fetch the file again."
-        ) from error
+        if fault := machine_fault(error):
+            raise MachineError(fault) from error
+        why = f"cannot be opened as a video ({error.strerror}); fetch the file again"
+        raise VideoError(f"{path}: {why}.") from error
 
 
-def _video_stream(container, path: Path):
-    if not container.streams.video:
-        raise VideoError(f"{path}: has no video stream; give a video file.")
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # parallel work is one video per process
-    return stream
-
-
-def _intact(container, stream) -> Iterator[av.VideoFrame]:
-    """Frames up to the first damaged one: FFmpeg conceals damage with made-up pixels, which must not pass for a forgery's traces."""
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            return
-        for frame in packet.decode():
-            if frame.is_corrupt:
-                return
-            yield frame
+def _is_cover(stream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)

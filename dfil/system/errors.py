@@ -66,7 +66,8 @@ def machine_fault(error: BaseException) -> str:
     if isinstance(error, MachineError):
         return str(error)
     if type(error).__module__.split(".")[0] == "av" and isinstance(error, OSError):
-        return _unreadable(error.filename)  # FFmpeg says EIO and ENOMEM of damaged videos too
+        file = os.fsdecode(error.filename or os.devnull).removeprefix("file:")
+        return _unreadable(file)  # FFmpeg says EIO and ENOMEM of damaged videos too
     if isinstance(error, BrokenProcessPool):
         return f"a worker process was killed, most often for lack of memory; {_MEMORY}"
     said = _MEMORY if isinstance(error, MemoryError) else ""
@@ -89,10 +90,10 @@ def _number(error: BaseException) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _unreadable(file: str | bytes | None) -> str:
+def _unreadable(file: str) -> str:
     """What stands against reading a file that is there; empty if the system reads it all."""
     try:
-        with open(file or os.devnull, "rb") as stream:
+        with open(file, "rb") as stream:
             while stream.read(2**24):
                 pass
     except FileNotFoundError:
