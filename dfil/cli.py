@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 import dfil
-from dfil.datasets import ADAPTERS
+from dfil.datasets import BUILT_IN, get
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import PROFILES
 from dfil.system import paths
@@ -57,6 +57,14 @@ def _from(least: int):
     return number
 
 
+def _dataset(text: str) -> str:
+    """A type for argparse: a name that the registry knows."""
+    try:
+        return get(text).name
+    except DfilError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _number(name: str, metavar: str, text: str, least: int = 1, **settings) -> Option:
     return _option(name, metavar=metavar, help=text, type=_from(least), **settings)
 
@@ -77,9 +85,10 @@ METHODS = _several("--methods", "NAME", ROWS, default=[])
 FINDER = "face detector (default: the paper's for the dataset, or the training data's)"
 DETECTOR = _option("--detector", choices=("dlib", "mtcnn"), help=FINDER)
 JOBS = _number("--jobs", "N", "files at a time (default: one per core)")
-DATASETS = f"one of: {', '.join(ADAPTERS)}"
+NAMES = ", ".join(each.name for each in BUILT_IN)
+DATASETS = f"one of: {NAMES}, or one that an installed package brings along"
 TREE = (
-    _option("dataset", choices=ADAPTERS, metavar="DATASET", help=DATASETS),
+    _option("dataset", type=_dataset, metavar="DATASET", help=DATASETS),
     _file("--root", "TREE", "top of the tree as the owners distribute it", required=True),
     _several("--manipulations", "M", "only these (default: all that are there)"),
     _several("--compressions", "C", "only these (default: all that are there)"),
@@ -204,12 +213,7 @@ VERBS = {
         (
             _text("method", "METHOD", "a name that `dfil models` lists"),
             DEMO,
-            _option(
-                "--dataset",
-                choices=[name for name in ADAPTERS if name != "dfdc"],
-                default="ffpp",
-                help=START,
-            ),
+            _option("--dataset", type=_dataset, default="ffpp", help=START),
             _file("--root", "TREE", "the dataset's real tree instead of the profile's data"),
             _text("--compression", "C", "ffpp only (default: c23)"),
             _several("--manipulations", "M", "ffpp only (default: all)", choices=ALL_MANIPULATIONS),

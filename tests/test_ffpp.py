@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from dfil.datasets import ADAPTERS, REAL, ffpp, is_synthetic, load_records, synthetic_setting
+from dfil.datasets import (
+    REAL,
+    Filters,
+    available,
+    ffpp,
+    get,
+    is_synthetic,
+    load_records,
+    synthetic_setting,
+)
 from dfil.system.errors import DataError
 
 PAIRS = {"train": [["000", "003"]], "val": [["001", "002"]], "test": [["004", "005"]]}
@@ -34,6 +43,10 @@ def tree(
                     f"{b}_{a}",
                 )
     return root
+
+
+def missing(root: Path, **filters) -> list[Path]:
+    return list(get("ffpp").missing(root, Filters(**filters)))
 
 
 def touch(folder: Path, *stems: str) -> None:
@@ -68,7 +81,7 @@ def test_whole_tree(tmp_path):
     )
     assert [r.label for r in found] == sorted(r.label for r in found)
     assert {r.split for r in found if r.target in ("004", "005")} == {"test"}
-    assert ffpp.missing(tmp_path) == []
+    assert missing(tmp_path) == []
 
 
 def test_splits_at_the_root(tmp_path):
@@ -83,13 +96,11 @@ def test_only_c23_and_two_manipulations(tmp_path):
     assert {r.compression for r in found} == {"c23"}
     assert {r.manipulation for r in found} == {REAL, "Face2Face", "NeuralTextures"}
     assert {r.masks for r in found} == {None}
-    gone = ffpp.missing(tmp_path)  # c40 is not asked for, absent manipulations are named once each
+    gone = missing(tmp_path)  # c40 is not asked for, absent manipulations are named once each
     assert gone == [
         Path(f"manipulated_sequences/{m}/c23/videos") for m in ("Deepfakes", "FaceSwap")
     ]
-    assert Path("original_sequences/youtube/c40/videos") in ffpp.missing(
-        tmp_path, compressions=["c40"]
-    )
+    assert Path("original_sequences/youtube/c40/videos") in missing(tmp_path, compressions=["c40"])
 
 
 def test_missing_files(tmp_path):
@@ -103,9 +114,9 @@ def test_missing_files(tmp_path):
     by_id = {r.video_id: r for r in load_records("ffpp", tmp_path)}
     assert "c23/Deepfakes/000_003" not in by_id
     assert by_id["c23/Deepfakes/001_002"].boxes_from == ""  # its real is not there
-    assert sorted(ffpp.missing(tmp_path)) == gone
-    assert ffpp.missing(tmp_path, splits=["val"]) == gone[1:]
-    assert ffpp.missing(tmp_path, manipulations=["FaceSwap"]) == gone[1:]
+    assert sorted(missing(tmp_path)) == gone
+    assert missing(tmp_path, splits=["val"]) == gone[1:]
+    assert missing(tmp_path, manipulations=["FaceSwap"]) == gone[1:]
 
 
 def test_other_folders_and_unlisted_files(tmp_path):
@@ -169,7 +180,7 @@ def test_broken_trees(tmp_path):
     (tmp_path / "test.json").write_text('["003"]')
     with pytest.raises(DataError, match="test.json is not a list"):
         load_records("ffpp", tmp_path)
-    with pytest.raises(DataError, match=", ".join(sorted(ADAPTERS))):
+    with pytest.raises(DataError, match=", ".join(sorted(available()))):
         load_records("ff++", tmp_path)
 
 

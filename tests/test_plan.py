@@ -23,7 +23,7 @@ def measured(monkeypatch):
 
 
 def stores(profile):
-    return {dataset: plan.expected(profile, dataset) for dataset in plan.SETTINGS}
+    return {dataset: plan.expected(profile, dataset) for dataset in plan.FRAMES}
 
 
 def test_shared_runs_are_counted_once_and_quoted_rows_never(measured):
@@ -93,7 +93,7 @@ def test_hours_are_the_products_of_the_published_counts(measured):
     )
     crops = made["gigabytes"]["crops"]
     assert crops["ffpp"] == pytest.approx(10_000 * 500 * 3 * 300**2 / 1e9) and set(crops) == set(
-        plan.SETTINGS
+        plan.FRAMES
     )
     assert made["gigabytes"]["weights"] == pytest.approx(len(made["runs"]) * 0.1)
 

@@ -1,41 +1,106 @@
-"""The datasets as their owners distribute them: one adapter per dataset, all of them yielding VideoRecord.
+"""The datasets as their owners distribute them: one adapter each, all yielding VideoRecord.
 
-A further dataset is one new file with a `records(root, **filters)` function and one line in ADAPTERS. What else that file may say
-about its dataset, so that `dfil data check` knows it, stands in check.py.
+A further dataset is one file with a subclass of Adapter, see adapter.py. In a package of one's own:
+
+    [project.entry-points."dfil.datasets"]
+    mine = "my_package.mine:Mine"
+
+or, inside one Python process, dfil.datasets.register(Mine()).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from dfil.datasets import celebdf, dfdc, dfdc_preview, ffpp, wilddeepfake
+from dfil.datasets.adapter import Adapter, Filters
+from dfil.datasets.celebdf import CelebDF
+from dfil.datasets.dfdc import DFDC
+from dfil.datasets.dfdc_preview import DFDCPreview
+from dfil.datasets.ffpp import FaceForensics
+from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
+from dfil.datasets.splits import SEED, SHARE
+from dfil.datasets.wilddeepfake import WildDeepfake
+from dfil.system import paths
 from dfil.system.errors import DataError
 
-__all__ = ["ADAPTERS", "REAL", "VideoRecord", "is_synthetic", "load_records", "synthetic_setting"]
+__all__ = [
+    "REAL",
+    "Adapter",
+    "Filters",
+    "VideoRecord",
+    "get",
+    "available",
+    "is_synthetic",
+    "load_records",
+    "register",
+    "synthetic_setting",
+]
 
-ADAPTERS: dict[str, Callable[..., list[VideoRecord]]] = {
-    "ffpp": ffpp.records,
-    "celebdf": celebdf.records,
-    "dfdc-preview": dfdc_preview.records,
-    "dfdc": dfdc.records,
-    "wilddeepfake": wilddeepfake.records,
-}
+BUILT_IN = (FaceForensics, CelebDF, DFDCPreview, DFDC, WildDeepfake)
+ENTRY_POINTS = "dfil.datasets"
 MARK = "synthetic.json"  # lies at the top of every tree that dfil.synthetic writes
+DEPTH = 7  # folders from a video up to its tree: root/manipulated_sequences/METHOD/c23/videos/x.mp4
+
+_adapters: dict[str, Adapter] = {}
 
 
-def load_records(dataset: str, root: str | Path, **filters) -> list[VideoRecord]:
-    """Every video of the official tree `root` of `dataset`; `filters` are the adapter's own keywords.
+def register(adapter: Adapter) -> Adapter:
+    """Make a dataset known under `adapter.name`, and return it. The same class may come again.
 
-    Raises DataError for an unknown dataset name and for a tree that the adapter cannot read.
+    Raises DataError if it is no Adapter or another dataset has the name.
     """
-    if dataset not in ADAPTERS:
+    if not isinstance(adapter, Adapter):
+        raise DataError(f"{adapter!r} is no dfil.datasets.Adapter; register an instance of one.")
+    known = _adapters.get(adapter.name)
+    if known is not None and type(known) is not type(adapter):
         raise DataError(
-            f"Unknown dataset {dataset!r}; choose one of: {', '.join(sorted(ADAPTERS))}."
+            f"Two datasets are called {adapter.name!r}: {type(known)} and {type(adapter)}; "
+            "rename one."
         )
-    return ADAPTERS[dataset](Path(root), **filters)
+    _adapters[adapter.name] = adapter
+    variable = "DFIL_" + adapter.name.upper().replace("-", "_")
+    paths.ROOT_VARIABLES.setdefault(adapter.name, variable)
+    return adapter
+
+
+for _built_in in BUILT_IN:
+    register(_built_in())
+
+
+def available() -> list[str]:
+    """The names of all datasets: built in, registered, and from the entry points of packages."""
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name not in _adapters:
+            try:
+                found = point.load()
+                register(found() if isinstance(found, type) else found)
+            except Exception as error:  # foreign code: whatever it raises is its fault
+                raise DataError(
+                    f"The dataset {point.name} of {point.dist.name if point.dist else point.value} "
+                    f"cannot be loaded ({error!r}); repair or uninstall that package."
+                ) from error
+    return list(_adapters)
+
+
+def get(name: str) -> Adapter:
+    """The adapter of a dataset. Raises DataError for an unknown name."""
+    if name not in _adapters and name not in available():
+        known = ", ".join(sorted(_adapters))
+        raise DataError(f"Unknown dataset {name!r}; choose one of: {known}.")
+    return _adapters[name]
+
+
+def load_records(
+    dataset: str, root: str | Path, *, share: float = SHARE, seed: int = SEED, **filters
+) -> list[VideoRecord]:
+    """The videos of the tree `root` of `dataset`, reals first.
+
+    filters: compressions, manipulations, splits (see Filters); share, seed: of a carved validation
+    split (see splits.carve). Raises DataError for an unknown name and a tree that cannot be read.
+    """
+    return get(dataset).records(Path(root), Filters(**filters), share, seed)
 
 
 def is_synthetic(root: str | Path) -> bool:
@@ -44,19 +109,13 @@ def is_synthetic(root: str | Path) -> bool:
 
 
 def synthetic_setting(path: str | Path) -> dict | None:
-    """The contents of the synthetic.json of the tree in which `path` (a tree or a file in it) lies; None for real data.
+    """synthetic.json of the tree in which `path` (a tree or a file in it) lies; None for real data.
 
-    Asking the files themselves, not the caller, is what keeps built-in data from passing for a real dataset.
+    Asking the files themselves, not the caller, keeps built-in data from passing for a real
+    dataset. Raises DataError for a synthetic.json that is damaged.
     """
     path = Path(path).absolute()
-    for folder in [path, *path.parents][
-        :7
-    ]:  # root/manipulated_sequences/METHOD/c23/videos/003_044.mp4 is five deep
+    for folder in [path, *path.parents][:DEPTH]:
         if is_synthetic(folder):
-            try:
-                return json.loads((folder / MARK).read_text())
-            except ValueError as error:
-                raise DataError(
-                    f"{folder / MARK} is not readable JSON ({error}); write the synthetic tree again."
-                ) from error
+            return read_table(folder / MARK, "write the synthetic tree again")
     return None

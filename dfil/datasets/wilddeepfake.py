@@ -1,37 +1,39 @@
-"""WildDeepfake (Zi et al., ACM MM 2020), read from the owners' tree without moving, renaming or unpacking anything.
+"""WildDeepfake (Zi et al., ACM MM 2020), read without moving, renaming or unpacking anything.
 
-    <root>/{real_train,real_test,fake_train,fake_test}/N.tar.gz     or unpacked: .../N/{real|fake}/<sequence>/<frame>.png
+    <root>/{real_train,real_test,fake_train,fake_test}/N.tar.gz     or unpacked: .../N/...
     inside:  ./N/{real|fake}/<sequence>/<frame>.png                 224x224 face crops
 
-The four folders are also met as "real train" and so on, and inside a folder deepfake_in_the_wild. A shard N comes from one source
-video; its number returns in all four categories and sequence numbers in all shards, so a video id is category/shard/sequence. Where
-a shard is there packed and unpacked, the archive counts.
+The four folders are also met as "real train" and so on, and inside a folder deepfake_in_the_wild. A
+shard N comes from one source video; its number returns in all four categories and sequence numbers
+in all shards, so a video id is category/shard/sequence. Where a shard is there packed and unpacked,
+the archive counts.
 
-Nobody is named, so our validation split takes whole shards out of training; the same person may be in another shard.
-
-To find the sequences every archive is gone through once. What was found is kept below $DFIL_DATA/listings until the archive changes.
+Nobody is named, so our validation split takes whole shards out of training; the same person may be
+in another shard. To find the sequences every archive is gone through once. What was found is kept
+below $DFIL_DATA/listings until the archive changes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
+from dfil.datasets.adapter import Adapter, Filters
 from dfil.datasets.records import REAL, VideoRecord
-from dfil.datasets.sequences import ARCHIVES, archive_of, is_picture, list_archive
-from dfil.datasets.splits import SEED, SHARE, carve, select
+from dfil.datasets.sequences import ARCHIVES, is_picture, list_archive
 from dfil.system import paths
 from dfil.system.errors import DataError
 from dfil.system.files import atomic
 
 MANIPULATIONS = ("WildDeepfake",)
 CATEGORIES = tuple(f"{label}_{split}" for split in ("train", "test") for label in ("real", "fake"))
-# Sequences by split and label; "train" before validation is carved from it.
-EXPECTED = {
+LISTING = {"state", "folders", "empty", "problem"}
+EXPECTED = {  # sequences by split and label; "train" before validation is carved from it
     "WildDeepfake": {
         ("train", "real"): 3409,
         ("train", "fake"): 3099,
@@ -41,199 +43,134 @@ EXPECTED = {
 }
 
 
-def records(
-    root: str | Path,
-    compressions: Collection[str] | None = None,
-    manipulations: Collection[str] | None = None,
-    splits: Collection[str] | None = None,
-    share: float = SHARE,
-    seed: int = SEED,
-) -> list[VideoRecord]:
-    """One record per sequence, reals first, shards and sequences in the order of their numbers. Any category may be absent.
+class WildDeepfake(Adapter):
+    """See the module."""
 
-    An archive that is damaged or refused is one record, category/shard, that cannot be read; `unreadable` says why.
-    share, seed: of the validation split, see splits.carve. Raises DataError if no sequence is left.
-    """
-    root = Path(root)
-    found = []
-    for category, shards in _shards(root).items():
-        for stem, path, listing in shards:
-            label = category.split("_")[0]
+    name, title = "wilddeepfake", "WildDeepfake"
+    manipulations, setting = MANIPULATIONS, "wild-like"
+    example = "real_train/0.tar.gz"
+
+    def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
+        """One record per sequence, shards and sequences in the order of their numbers.
+
+        An archive that is damaged or refused is one record, category/shard, that cannot be read;
+        `unreadable` says why. Any category may be absent.
+        """
+        for category, stem, path, listing in _shards(root):
             if listing["problem"]:
-                found.append(_record(category, stem, path))
+                yield self._record(category, stem, "", path)
             for folder in listing["folders"]:
-                shard, _, sequence = folder.split("/")
-                # In the owners' archives the folder has the archive's number; should one differ, the id stays unique.
+                shard, label, sequence = folder.split("/")
+                # In the owners' archives the folder has the archive's number; else ids say both.
                 inner = sequence if shard == stem else f"{shard}/{sequence}"
-                found.append(
-                    _record(
-                        category,
-                        f"{stem}/{inner}",
-                        path / folder if path.is_file() else path / label / sequence,
-                    )
-                )
-    found = select(
-        carve(found, group, share, seed),
-        "WildDeepfake",
-        MANIPULATIONS,
-        compressions,
-        manipulations,
-        splits,
-    )
-    if not found:
-        raise DataError(
-            f"{root} holds no WildDeepfake sequence for these filters; expected for example {root / 'real_train/0.tar.gz'}."
+                where = path / folder if path.is_file() else path / label / sequence
+                yield self._record(category, stem, f"/{inner}", where)
+
+    def _record(self, category: str, shard: str, sequence: str, path: Path) -> VideoRecord:
+        kind, split = category.split("_")
+        video_id, person = f"{category}/{shard}{sequence}", f"{category}/{shard}"
+        what = (0, REAL) if kind == "real" else (1, MANIPULATIONS[0])
+        return VideoRecord(
+            self.name, video_id, *what, "", split, path, target=video_id, person=person
         )
-    return found
 
+    def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
+        """Categories that are absent as a whole; sequences are listed nowhere."""
+        there = _categories(root)
+        for category in CATEGORIES:
+            if category.split("_")[1] in wanted.owners_splits and category not in there:
+                yield Path(category)
 
-def missing(root: str | Path, **filters) -> list[Path]:
-    """Categories that are absent as a whole; sequences are listed nowhere, so only their number can be checked (EXPECTED)."""
-    select([], "WildDeepfake", MANIPULATIONS, **filters)
-    splits = {
-        "train" if split == "val" else split for split in filters.get("splits") or ("train", "test")
-    }
-    there = _categories(Path(root))
-    return [
-        Path(category)
-        for category in CATEGORIES
-        if category.split("_")[1] in splits and category not in there
-    ]
+    def unreadable(self, root: Path) -> Iterator[str]:
+        """Archives that are damaged or refused, with the reason, and pictures of zero bytes."""
+        for _, _, path, listing in _shards(root):
+            yield from [listing["problem"]] if listing["problem"] else []
+            yield from (f"{path}: {name} is empty" for name in listing["empty"])
 
-
-def unreadable(root: str | Path) -> list[str]:
-    """Archives that are damaged or refused, with the reason, and pictures of zero bytes."""
-    found = []
-    for shards in _shards(Path(root)).values():
-        for _, path, listing in shards:
-            found += [listing["problem"]] if listing["problem"] else []
-            found += [f"{path}: {name} is empty" for name in listing["empty"]]
-    return found
-
-
-def group(record: VideoRecord) -> str:
-    """What goes to validation as a whole: the shard, that is the source video."""
-    return record.person
-
-
-def expected(root: str | Path) -> tuple[str, dict[tuple[str, str], int]]:
-    """The release and its published numbers."""
-    return next(iter(EXPECTED.items()))
-
-
-def _record(category: str, name: str, path: Path) -> VideoRecord:
-    label, split = category.split("_")
-    video_id = f"{category}/{name}"
-    manipulation = REAL if label == "real" else MANIPULATIONS[0]
-    return VideoRecord(
-        "wilddeepfake",
-        video_id,
-        int(label == "fake"),
-        manipulation,
-        "",
-        split,
-        path,
-        target=video_id,
-        person="/".join(video_id.split("/")[:2]),
-    )
+    def expected(self, root: Path) -> tuple[str, dict[tuple[str, str], int]]:
+        """There is one release."""
+        return next(iter(EXPECTED.items()))
 
 
 def _categories(root: Path) -> dict[str, Path]:
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the top of the WildDeepfake tree.")
-    top = root / "deepfake_in_the_wild" if (root / "deepfake_in_the_wild").is_dir() else root
-    named = {
-        category: (top / category, top / category.replace("_", " ")) for category in CATEGORIES
-    }
-    return {category: path for category, both in named.items() for path in both if path.is_dir()}
+    inner = root / "deepfake_in_the_wild"
+    top = inner if inner.is_dir() else root
+    named = {name: (top / name, top / name.replace("_", " ")) for name in CATEGORIES}
+    return {name: path for name, both in named.items() for path in both if path.is_dir()}
 
 
-def _shards(root: Path) -> dict[str, list[tuple[str, Path, dict]]]:
-    """Category -> its shards in order, each with its number, its archive or folder, and its listing.
+def _shards(root: Path) -> list[tuple[str, str, Path, dict]]:
+    """(category, number, archive or folder, listing) of every shard, in order.
 
-    A listing: folders (shard/label/sequence), empty (pictures of zero bytes), problem (why nothing can be read, or "").
+    A listing: folders (shard/label/sequence), empty (pictures of zero bytes), problem (why nothing
+    can be read, or "").
     """
-    found: dict[str, dict[str, Path]] = {}
+    found = []
     for category, folder in _categories(root).items():
-        archives = {
-            path.name.split(".")[0]: path
-            for path in folder.iterdir()
-            if path.name.endswith(ARCHIVES)
-        }
-        unpacked = {path.name: path for path in folder.iterdir() if path.is_dir()}
-        both = unpacked | archives
-        found[category] = {
-            stem: both[stem] for stem in sorted((s for s in both if s.isdigit()), key=int)
-        }
-    with _Listings(root) as listings:
-        total = sum(map(len, found.values()))
-        with tqdm(
-            total=total, desc="Listing archives", unit="shard", disable=None, leave=False
-        ) as bar:
-            shards: dict[str, list[tuple[str, Path, dict]]] = {}
-            for category, paths_by_stem in found.items():
-                for stem, path in paths_by_stem.items():
-                    listing = (
-                        listings.of(path, category)
-                        if archive_of(path)
-                        else _list_folder(path, category)
-                    )
-                    shards.setdefault(category, []).append((stem, path, listing))
-                    bar.update()
+        inside = sorted(folder.iterdir())
+        shards = {path.name: path for path in inside if path.is_dir()}
+        shards |= {p.name.split(".")[0]: p for p in inside if p.name.endswith(ARCHIVES)}
+        numbers = sorted((s for s in shards if s.isascii() and s.isdigit()), key=int)
+        found += [(category, number, shards[number]) for number in numbers]
+    known = _Listings(root)
+    bar = tqdm(found, desc="Listing archives", unit="shard", disable=None, leave=False)
+    shards = [(*shard, known.of(shard[2], shard[0].split("_")[0])) for shard in bar]
+    known.keep()
     return shards
 
 
-def _list_folder(shard: Path, category: str) -> dict:
-    sequences = sorted(
-        (p for p in (shard / category.split("_")[0]).glob("*") if p.name.isdigit() and p.is_dir()),
-        key=lambda p: int(p.name),
-    )
-    pictures = (p for sequence in sequences for p in sequence.iterdir() if is_picture(p.name))
-    empty = sorted(p.relative_to(shard.parent).as_posix() for p in pictures if not p.stat().st_size)
-    return {
-        "folders": [p.relative_to(shard.parent).as_posix() for p in sequences],
-        "empty": empty,
-        "problem": "",
-    }
-
-
 class _Listings:
-    """What the archives of a tree hold, by path, size and time of change; kept from one call to the next outside the tree."""
+    """What a tree's archives hold, by path, size and time of change; kept outside the tree."""
 
     def __init__(self, root: Path):
         name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
         self.file = paths.data() / "listings" / f"wilddeepfake-{name}.json"
         self.root, self.known, self.changed = root, {}, False
+        with suppress(OSError, ValueError, RecursionError):  # none yet, or damaged: listed anew
+            known = json.loads(self.file.read_text())
+            self.known = known if isinstance(known, dict) else {}
 
-    def __enter__(self) -> _Listings:
-        try:
-            self.known = json.loads(self.file.read_text())
-        except (OSError, ValueError):  # none yet, or damaged: everything is listed anew
-            self.known = {}
-        return self
-
-    def of(self, archive: Path, category: str) -> dict:
-        stat = archive.stat()
-        key, state = archive.relative_to(self.root).as_posix(), [stat.st_size, stat.st_mtime_ns]
-        if self.known.get(key, {}).get("state") != state:
-            self.known[key] = {"state": state, **_list(archive, category.split("_")[0])}
+    def of(self, shard: Path, label: str) -> dict:
+        """The listing of an archive, found again if it has not changed, or of a folder."""
+        if shard.is_dir():
+            return _list_folder(shard, label)
+        stat = shard.stat()
+        key, state = shard.relative_to(self.root).as_posix(), [stat.st_size, stat.st_mtime_ns]
+        listing = self.known.get(key)
+        if not isinstance(listing, dict) or listing.keys() != LISTING or listing["state"] != state:
+            listing = self.known[key] = {"state": state, **_list_archive(shard, label)}
             self.changed = True
-        return self.known[key]
+        return listing
 
-    def __exit__(self, *_) -> None:
-        if self.changed:
-            with atomic(self.file) as temporary:
-                temporary.write_text(json.dumps(self.known))
+    def keep(self) -> None:
+        """Written if there is anything new; who may not write there lists again next time."""
+        with suppress(OSError):
+            if self.changed:
+                with atomic(self.file) as temporary:
+                    temporary.write_text(json.dumps(self.known))
 
 
-def _list(archive: Path, label: str) -> dict:
+def _list_folder(shard: Path, label: str) -> dict:
+    folders = [p for p in (shard / label).glob("*") if p.name.isdecimal() and p.is_dir()]
+    folders.sort(key=lambda path: int(path.name))
+    pictures = (p for folder in folders for p in folder.iterdir() if is_picture(p.name))
+    empty = [path for path in pictures if not path.stat().st_size]
+    found = {"folders": folders, "empty": sorted(empty)}
+    return {
+        name: [path.relative_to(shard.parent).as_posix() for path in some]
+        for name, some in found.items()
+    } | {"problem": ""}
+
+
+def _list_archive(archive: Path, label: str) -> dict:
     try:
         folders, empty = list_archive(archive)
         for folder in folders:
             parts = folder.split("/")
             if len(parts) != 3 or parts[1] != label:
                 raise DataError(
-                    f"{archive} is refused: {folder!r} is not of the form shard/{label}/sequence; fetch it from its owners."
+                    f"{archive} is refused: {folder!r} is not of the form shard/{label}/sequence; "
+                    "fetch it from its owners."
                 )
         if not folders:
             raise DataError(f"{archive} holds no sequence; fetch it again.")

@@ -12,14 +12,13 @@ from pathlib import Path
 
 from dfil.system.errors import DataError, MachineError, machine_fault
 
-ROOT_VARIABLES = {
+ROOT_VARIABLES = {  # dfil.datasets.register adds those of further datasets
     "ffpp": "DFIL_FFPP",
     "celebdf": "DFIL_CELEBDF",
     "dfdc-preview": "DFIL_DFDC_PREVIEW",
     "dfdc": "DFIL_DFDC",
     "wilddeepfake": "DFIL_WILDDEEPFAKE",
 }
-_VARIABLES = ("DFIL_DATA", "DFIL_OUTPUTS", *ROOT_VARIABLES.values())
 _EXAMPLE = 'write [roots] and below it {} = "/path/to/tree"'
 
 
@@ -29,7 +28,7 @@ def fix() -> None:
     Relative ones count from here. Without a home that can be written, one that ends with this
     process takes its place, for the settings and caches of Jupyter and others.
     """
-    for variable in _VARIABLES:
+    for variable in ("DFIL_DATA", "DFIL_OUTPUTS", *ROOT_VARIABLES.values()):
         if value := os.environ.get(variable):
             os.environ[variable] = str(Path(value).expanduser().absolute())
     try:

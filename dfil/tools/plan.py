@@ -24,12 +24,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dfil import models, paper
+from dfil import datasets, models, paper
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
 from dfil.profiles import Profile
 from dfil.system.cores import cores
 from dfil.train import data, experiments
-from dfil.train.data import SETTINGS
 from dfil.train.runs import Run, RunSpec
 from dfil.train.scoring import pick_device, place, precision
 from dfil.train.snippets import batches, normalise
@@ -52,7 +51,7 @@ def make(profile: Profile, methods: Sequence[str] = ()) -> dict:
 
     methods: registry names, default the profile's. Raises RunError for a name that is not registered.
     """
-    stores = {dataset: expected(profile, dataset) for dataset in SETTINGS}
+    stores = {dataset: expected(profile, dataset) for dataset in FRAMES}
     needed = needs(profile, methods, stores)
     used = list(dict.fromkeys(spec.method for spec in needed))
     seconds = {
@@ -103,7 +102,7 @@ def needs(
 
 def expected(profile: Profile, dataset: str, setting: str = "") -> SimpleNamespace:
     """What a crop store of the dataset will hold, as far as experiments.specs and RunSpec.select look at one: an index of usable videos."""
-    setting = setting or SETTINGS[dataset]
+    setting = setting or datasets.get(dataset).setting
     tree = profile.trees.get(setting, {})
     rows: list[tuple] = []  # split, manipulation, compression, target
     if dataset == "ffpp":
@@ -276,7 +275,7 @@ def _read(needed: dict, stores: dict) -> dict[str, int]:
 
 
 def _crops(profile: Profile, dataset: str, videos: int) -> float:
-    frames = profile.trees.get(SETTINGS[dataset], {}).get("frames", FRAMES[dataset])
+    frames = profile.trees.get(datasets.get(dataset).setting, {}).get("frames", FRAMES[dataset])
     return 1e-9 * videos * frames * 3 * (PATCH * profile.size) ** 2
 
 

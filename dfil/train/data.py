@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from dfil import synthetic
+from dfil import datasets, synthetic
 from dfil.datasets import load_records
 from dfil.faces.preprocess import Settings, made_with, preprocess
 from dfil.faces.store import CropStore
@@ -20,25 +19,7 @@ from dfil.synthetic.settings import SETTINGS as SYNTHETIC
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError
 
-NAMES = {
-    "ffpp": "FaceForensics++",
-    "celebdf": "Celeb-DF",
-    "dfdc-preview": "DFDC",
-    "dfdc": "DFDC",
-    "wilddeepfake": "WildDeepfake",
-}
-SETTINGS = {
-    "ffpp": "ff-like",
-    "celebdf": "celebdf-like",
-    "dfdc-preview": "dfdc-like",
-    "wilddeepfake": "wild-like",
-}
-DETECTORS = defaultdict(
-    lambda: "mtcnn", ffpp="dlib"
-)  # the paper: dlib for FaceForensics++, MTCNN for the others
-TRACKS = defaultdict(
-    lambda: "largest", {"dfdc-preview": "all", "dfdc": "all"}
-)  # where any of several people may be the forged one
+
 # Versions of the built-in trees' writers, and what their synthetic.json calls the numbers of clips.
 TREES = {
     "celebdf": celebdf_tree.TREE,
@@ -46,16 +27,15 @@ TREES = {
     "wilddeepfake": wilddeepfake_tree.TREE,
 }
 COUNTED = ("people", "real_clips", "real_sequences")
-CARVED = ("celebdf", "dfdc-preview", "dfdc", "wilddeepfake")  # no validation split of the owners'
 
 
 def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting: str = "") -> Path:
     """The tree of a dataset that a profile reads: `root` if given, the synthetic one (written now if it is not there yet) for a profile
     that has one, else the real one named by $DFIL_FFPP and so on or dfil.toml.
 
-    setting: of the synthetic tree, default the dataset's in SETTINGS. Raises DataError if there is none, saying how to name one.
+    setting: of the synthetic tree, default the dataset's. Raises DataError if there is none, saying how to name one.
     """
-    setting = setting or SETTINGS[dataset]
+    setting = setting or datasets.get(dataset).setting
     if reason := absent(profile, root, dataset, setting):
         raise DataError(reason)
     if root:
@@ -73,11 +53,11 @@ def absent(
     profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting: str = ""
 ) -> str:
     """Why `tree` would find nothing, as a sentence that says what to do; empty if it would."""
-    name = NAMES.get(dataset, dataset)
+    name = datasets.get(dataset).title
     if root:
         there = Path(root).expanduser().is_dir()
         return "" if there else f"{root}: no such folder; it must be the top of a {name} tree"
-    if (setting or SETTINGS[dataset]) in profile.trees or _real(dataset) is not None:
+    if (setting or datasets.get(dataset).setting) in profile.trees or _real(dataset) is not None:
         return ""
     option = (
         "by --root (the parameter root), "
@@ -92,12 +72,13 @@ def absent(
 
 def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
     """What the meta of a crop store of the profile's built-in tree will say; nothing is made for it."""
-    setting = setting or SETTINGS[dataset]
+    setting = setting or datasets.get(dataset).setting
     sizes = profile.trees[setting]
     counts = {split: sizes[split] for split in ("train", "val", "test") if split in sizes}
     tree = {"renderer": RENDERER, "tree": TREES.get(dataset), "seed": sizes.get("seed", 0)}
     tree |= {"frames": sizes["frames"], "setting": SYNTHETIC[setting].as_dict(), "people": counts}
-    crops_ = Settings(profile.size, detector=DETECTORS[dataset], tracks=TRACKS[dataset])
+    owner = datasets.get(dataset)
+    crops_ = Settings(profile.size, detector=owner.detector, tracks=owner.tracks)
     return {"dataset": dataset, "synthetic": True, "synthetic_setting": tree, **asdict(crops_)}
 
 
@@ -113,7 +94,7 @@ def contents(meta: Mapping, profile: Profile) -> str | dict:
     counts = [tree[name] for name in COUNTED if name in tree]
     told = {name: tree.get(name) for name in ("renderer", "tree", "seed", "frames", "setting")}
     told |= {"counts": counts, "crops": {f.name: meta.get(f.name) for f in fields(Settings)}}
-    if meta["dataset"] in CARVED:
+    if datasets.get(meta["dataset"]).carved:
         told["validation"] = profile.validation
     return json.loads(json.dumps(told))
 
@@ -150,9 +131,10 @@ def crops(
     no validation split, the profile's share of the training identities is carved (dfil.datasets.splits).
     """
     dataset = release(dataset, root)
+    owner = datasets.get(dataset)
     folder = store_folder(dataset, root, profile.size)
-    settings = {"detector": DETECTORS[dataset], "tracks": TRACKS[dataset]} | made_with(folder)
-    carving = {"share": profile.validation} if dataset in CARVED else {}
+    settings = {"detector": owner.detector, "tracks": owner.tracks} | made_with(folder)
+    carving = {"share": profile.validation} if owner.carved else {}
     with cluster.executor(cluster.address()) as executor:
         return preprocess(
             load_records(dataset, root, **carving),
@@ -165,23 +147,23 @@ def crops(
 
 
 def stores(
-    profile: Profile, datasets: Iterable[str], roots: Mapping[str, str | Path] | None = None
+    profile: Profile, names: Iterable[str], roots: Mapping[str, str | Path] | None = None
 ) -> dict[str, CropStore]:
-    """The crop stores of those datasets that are there, by name; what is not is said.
+    """The crop stores of those datasets of `names` that are there; what is not is said.
 
     roots: trees by dataset, as in `tree`. Synthetic and real trees are not mixed: with one real tree given, the synthetic ones are
     left out, because a model trained on real faces says nothing about drawn ones.
     """
     found = {}
-    for dataset in datasets:
+    for dataset in names:
         root = (roots or {}).get(dataset, "")
         if reason := absent(profile, root, dataset):
-            print(f"{NAMES.get(dataset, dataset)}: {reason}.")
+            print(f"{datasets.get(dataset).title}: {reason}.")
         else:
             found[dataset] = crops(profile, tree(profile, root, dataset), dataset)
     real = {dataset: store for dataset, store in found.items() if not store.meta["synthetic"]}
     for dataset in found.keys() - real.keys() if real else ():
         print(
-            f"{NAMES.get(dataset, dataset)}: only the synthetic one is there, and it is not mixed with real data."
+            f"{datasets.get(dataset).title}: only the synthetic one is there, and it is not mixed with real data."
         )
     return real or found

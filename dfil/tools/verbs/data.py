@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dfil import paper, synthetic
+from dfil import datasets, paper, synthetic
 from dfil.datasets import check as trees
 from dfil.datasets import load_records
 from dfil.faces import preprocess as crops
@@ -20,13 +20,14 @@ SHOWN = 20  # videos and files that are named one by one
 
 def preprocess(a: Namespace) -> int:
     root = a.root.expanduser().absolute()  # as the notebooks name it, and workers elsewhere
+    owner = datasets.get(a.dataset)
     records = load_records(a.dataset, root, **_filters(a))
     folder = (a.store or data.store_folder(a.dataset, root, a.size)).absolute()
-    settings = {"tracks": a.tracks or data.TRACKS[a.dataset]}
+    settings = {"tracks": a.tracks or owner.tracks}
     settings |= crops.COMPACT if a.compact else {}
     if a.stretches:
         settings["stretches"] = _stretches(*a.stretches)
-    detector = a.detector or data.DETECTORS[a.dataset]
+    detector = a.detector or owner.detector
     with cluster.executor(a.scheduler) as executor:
         store = crops.preprocess(
             records, folder, a.size, detector, a.every, a.jobs, executor=executor, **settings

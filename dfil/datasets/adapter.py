@@ -1,0 +1,139 @@
+"""What `dfil` asks of a dataset. A further dataset is one subclass of Adapter in one file.
+
+Only `videos` must be written; everything else has a default. Inside this package the class is added
+to BUILT_IN in __init__.py; outside, in a package of one's own, it is named by the entry point group
+`dfil.datasets` or handed to `dfil.datasets.register`.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfil.datasets.records import REAL, VideoRecord
+from dfil.datasets.splits import SEED, SHARE, SPLITS, carve
+from dfil.system.errors import DataError, MachineError, machine_fault
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which videos are wanted; None wants all. Reals stay whatever `manipulations` says."""
+
+    compressions: Collection[str] | None = None
+    manipulations: Collection[str] | None = None
+    splits: Collection[str] | None = None
+
+    @property
+    def owners_splits(self) -> set[str]:
+        """The wanted splits before validation is carved from training."""
+        return {"train" if s == "val" else s for s in self.splits or SPLITS}
+
+    def __bool__(self) -> bool:
+        return any(wanted is not None for wanted in vars(self).values())
+
+
+class Adapter(ABC):
+    """A dataset: how its owners' tree is read, and what the rest of `dfil` must know about it."""
+
+    name: str  # on the command line, in dfil.toml, and as $DFIL_<NAME>
+    title: str  # in sentences and tables
+    manipulations: tuple[str, ...]
+    further: tuple[str, ...] = ()  # manipulations that are read only when they are named
+    compressions: tuple[str, ...] = ()  # none: every video is in one, which has no name
+    detector = "mtcnn"  # the paper's for all but FaceForensics++
+    tracks = "largest"  # "all" where any of several people may be the forged one
+    carved = True  # the owners give no validation split, so one is carved from training
+    lists_all = False  # the tree names every video: another total than published is just a note
+    setting = ""  # of dfil.synthetic: its built-in counterpart
+    example = ""  # the path of a video below the root, for the sentence about an empty tree
+
+    @abstractmethod
+    def videos(self, root: Path, wanted: Filters) -> Iterable[VideoRecord]:
+        """All videos below root with the owners' splits; `wanted` may spare reading, no more.
+
+        Raises DataError naming the file if a list is absent, damaged or contradicts the tree.
+        """
+
+    def missing(self, root: Path, wanted: Filters) -> Iterable[Path]:
+        """What the owners list and the tree lacks; paths below root."""
+        return ()
+
+    def unreadable(self, root: Path) -> Iterable[str]:
+        """Files that cannot be read, with reasons."""
+        return ()
+
+    def leaks(self, records: Sequence[VideoRecord]) -> Iterable[str]:
+        """What is in training and in test and should not."""
+        return ()
+
+    def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterable[str]:
+        """What whoever reads the scores should know."""
+        return ()
+
+    def expected(self, root: Path) -> tuple[str, dict[tuple[str, str], int]] | None:
+        """A release's name and its numbers of videos by (split, label), "" for any."""
+        return None
+
+    def records(
+        self, root: Path, wanted: Filters = Filters(), share: float = SHARE, seed: int = SEED
+    ) -> list[VideoRecord]:
+        """The wanted videos, reals first; share and seed are those of `splits.carve`.
+
+        Raises DataError for filters that name something unknown, and if no video is left.
+        """
+        self.check(root, wanted)
+        found = list(self.videos(root, wanted))
+        if self.carved:
+            found = carve(found, share, seed)
+        names = self.manipulations if wanted.manipulations is None else wanted.manipulations
+        found = [
+            r
+            for r in found
+            if r.manipulation in (REAL, *names)
+            and (wanted.splits is None or r.split in wanted.splits)
+            and (wanted.compressions is None or r.compression in wanted.compressions)
+        ]
+        if not found:
+            said = [", ".join(sorted(w)) or "none" for w in vars(wanted).values() if w is not None]
+            raise DataError(
+                f"{root} holds no {self.title} video for "
+                f"{'; '.join(said) if said else 'any filter'}; "
+                f"expected for example {root / self.example}."
+            )
+        return sorted(found, key=lambda r: r.label)
+
+    def check(self, root: Path, wanted: Filters) -> None:
+        """Raises DataError if root is no folder, or a filter names what the dataset has not."""
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder; give the top of the {self.title} tree.")
+        for what, names, choices in (
+            ("compression", wanted.compressions, self.compressions),
+            ("manipulation", wanted.manipulations, (REAL, *self.manipulations, *self.further)),
+            ("split", wanted.splits, SPLITS),
+        ):
+            unknown = [names] if isinstance(names, str) else sorted(set(names or ()) - {*choices})
+            if unknown:
+                advice = f"give a list of: {', '.join(choices)}" if choices else "give none"
+                raise DataError(f"{self.title} has no {what} {unknown[0]!r}; {advice}.")
+
+
+def videos_in(folder: Path, suffixes: Collection[str] = (".mp4",)) -> list[Path]:
+    """The videos of a folder by name; none if it is not there. Raises MachineError if it is shut.
+
+    Hidden files are passed over: macOS leaves ._003.mp4 on foreign disks.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise MachineError(machine_fault(error) or f"{folder} cannot be read ({error}).") from error
+    wanted = tuple(suffixes)
+    return [
+        folder / name
+        for name in sorted(names)
+        if name.lower().endswith(wanted) and not name.startswith(".")
+    ]
