@@ -19,7 +19,6 @@ from dfil.synthetic.settings import SETTINGS as SYNTHETIC
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError
 
-
 # Versions of the built-in trees' writers, and what their synthetic.json calls the numbers of clips.
 TREES = {
     "celebdf": celebdf_tree.TREE,
