@@ -13,6 +13,7 @@ from dfil.tools import reproduce
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 DEMO = PROJECT / "outputs" / "demo"
+DOCS = [f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("block", page.IN_README)
@@ -43,12 +44,34 @@ def test_every_notebook_is_on_the_map_and_was_published():
         pytest.skip(f"to be published: {', '.join(sorted(names ^ published.keys()))}")
 
 
-def test_make_targets_and_links_are_there():
+def test_it_is_short_and_its_two_commands_stand_at_the_top():
+    assert len(README.splitlines()) <= 130 and len(README.encode()) <= 9_000
+    assert README.index("make test") < 1500 < README.index("<img")
+
+
+def test_the_files_to_read_first_are_there_and_about_as_long_as_it_says():
+    block = README.partition("<!-- reading:begin -->")[2].partition("<!-- reading:end -->")[0]
+    listed = re.findall(r"\]\((\S+)\) \| .+ \| (\d+) \|", block)
+    assert len(listed) > 10
+    for name, said in listed:
+        lines = len((PROJECT / name).read_text(encoding="utf-8").splitlines())
+        assert abs(lines - int(said)) <= 0.2 * lines + 10, f"{name} has {lines} lines"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS])
+def test_links_of_every_page_lead_somewhere(page):
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#\s]+)\)|src=\"([^\"]+)\"", text):
+        target = "".join(link)
+        assert target.startswith("http") or (PROJECT / page).parent.joinpath(target).exists(), (
+            target
+        )
+
+
+def test_make_targets_are_there():
     makefile = (PROJECT / "Makefile").read_text()
     for target in set(re.findall(r"^\s*make (\w+)|`make (\w+)", README, re.MULTILINE)):
         assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert link.startswith("http") or (PROJECT / link).exists(), link
 
 
 @pytest.mark.parametrize("folder", [folder for folder, _ in page.IN_README.values()])

@@ -24,10 +24,7 @@ from dfil.results import claims, tables
 from dfil.system.errors import DataError
 
 # Blocks of the README: a published folder under outputs/, and which of its tables are shown; the rest is on the report page.
-IN_README = {
-    "results": ("demo", ("temporal_only", "table1", "table2", "table3")),
-    "seeds": ("three-seeds/demo", ("temporal_only", "table4")),
-}
+IN_README = {"results": ("three-seeds/demo", ("temporal_only",))}
 
 _STATUS_COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
 
