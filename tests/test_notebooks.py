@@ -1,19 +1,29 @@
-"""The stored notebooks keep the project's rules; running them is `dfil reproduce --profile smoke`."""
+"""The stored notebooks keep the project's rules, and what they share does what it says.
 
+Running them, their folded solutions among them, is `dfil reproduce --profile smoke`.
+"""
+
+import ast
+import builtins
 import re
+import symtable
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from dfil import profiles
+from dfil import paper, profiles
+from dfil.results import tables
+from dfil.results.metrics import Estimate
+from dfil.system import paths
+from dfil.system.errors import RunError
 from dfil.tools import environment, reproduce
+from dfil.tools.notebook import Absent, Notebook, save_empty_table
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-LONGEST = 12  # lines of a code cell, not counting imports
-MOST = 40  # cells
-STAMPS = ("print(environment.stamp())", "print(lesson.stamp())")
+LONGEST, WIDEST = 10, 88  # lines of a code cell, not counting imports, and their columns
+MOST = 48  # cells
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,6 +37,27 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def plain(cell):
+    """The cell as Python: without magics."""
+    return re.sub(r"^%.*$", "pass", cell.source, flags=re.MULTILINE)
+
+
+def names_of(source):
+    """(used, defined): the global names that a cell refers to, and those that it sets."""
+    top, used, defined = symtable.symtable(source, "cell", "exec"), set(), set()
+    for symbol in top.get_symbols():
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace():
+            defined.add(symbol.get_name())
+        elif symbol.is_referenced():
+            used.add(symbol.get_name())
+    inner = top.get_children()
+    while inner:
+        table = inner.pop()
+        used |= {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
+        inner += table.get_children()
+    return used, defined
+
+
 def test_names_have_a_number_of_their_own():
     assert NOTEBOOKS and all(re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem) for path in NOTEBOOKS)
     numbers = [path.stem[:2] for path in NOTEBOOKS]
@@ -34,23 +65,24 @@ def test_names_have_a_number_of_their_own():
     assert reproduce.titles(FOLDER)["90_report"] == "All results on one page"
 
 
-def test_first_cell_says_what_from_where_to_where_and_how_long(notebook):
+def test_first_cell_lists_what_from_where_to_where_and_how_long(notebook):
     first = notebook.cells[0]
     assert first.cell_type == "markdown" and re.match(r"# \d\d · \S", first.source)
-    for word in ("reproduces", "from", r"\bto\b", "second|minute|hour", *profiles.PROFILES):
-        assert re.search(word, first.source, re.IGNORECASE), word
+    said = re.findall(r"^- \*\*(Reproduces|From|To|Takes)\*\*", first.source, re.MULTILINE)
+    assert said == ["Reproduces", "From", "To", "Takes"]
+    for word in ("second|minute|hour", *profiles.PROFILES):
+        assert re.search(word, first.source), word
 
 
 def test_second_cell_holds_the_parameters_and_says_what_each_is(notebook):
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert tagged == [notebook.cells[1]] and tagged[0].cell_type == "code"
     lines = tagged[0].source.splitlines()
-    assert lines[0].startswith('profile = "')
+    assert lines[0].startswith('profile = ""  #')  # opened by hand: $DFIL_PROFILE, or else smoke
     assert all(re.fullmatch(r"\w+ = .+  # .+", line) for line in lines)
     used = "\n".join(cell.source for cell in code(notebook)[1:])
-    assert all(
-        re.search(rf"\b{line.split(' = ')[0]}\b", used) for line in lines
-    )  # no parameter without effect
+    for line in lines:  # no parameter without effect
+        assert re.search(rf"\b{line.split(' = ')[0]}\b", used), line
 
 
 def test_stored_without_outputs_or_traces_of_a_run(notebook):
@@ -59,31 +91,144 @@ def test_stored_without_outputs_or_traces_of_a_run(notebook):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code(notebook))
 
 
-def test_cells_are_short_and_have_ids_given_by_hand(notebook):
+def test_cells_are_short_and_narrow_and_have_ids_given_by_hand(notebook):
     assert len(notebook.cells) <= MOST
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
     for cell in notebook.cells:
-        assert re.fullmatch(r"[a-z][a-z0-9-]{1,31}", cell.id) and not re.fullmatch(
-            r"[0-9a-f]{8}", cell.id
-        ), cell.id
+        assert re.fullmatch(r"[a-z][a-z0-9-]{1,31}", cell.id), cell.id
+        assert not re.fullmatch(r"[0-9a-f]{8}", cell.id), cell.id
     for cell in code(notebook):
-        statements = [
-            line
-            for line in cell.source.splitlines()
-            if line.strip() and not line.startswith(("import ", "from "))
-        ]
-        assert len(statements) <= LONGEST, f"{cell.id}: a function this long belongs in dfil"
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        body = [line for line in lines if not line.startswith(("import ", "from "))]
+        assert len(body) <= LONGEST, f"{cell.id}: a function this long belongs in dfil"
+        assert all(len(line) <= WIDEST for line in lines), cell.id
+
+
+def test_no_cell_uses_a_name_that_is_defined_only_later(notebook):
+    known = set(dir(builtins)) | {"display"}
+    for cell in code(notebook):
+        used, defined = names_of(plain(cell))
+        assert used <= known | defined, f"{cell.id}: {', '.join(sorted(used - known - defined))}"
+        known |= defined
+
+
+def test_a_name_that_is_defined_only_later_is_found():
+    used, defined = names_of(
+        "def double(x):\n    return factor * x\n\n\ny = [double(v) for v in z]"
+    )
+    assert defined == {"double", "y"} and used - defined == {"factor", "z"}
+
+
+def test_no_cell_asks_whether_there_are_data(notebook):
+    for cell in code(notebook):
+        tree = ast.parse(plain(cell))
+        assert not any(isinstance(node, ast.If) for node in tree.body), cell.id
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "display":
+                assert not any(isinstance(x, ast.IfExp) for x in node.args), cell.id
+
+
+def test_links_lead_to_files_and_every_mention_of_a_notebook_is_one(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for link in re.findall(r"\]\(([^)#\s]+)\)", text):
+        assert link.startswith("http") or (FOLDER / link).exists(), link
+    assert not re.search(r"(?<!\[)[Nn]otebook \d\d", text)
 
 
 def test_every_section_explains_before_it_computes(notebook):
-    kinds = [cell.cell_type for cell in notebook.cells]
-    assert kinds.count("markdown") >= len(kinds) / 3
-    assert any(
-        "## Discussion" in cell.source for cell in notebook.cells if cell.cell_type == "markdown"
-    )
+    text = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert len(text) >= len(notebook.cells) / 4
+    assert any(source.startswith("## Discussion") for source in text)
+
+
+def test_exercises_come_with_folded_solutions(notebook):
+    (exercises,) = [cell.source for cell in notebook.cells if cell.id == "exercises"]
+    solutions = [cell for cell in code(notebook) if "solution" in cell.metadata.get("tags", [])]
+    asked = re.findall(r"^\d\. ", exercises, re.MULTILINE)
+    assert 2 <= len(asked) <= 3 and 1 <= len(solutions) <= len(asked)
+    assert all(cell.metadata.jupyter.source_hidden for cell in solutions)
 
 
 def test_last_cell_checks_the_results_and_stamps_the_versions(notebook):
     last = notebook.cells[-1]
-    assert last.cell_type == "code" and len(re.findall(r"assert |lesson\.check", last.source)) >= 2
-    assert last.source.splitlines()[-1] in STAMPS
+    assert last.cell_type == "code" and len(re.findall(r"assert |\.check_", last.source)) >= 2
+    assert last.source.splitlines()[-1] == "print(lesson.stamp())"
     assert environment.stamp().startswith("dfil ")
+
+
+def test_metadata_name_a_table_of_the_paper_and_its_column(notebook):
+    about = notebook.metadata.get("dfil", {})
+    assert set(about) <= {"needs", "table", "column", "on_request"}
+    if "table" in about:
+        columns = [column.key for column in paper.TABLES[about["table"]].columns]
+        assert about.get("column", columns[0]) in columns and about["needs"]
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    """A machine on which no real dataset is named; its outputs folder."""
+    for name in paths.ROOT_VARIABLES.values():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("DFIL_PROFILE", raising=False)
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(paths, "project", lambda: tmp_path)
+    return tmp_path / "out"
+
+
+def test_a_notebook_without_its_data_stops_with_one_sentence(nothing, tmp_path):
+    with pytest.raises(Absent, match="needs the real Celeb-DF") as stop:
+        Notebook("paper", {"celebdf": ""})
+    (said,) = stop.value._render_traceback_()
+    assert said.startswith("Nothing to run here: ") and "\n" not in said
+    with pytest.raises(Absent, match="no such folder"):
+        Notebook("smoke", {"ffpp": str(tmp_path / "nowhere")})
+    with pytest.raises(Absent, match="no synthetic data"):
+        Notebook("paper", {"temporal-only": ""})
+    assert Notebook("smoke", {"temporal-only": ""}).profile.name == "smoke"
+
+
+def test_a_reason_or_nothing_in_place_of_what_is_needed_stops_a_notebook(nothing):
+    lesson = Notebook("paper")
+    assert lesson.need({"a": 1}) == {"a": 1}
+    with pytest.raises(Absent, match="no truth"):
+        lesson.need({}, "no truth")
+    with pytest.raises(Absent, match="nobody knows"):
+        lesson.need("nobody knows")
+
+
+def test_opened_by_hand_a_notebook_takes_the_variable_s_profile_or_smoke(nothing, monkeypatch):
+    assert Notebook("").profile.name == "smoke"
+    monkeypatch.setenv("DFIL_PROFILE", "demo")
+    assert Notebook("").profile.name == "demo" and Notebook("smoke").profile.name == "smoke"
+    monkeypatch.setenv("DFIL_PROFILE", "dmeo")
+    with pytest.raises(RunError, match="no profile is called 'dmeo'"):
+        Notebook("")
+
+
+def test_an_empty_table_says_why_and_never_takes_the_place_of_a_filled_one(nothing):
+    save_empty_table(profiles.PAPER, "table2", "DFDC", "DFDC is not there")
+    df = tables.load(nothing / "paper" / "tables")["table2"].set_index(["row", "column"])
+    assert df.loc[("dil", "DFDC"), "note"] == "DFDC is not there" and df["ours"].isna().all()
+
+    filled = {("dil", "DFDC"): tables.Measured(Estimate(0.9, 0.8, 0.95, 70, 35), ["a-run"])}
+    table = paper.TABLES["table2"]
+    full = tables.build(table, filled, synthetic=False)
+    tables.save(full, nothing / "paper" / "tables", "table2", table.title)
+    save_empty_table(profiles.PAPER, "table2", "DFDC", "DFDC is not there")
+    save_empty_table(profiles.PAPER, "table2", "Celeb-DF", "Celeb-DF is not there")
+    df = tables.load(nothing / "paper" / "tables")["table2"].set_index(["row", "column"])
+    assert df.loc[("dil", "DFDC"), "ours"] == 0.9
+    assert df.loc[("dil", "Celeb-DF"), "note"] == "Celeb-DF is not there"
+
+
+def test_a_skipped_notebook_leaves_its_empty_table(nothing, tmp_path, capsys):
+    (tmp_path / "nb").mkdir()
+    (celebdf,) = FOLDER.glob("32_*.ipynb")
+    (tmp_path / "nb" / celebdf.name).write_bytes(celebdf.read_bytes())
+    assert reproduce.reproduce("paper", notebooks=tmp_path / "nb") == 0
+    assert "skipped: the profile paper needs the real Celeb-DF" in capsys.readouterr().out
+    df = tables.load(nothing / "paper" / "tables")["table2"]
+    reasons = df.loc[(df["column"] == "Celeb-DF") & (df["note"] != tables.QUOTED), "note"]
+    assert reasons.str.contains("needs the real Celeb-DF").all() and len(reasons)

@@ -7,13 +7,16 @@ where the data are not there, goes on with `trained = lesson.train("table1", met
 
 from __future__ import annotations
 
+import inspect
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from dfil import paper, profiles
@@ -93,8 +96,8 @@ class Notebook:
 
     def __init__(self, profile: str, roots: Mapping[str, str] | None = None, seeds=()):
         """profile: empty means $DFIL_PROFILE, else smoke. roots: datasets by name, each with the
-        user's tree or "" for the profile's own; without the first the notebook cannot run. A built-in
-        tree can be named by its setting.
+        user's tree or "" for the profile's own; without the first the notebook cannot run. A
+        built-in tree can be named by its setting.
 
         Raises Absent where the first dataset is not there, RunError for an unknown profile.
         """
@@ -252,3 +255,8 @@ class Notebook:
     def stamp(self) -> str:
         """Versions and commit, the last line of every notebook."""
         return environment.stamp()
+
+
+def source(function: Callable) -> Markdown:
+    """The text of a function of the package, to stand beside its formula."""
+    return Markdown(f"```python\n{textwrap.dedent(inspect.getsource(function))}```")

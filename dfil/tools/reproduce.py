@@ -44,8 +44,10 @@ SECONDS = {
     "smoke": {
         "00_start_here": 15,
         "10_snippets_and_inconsistency": 25,
-        "12_intra_and_inter_sim": 15,
+        "12_intra_sim": 15,
+        "14_inter_sim": 10,
         "20_preprocess": 10,
+        "26_one_model_by_hand": 20,
         "28_temporal_only": 25,
         "30_train_faceforensics": 35,
         "32_train_celebdf": 25,
@@ -66,8 +68,10 @@ SECONDS = {
     "demo": {
         "00_start_here": 10,
         "10_snippets_and_inconsistency": 185,  # the first that needs the clips also makes them
-        "12_intra_and_inter_sim": 35,
+        "12_intra_sim": 20,
+        "14_inter_sim": 15,
         "20_preprocess": 175,
+        "26_one_model_by_hand": 60,
         "28_temporal_only": 225,
         "30_train_faceforensics": 190,
         "32_train_celebdf": 75,

@@ -1,0 +1,145 @@
+"""What notebooks 00 to 20 show: example clips, windows of videos, boxes in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dfil.explain.inconsistency import difference_ratio, difference_ratios
+from dfil.faces.boxes import square_union
+from dfil.faces.store import CropStore
+from dfil.synthetic import SETTINGS, codec, render_target
+from dfil.train.snippets import snippet_starts
+
+ORANGE = "#E69F00"
+
+
+def rendered(target: int, source: int, frames: int, size: int) -> dict[str, np.ndarray]:
+    """Synthetic clips of one target, real and by each manipulation: uint8 (T, size, size, 3).
+
+    Setting `temporal-only`: no single frame carries a trace. Compressed as c23, and cut by one
+    square around everything that any of them forges, times 1.3.
+    """
+    setting = SETTINGS["temporal-only"]
+    clips = list(render_target(target, source, setting, frames=frames))
+    ys, xs = np.nonzero(np.max([clip.masks_thw for clip in clips], axis=(0, 1)))
+    box = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
+    x, y, side = (max(0, int(v)) for v in square_union(box, 1.3))
+    shown = {}
+    for clip in clips:
+        video = codec.decode(codec.encode(clip.frames_thwc, **setting.coding("c23")))
+        cut = video[:, y : y + side, x : x + side]
+        shown[clip.method] = np.stack([cv2.resize(frame, (size, size)) for frame in cut])
+    return shown
+
+
+def stored(store: CropStore, frames: int, size: int) -> dict[str, np.ndarray]:
+    """As `rendered`, of the first test target whose real and forged videos are all in the store."""
+    rows = store.index.query("split == 'test' and status == 'ok'")
+    rows = rows[rows["compression"] == rows["compression"].min()]
+    kinds = rows.groupby("target")["manipulation"].transform("nunique")
+    whole = rows[kinds == rows["manipulation"].nunique()]
+    videos = whole[whole["target"] == whole["target"].iloc[0]].set_index("manipulation")["video_id"]
+    first = max(store.open(video).longest[0] for video in videos)
+    names = ["real", *videos.index.drop("real")]
+    return {name: store.open(videos[name]).snippet(first, frames, size) for name in names}
+
+
+def one_target(store: CropStore, frames: int, size: int) -> dict[str, np.ndarray]:
+    """The first test target, real and forged: rendered anew from built-in data, else `stored`."""
+    if not store.meta["synthetic"]:
+        return stored(store, min(frames, store.meta["reach"]), size)
+    fakes = store.index.query("label == 1 and split == 'test'")["video_id"]
+    target, source = map(int, fakes.iloc[0].split("/")[-1].split("_"))
+    return rendered(target, source, frames, size)
+
+
+def window_ratios(store: CropStore, video_id: str, gaps: Sequence[int], size: int) -> pd.Series:
+    """A video's ratio of differences by gap, the mean over up to four windows of neighbours.
+
+    A window has as many frames as the store can cut by one box. Empty where the video has no such.
+    """
+    crops, length = store.open(video_id), store.meta["reach"]
+    if crops.longest[1] < length:
+        return pd.Series(np.nan, gaps)
+    starts = snippet_starts(crops.runs, min(4, max(1, crops.count // length)), length)
+    windows = [crops.snippet(int(start), length, size) for start in starts]
+    return pd.DataFrame([difference_ratios(window, gaps) for window in windows]).mean()
+
+
+def jitter(store: CropStore, video_id: str, box: str, size: int) -> dict:
+    """How much a video's crop changes from frame to frame, cut by one box or by one per frame."""
+    crops = store.open(video_id)
+    first, count = crops.longest
+    clip = crops.snippet(first, min(store.meta["reach"], count), size, box=box)
+    change = np.abs(np.diff(clip.astype(np.float32), axis=0)).mean()
+    return {"box per": box, "mean |difference|": change, "r": difference_ratio(clip)}
+
+
+def largest(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Of the boxes (n, 5) that a detector found in each frame the largest, (T, 4); nan for none."""
+    none = np.full(4, np.nan)
+    widest = [
+        max(boxes, key=lambda box: box[2] - box[0])[:4] if len(boxes) else none for boxes in found
+    ]
+    return np.stack(widest)
+
+
+def box_steps(boxes_n4: np.ndarray) -> dict[str, float]:
+    """How still a box is: pixels that an edge moves from frame to frame, and how uneven that is."""
+    step = np.abs(np.diff(boxes_n4.astype(float), axis=0))
+    change = np.abs(np.diff(boxes_n4.astype(float), 2, axis=0))
+    steps = {"mean step": np.nanmean(step), "largest step": np.nanmax(step)}
+    return steps | {"mean change of the step": np.nanmean(change)}
+
+
+def draw_boxes(
+    frame_hwc: np.ndarray, white_n4: np.ndarray, orange_n4: np.ndarray, title: str
+) -> Figure:
+    """Two kinds of boxes (x0, y0, x1, y1) over a frame."""
+    fig = Figure(figsize=(3.4, 3.6), layout="constrained")
+    ax = fig.subplots()
+    ax.imshow(frame_hwc)
+    for colour, boxes_n4 in (("white", white_n4), (ORANGE, orange_n4)):
+        for x0, y0, x1, y1 in boxes_n4:
+            look = {"fill": False, "color": colour, "linewidth": 1.5}
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **look))
+    ax.set_title(title, fontsize=8)
+    ax.set(xticks=[], yticks=[])
+    return fig
+
+
+def draw_edges(
+    detected_n4: np.ndarray, followed_n4: np.ndarray, dots: Mapping[int, np.ndarray], kind: str
+) -> Figure:
+    """Each edge of a box over time: detected in every frame, followed, detected now and then."""
+    fig = Figure(figsize=(9, 2.6), layout="constrained")
+    axes = fig.subplots(1, 4, sharey=True)
+    for k, (ax, name) in enumerate(zip(axes, ("left", "top", "right", "bottom"), strict=True)):
+        middle = np.nanmedian(followed_n4[:, k])
+        ax.plot(detected_n4[:, k] - middle, color="0.7", lw=1, drawstyle="steps-mid")
+        ax.plot(followed_n4[:, k] - middle)
+        ax.plot(list(dots), [box[k] - middle for box in dots.values()], "o", ms=4)
+        ax.set(xlabel="frame", title=f"{name} edge")
+    axes[0].set_ylabel("pixels from the median")
+    fig.suptitle(f"Dots: detected. Line: followed. Grey: detected in every frame ({kind})")
+    return fig
+
+
+def draw_slices(clips: Mapping[str, np.ndarray], kind: str) -> Figure:
+    """The row of pixels through the eyes over time, a panel per way of cutting the same frames."""
+    fig = Figure(figsize=(8.5, 2.4), layout="constrained")
+    axes = fig.subplots(1, len(clips), sharey=True, squeeze=False)
+    for ax, (name, clip_thwc) in zip(axes[0], clips.items(), strict=True):
+        row = clip_thwc.shape[1] * 2 // 5
+        ax.imshow(clip_thwc[:, row], aspect="auto", interpolation="nearest")
+        ax.set_title(f"{name}: r = {difference_ratio(clip_thwc):.2f}", fontsize=8)
+        ax.set_xlabel("x in the crop")
+    axes[0, 0].set_ylabel("frame")
+    fig.suptitle(f"One row of pixels over time, real video ({kind})", fontsize=9)
+    return fig
