@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from dfil import datasets, synthetic
@@ -25,6 +25,8 @@ TREES = {
     "dfdc-preview": dfdc_tree.TREE,
     "wilddeepfake": wilddeepfake_tree.TREE,
 }
+# What of a store's settings the snippets show; how they are stored is not part of it.
+SEEN = ("size", "detector", "every", "tracks", "stretches")
 COUNTED = ("people", "real_clips", "real_sequences")
 
 
@@ -92,7 +94,7 @@ def contents(meta: Mapping, profile: Profile) -> str | dict:
     tree = meta["synthetic_setting"]
     counts = [tree[name] for name in COUNTED if name in tree]
     told = {name: tree.get(name) for name in ("renderer", "tree", "seed", "frames", "setting")}
-    told |= {"counts": counts, "crops": {f.name: meta.get(f.name) for f in fields(Settings)}}
+    told |= {"counts": counts, "crops": {name: meta.get(name) for name in SEEN}}
     if datasets.get(meta["dataset"]).carved:
         told["validation"] = profile.validation
     return json.loads(json.dumps(told))

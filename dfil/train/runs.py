@@ -351,14 +351,18 @@ class Run:
             all_tracks=not train and store.meta["tracks"] == "all",
         )
 
+    def scores_file(self, store: CropStore, compression: str = "", split: str = "test") -> Path:
+        """Where `scores` keeps what it computed. Only the store's meta is looked at."""
+        digest = _digest(data.contents(store.meta, self.profile))
+        name = "-".join(filter(None, (store.meta["dataset"], compression, split, digest)))
+        return self.folder / "scores" / f"{name}.parquet"
+
     def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:
         """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store` at a compression (empty: all).
 
         Computed once and kept; what is kept needs only the store's meta. score = sigmoid(logit).
         """
-        digest = _digest(data.contents(store.meta, self.profile))
-        name = "-".join(filter(None, (store.meta["dataset"], compression, split, digest)))
-        path = self.folder / "scores" / f"{name}.parquet"
+        path = self.scores_file(store, compression, split)
         try:
             found = pd.read_parquet(path)
         except FileNotFoundError:

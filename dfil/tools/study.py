@@ -1,0 +1,199 @@
+"""The study: every run behind the tables and the claims, the most decisive first.
+
+It goes on wherever it was stopped, on this machine or another: what a run leaves in
+`outputs/study/runs/<key>/` (run.json, history.csv, per-video scores) is its record, kept in git,
+and a run whose record is there is done. `dfil verify` makes the published numbers of the records.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from dfil import models, paper
+from dfil.faces.store import CropStore
+from dfil.profiles import Profile
+from dfil.results.claims import CLAIMS
+from dfil.system import paths, workers
+from dfil.system.cores import cores
+from dfil.tools import plan
+from dfil.train import data, experiments
+from dfil.train.runs import Run, RunSpec, RunStore
+
+MECHANISM = "temporal-only"  # the built-in tree that feeds the table of this name
+ROUND = 3  # seeds that every claim gets before any gets more
+
+
+@dataclass(frozen=True)
+class Item:
+    """One run: the data it trains on (a dataset, or MECHANISM), the tables it feeds, the (data,
+    compression) of the test videos it is scored on, and whether a claim waits for it."""
+
+    spec: RunSpec
+    source: str
+    tables: tuple[str, ...]
+    tests: tuple[tuple[str, str], ...]
+    claimed: bool
+
+    @property
+    def urgency(self) -> tuple:
+        """Smaller is earlier: claimed runs, in rounds of seeds, by the first table they feed."""
+        order = ["temporal_only", *paper.TABLES]
+        first = min(order.index(name) for name in self.tables)
+        return not self.claimed, self.spec.seed // ROUND, first, self.spec.seed
+
+
+def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
+    """Every distinct run of the study, in the order in which they are trained.
+
+    methods: registry names, default all. Nothing is rendered, cut or read for it.
+    """
+    asked = list(methods) or models.available()
+    waited_for = {(c.table, row) for c in CLAIMS for row in (c.better, c.than)}
+    found: dict[RunSpec, Item] = {}
+
+    def add(spec: RunSpec, source: str, table: str, row: str, test: tuple[str, str]) -> None:
+        before = found.get(spec) or Item(spec, source, (), (), False)
+        tables = dict.fromkeys((*before.tables, table))
+        tests = dict.fromkeys((*before.tests, test))
+        claimed = before.claimed or (table, row) in waited_for
+        found[spec] = Item(spec, source, tuple(tables), tuple(tests), claimed)
+
+    for seed in profile.seeds_for(MECHANISM):
+        rows = experiments.temporal_only_specs(profile, asked, seed)
+        for row, spec in rows.items():
+            add(spec, MECHANISM, "temporal_only", row, (MECHANISM, "c23"))
+    for table in paper.TABLES.values():
+        for cell in table.cells():
+            if cell.quoted or cell.method not in asked:
+                continue
+            store = expected(profile, cell.train.dataset)
+            for spec in experiments.specs(cell, profile, store):
+                test = cell.test.dataset, cell.test.compression
+                add(spec, cell.train.dataset, table.key, cell.row, test)
+    return sorted(found.values(), key=lambda item: item.urgency)
+
+
+def expected(profile: Profile, source: str) -> SimpleNamespace:
+    """What stands for a crop store that is not there: enough to name runs and their scores."""
+    if source == MECHANISM:
+        return plan.expected(profile, "ffpp", MECHANISM)
+    return plan.expected(profile, source)
+
+
+class Study:
+    """The work list beside what is done of it, under outputs/<profile>/runs."""
+
+    def __init__(self, profile: Profile, methods: Sequence[str] = ()):
+        self.profile, self.items = profile, work(profile, methods)
+        self.runs = RunStore(paths.outputs(profile.name) / "runs", profile)
+
+    def run(self, item: Item) -> Run:
+        """The run of an item, trained or not; its name needs no data."""
+        return self.runs.run(item.spec, expected(self.profile, item.source))
+
+    def is_done(self, item: Item) -> bool:
+        """Whether the record is there with the scores of every test that the tables need."""
+        run = self.run(item)
+        stores = {name: expected(self.profile, name) for name, _ in item.tests}
+        scored = (run.scores_file(stores[name], how).is_file() for name, how in item.tests)
+        return run.is_trained and all(scored)
+
+    def todo(self) -> list[Item]:
+        return [item for item in self.items if not self.is_done(item)]
+
+    def seconds(self) -> dict[str, float]:
+        """Median seconds of a training by method, of the records there are."""
+        taken: dict[str, list[float]] = {}
+        for item in self.items:
+            if (run := self.run(item)).is_trained:
+                taken.setdefault(item.spec.method, []).append(run.record["made"]["seconds"])
+        return {method: statistics.median(values) for method, values in taken.items()}
+
+    def forecast(self, todo: Sequence[Item]) -> str:
+        """One sentence: how much is left, and about how long it takes where that is known."""
+        done, known = len(self.items) - len(todo), self.seconds()
+        said = f"{done} of {len(self.items)} runs are done, {len(todo)} are to be trained"
+        if not known:
+            return f"{said}; how long they take is known after the first."
+        usual = statistics.median(known.values())
+        hours = sum(known.get(item.spec.method, usual) for item in todo) / 3600
+        beside = at_a_time(self.profile)
+        return f"{said}: about {hours / beside:.1f} hours, {beside} at a time."
+
+    def go_on(self, hours: float | None = None) -> int:
+        """Train and score what is missing, most decisive first; the number of runs that were added.
+
+        hours: no run is begun after so many. What is interrupted goes on from its last epoch.
+        """
+        end = time.monotonic() + 3600 * hours if hours else float("inf")
+        todo = self.todo()
+        print(self.forecast(todo), flush=True)
+        added, waiting, stores = 0, {}, _Stores(self.profile)
+        with workers.pool(at_a_time(self.profile), torch.set_num_threads, 1) as pool:
+            for item in self._while_time(todo, end):
+                if len(waiting) >= at_a_time(self.profile):
+                    added += self._wait(waiting)
+                folders = {name: stores[name] for name in (item.source, *dict(item.tests))}
+                waiting[pool.submit(_train_and_score, self.runs, item, folders)] = item
+            while waiting:
+                added += self._wait(waiting)
+        return added
+
+    def _while_time(self, todo: Sequence[Item], end: float) -> Iterator[Item]:
+        for item in todo:
+            if time.monotonic() > end:
+                return
+            yield item
+
+    def _wait(self, waiting: dict[Future, Item]) -> int:
+        """Wait for the next runs to end and say so; their number."""
+        ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in ended:
+            item = waiting.pop(future)
+            seconds = future.result()
+            run = self.run(item)
+            auc = run.history["val_auc"].iloc[-1]
+            print(
+                f"{run.key}, seed {item.spec.seed}: {seconds:.0f} s, validation AUC {auc:.3f}"
+                + (", never left chance" if run.at_chance else ""),
+                flush=True,
+            )
+        return len(ended)
+
+
+def at_a_time(profile: Profile) -> int:
+    """Runs trained side by side: one per core, or one on a GPU or at full size."""
+    return 1 if torch.cuda.is_available() or profile.pretrained else cores()
+
+
+class _Stores(dict):
+    """Folders of crop stores by the name of their data, made when they are first asked for."""
+
+    def __init__(self, profile: Profile):
+        super().__init__()
+        self.profile = profile
+
+    def __missing__(self, name: str) -> Path:
+        dataset, setting = ("ffpp", MECHANISM) if name == MECHANISM else (name, "")
+        tree = data.tree(self.profile, dataset=dataset, setting=setting)
+        self[name] = data.crops(self.profile, tree, dataset).folder.absolute()
+        return self[name]
+
+
+def _train_and_score(runs: RunStore, item: Item, folders: Mapping[str, Path]) -> float:
+    """In a process of its own: the run's record made whole; the seconds it took."""
+    begun = time.perf_counter()
+    store = CropStore(folders[item.source])
+    run = runs.get(item.spec, store)
+    run.scores(store, item.spec.compression, "val")
+    for name, compression in item.tests:
+        run.scores(CropStore(folders[name]), compression)
+    return time.perf_counter() - begun
