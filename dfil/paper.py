@@ -6,14 +6,15 @@ Every value stands here exactly as printed (278/280 appears both as 0.9928 and a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 MANIPULATIONS = {"DF": "Deepfakes", "F2F": "Face2Face", "FS": "FaceSwap", "NT": "NeuralTextures"}
 COMPRESSIONS = {"HQ": "c23", "LQ": "c40"}
 ALL_MANIPULATIONS = tuple(MANIPULATIONS.values())
 
 ACCURACY, AUC = "accuracy", "auc"
+QUOTED = "quoted by the paper from another publication"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,23 @@ class Table:
                     column.test,
                     row.quoted,
                 )
+
+    def extended(self, methods: Iterable[str]) -> Table:
+        """The table with a row, without values of the paper, for every method unknown to the paper."""
+        known = {row.method or row.name for table in TABLES.values() for row in table.rows}
+        known |= {row.name for row in self.rows}
+        names = [name for name in dict.fromkeys(methods) if name not in known]
+        empty = (None,) * len(self.columns)
+        return replace(self, rows=self.rows + tuple(Row(name, name, empty) for name in names))
+
+    def measured_by(self, metric: str) -> Table:
+        """The same cells by another metric, of which the paper has no values: `table1_auc`."""
+        rows = [replace(row, values=(None,) * len(row.values), bold=()) for row in self.rows]
+        title, what = f"{self.title}, by {metric.upper()}", "The cells of the table by"
+        return replace(
+            self, key=f"{self.key}_{metric}", title=title, metric=metric, rows=tuple(rows), notes=(),
+            caption=f"{what} a metric that no threshold touches. The paper does not print it.",
+        )  # fmt: skip
 
     def cell(self, row: str, column: str) -> Cell:
         """The cell at a row's name and a column's key. Raises KeyError naming both."""
@@ -434,6 +452,15 @@ TABLES = {
         ),
     )
 }
+
+
+def table(key: str) -> Table | None:
+    """The paper's table called `key`, or one of its cells by another metric such as `table1_auc`."""
+    name, _, metric = key.partition("_")
+    if name not in TABLES or metric not in ("", AUC):
+        return None
+    return TABLES[name].measured_by(metric) if metric else TABLES[name]
+
 
 # The paper's figures that show measurements (Figure 2 is the drawing of the architecture), by the file name of our counterpart.
 FIGURES = {

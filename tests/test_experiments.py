@@ -10,7 +10,6 @@ import torch
 from dfil import models, profiles
 from dfil.explain import frame_level
 from dfil.profiles import DEMO, PAPER, SMOKE
-from dfil.results import tables
 from dfil.system.errors import DataError, RunError
 from dfil.train import experiments, own_video
 
@@ -39,42 +38,6 @@ def test_seeds_of_ones_own():
     for wrong in ([0, 0], [-1], [1.5], ["1"], [True]):
         with pytest.raises(RunError, match="different whole numbers"):
             profiles.get("demo", wrong)
-
-
-def result(right):
-    """Scores of as many videos as `right` has, right or wrong at 0.5."""
-    labels = np.arange(len(right)) % 2
-    scores = np.where(np.array(right) == (labels == 1), 0.9, 0.1)
-    return tables.CellResult(
-        [
-            pd.DataFrame(
-                {"video_id": [f"v{i}" for i in range(len(right))], "label": labels, "score": scores}
-            )
-        ]
-    )
-
-
-def test_against_compares_every_row_with_the_full_model():
-    results = {
-        ("none", "x"): result([True] * 10 + [False] * 10),
-        ("full", "x"): result([True] * 20),
-        ("part", "x"): result([True] * 20),
-    }
-    lines = experiments.against(results, "full").set_index("row")
-    assert list(lines.index) == ["none", "part"] and (lines["n"] == 20).all()
-    assert lines.loc["none", ["difference", "only full right", "only row right"]].tolist() == [
-        0.5,
-        10,
-        0,
-    ]
-    assert lines.loc["none", "p"] == pytest.approx(2 / 2**10) and lines.loc[
-        "none", "p (Holm)"
-    ] == pytest.approx(4 / 2**10)
-    assert lines.loc["part", ["difference", "p", "p (Holm)"]].tolist() == [0, 1, 1]
-    assert experiments.against({("full", "x"): result([True])}, "full").empty
-    assert experiments.against(
-        {("none", "x"): result([True])}, "full"
-    ).empty  # other methods were asked for
 
 
 class FakeRun:

@@ -23,11 +23,7 @@ FLOORS = (
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 THIN = {"runs": "train"}  # import paths that are kept for users, and the room they show
 # Still to be moved: (module, imported module). Only ever made shorter.
-OFFENDERS = {
-    ("dfil.models.baselines.frames", "dfil.train.snippets"),
-    ("dfil.train.experiments", "dfil.results.metrics"),
-    ("dfil.train.experiments", "dfil.results.tables"),
-}
+OFFENDERS = {("dfil.models.baselines.frames", "dfil.train.snippets")}
 
 
 def modules() -> dict[str, Path]:

@@ -195,9 +195,8 @@ def test_in_time_takes_each_video_by_itself(rng):
     frames = pd.DataFrame(lines, columns=["video_id", "column", "row", "forged", "value"])
     cells = localisation.in_time(frames, "run-1")
     assert cells["good", "short"].estimate.value == 1 and cells["good", "short"].estimate.n == 5
-    assert cells["good", "short"].note == "1 of 6 videos show one kind of frame only" and cells[
-        "good", "short"
-    ].runs == ["run-1"]
+    assert cells["good", "short"].notes == ("1 of 6 videos show one kind of frame only",)
+    assert cells["good", "short"].runs == ["run-1"]
     part = frames[(frames["row"] == "noise") & (frames["video_id"] == "v0")]
     wins = [
         (f > r) + 0.5 * (f == r)

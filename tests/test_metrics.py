@@ -1,6 +1,5 @@
 """Metrics against slow float64 references, scipy, the bootstrap, and each other."""
 
-import itertools
 import math
 
 import numpy as np
@@ -17,6 +16,16 @@ def sample(n_real=30, n_fake=40, shift=1.0, seed=0, ties=False):
     labels_n = np.r_[np.zeros(n_real, int), np.ones(n_fake, int)]
     scores_n = 1 / (1 + np.exp(-(rng.normal(size=labels_n.size) + shift * labels_n - shift / 2)))
     return labels_n, np.round(scores_n, 1) if ties else scores_n
+
+
+def bootstrap(labels, scores, resamples):
+    """Percentile interval of the mean AUC over seeds, drawing videos within each class."""
+    rng, scores_sn = np.random.default_rng(0), np.atleast_2d(scores)
+    classes, values = [np.flatnonzero(labels == label) for label in (0, 1)], []
+    for _ in range(resamples):
+        drawn = np.concatenate([rng.choice(members, members.size) for members in classes])
+        values.append(np.mean([roc_auc_score(labels[drawn], s[drawn]) for s in scores_sn]))
+    return np.quantile(values, [0.025, 0.975])
 
 
 def slow_auc_and_variance(labels, scores):
@@ -56,7 +65,7 @@ def test_auc_against_all_pairs(shift, ties):
 def test_auc_agrees_with_the_bootstrap():
     labels, scores = sample(n_real=150, n_fake=150, shift=1.2, seed=3)
     estimate = metrics.auc(labels, scores)
-    low, high = metrics.bootstrap(roc_auc_score, labels, scores, resamples=600)
+    low, high = bootstrap(labels, scores, resamples=600)
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.012)
 
 
@@ -132,25 +141,8 @@ def test_mean_auc_of_seeds_agrees_with_the_bootstrap():
     )  # seeds of one method agree about which videos are hard
     scores_sn = shared + rng.normal(size=(3, 240)) * 0.7
     estimate = metrics.auc(labels, scores_sn)
-    low, high = metrics.bootstrap(roc_auc_score, labels, scores_sn, resamples=300)
+    low, high = bootstrap(labels, scores_sn, resamples=300)
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.015)
-
-
-def test_mcnemar_against_enumeration():
-    labels = np.ones(12, int)
-    first = np.r_[np.ones(9), np.zeros(3)]
-    second = np.r_[np.ones(4), np.zeros(6), np.ones(2)]
-    result = metrics.mcnemar(labels, first, second)
-    assert (result.only_first, result.only_second, result.n) == (5, 2, 12)
-    assert result.difference == pytest.approx(
-        metrics.accuracy(labels, first).value - metrics.accuracy(labels, second).value
-    )
-    # All 2^7 ways the seven discordant videos could fall, as uneven as 5 to 2 or more.
-    as_uneven = [
-        flips for flips in itertools.product((0, 1), repeat=7) if abs(sum(flips) - 3.5) >= 1.5
-    ]
-    assert result.p_value == pytest.approx(len(as_uneven) / 2**7)
-    assert metrics.mcnemar(labels, first, first).p_value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -170,11 +162,6 @@ def test_clear_errors(labels, scores, message):
     if "are fake" not in message and "are real" not in message:
         with pytest.raises(DataError, match=message):
             metrics.accuracy(labels, scores)
-
-
-def test_mcnemar_takes_one_seed():
-    with pytest.raises(DataError, match="one seed each"):
-        metrics.mcnemar([0, 1], [[0.1, 0.9], [0.2, 0.8]], [0.1, 0.9])
 
 
 def test_holm_by_hand():
@@ -212,3 +199,52 @@ def test_auc_over_videos_draws_videos_and_not_parts():
     assert more.high - more.low < 0.7 * (pooled.high - pooled.low)
     with pytest.raises(DataError, match="all 4 are fake"):
         metrics.auc_over_videos([np.ones(4), np.zeros(4)], [np.arange(4.0)] * 2, within=True)
+
+
+def faces(people=60, copies=1, seed=0, shared=1.5):
+    """A real and a fake video per person whose face moves both scores alike, and who each shows."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile([0, 1], people * copies)
+    who = np.repeat(np.arange(people), 2 * copies)
+    own = shared * rng.normal(size=people)[who] + rng.normal(0, 0.7, labels.size)
+    return labels, 1 / (1 + np.exp(-(1.5 * labels - 0.75 + own))), who
+
+
+@pytest.mark.parametrize("metric", [metrics.accuracy, metrics.auc])
+def test_intervals_by_person_cover_and_do_not_shrink_with_copies(metric):
+    truth = np.mean([metric(*faces(2000, seed=s)[:2]).value for s in range(4)])
+    found = [metric(*faces(seed=seed)) for seed in range(300)]
+    assert 0.92 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.98
+    labels, scores, who = faces()
+    once, thrice = (
+        metric(labels, scores, who),
+        metric(*(np.tile(a, 3) for a in (labels, scores, who))),
+    )
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-9)
+    assert metric(*(np.tile(a, 3) for a in (labels, scores))).high < once.high
+
+
+def test_a_shared_face_makes_the_interval_by_person_narrower_where_it_moves_both_alike():
+    labels, scores, who = faces()
+    for metric in (metrics.accuracy, metrics.auc):
+        alone, together = metric(labels, scores), metric(labels, scores, who)
+        assert together.value == alone.value
+        assert together.high - together.low < 0.9 * (alone.high - alone.low)
+
+
+def test_videos_of_different_people_are_as_without_people():
+    labels, scores = sample(seed=5)
+    for metric in (metrics.accuracy, metrics.auc):
+        alone, together = metric(labels, scores), metric(labels, scores, np.arange(labels.size))
+        assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=4e-3)
+
+
+def test_nothing_is_certain_where_people_do_not_differ():
+    labels, who = np.tile([0, 1], 12), np.repeat(np.arange(12), 2)
+    right, one_sided = (
+        metrics.accuracy(labels, labels, who),
+        metrics.accuracy(labels, labels * 0, who),
+    )
+    assert (right.low, right.high) == metrics.wilson(1, 12)
+    assert one_sided.value == 0.5 and (one_sided.low, one_sided.high) == metrics.wilson(0.5, 12)
+    assert metrics.auc(labels, labels, who).low == pytest.approx(0.025 ** (1 / 12))

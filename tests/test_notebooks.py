@@ -230,5 +230,5 @@ def test_a_skipped_notebook_leaves_its_empty_table(nothing, tmp_path, capsys):
     assert reproduce.reproduce("paper", notebooks=tmp_path / "nb") == 0
     assert "skipped: the profile paper needs the real Celeb-DF" in capsys.readouterr().out
     df = tables.load(nothing / "paper" / "tables")["table2"]
-    reasons = df.loc[(df["column"] == "Celeb-DF") & (df["note"] != tables.QUOTED), "note"]
+    reasons = df.loc[(df["column"] == "Celeb-DF") & (df["note"] != paper.QUOTED), "note"]
     assert reasons.str.contains("needs the real Celeb-DF").all() and len(reasons)

@@ -170,7 +170,7 @@ def test_rows_that_were_not_run_are_grey_and_give_the_reason(folder):
     text = report.build(folder).read_text(encoding="utf-8")
     assert text.count('<tr class="idle">') == 14 + 13  # Table 1 without two rows, all of Table 2
     assert "not run: a reason with &lt;b&gt;." in text and "a reason with <b>" not in text
-    assert "not run: " + tables.QUOTED in text
+    assert "not run: " + paper.QUOTED in text
 
 
 def test_what_is_missing_is_named(folder, tmp_path_factory):

@@ -6,6 +6,8 @@ import pytest
 
 from dfil import paper
 from dfil.results import metrics, tables
+from dfil.results.markdown import footnotes, markdown
+from dfil.results.notes import EARLIER, Notes
 from dfil.system.errors import DataError, RunError
 
 
@@ -15,20 +17,25 @@ def scores(n=20, seed=0, shift=2.0):
     labels = np.arange(n) % 2
     values = 1 / (1 + np.exp(-(rng.normal(size=n) + shift * (labels - 0.5))))
     return pd.DataFrame(
-        {"video_id": [f"c23/x/{i:03d}" for i in range(n)], "label": labels, "score": values}
+        {
+            "video_id": [f"c23/x/{i:03d}" for i in range(n)],
+            "label": labels,
+            "score": values,
+            "person": [f"{i:03d}" for i in range(n)],
+        }
     )
 
 
-def table1(**options):
+def table1(extra="", synthetic=True):
     results = {
         ("dil", c.key): tables.CellResult(
-            [scores(seed=1), scores(seed=2)], ["aa", "bb"], "own note"
+            [scores(seed=1), scores(seed=2)], ["aa", "bb"], ("own note",)
         )
         for c in paper.TABLES["table1"].columns
     }
     results["stil", "HQ DF"] = tables.CellResult([scores(seed=3)], ["cc"])
     return tables.build(
-        paper.TABLES["table1"], results, "not in this profile", **{"synthetic": True} | options
+        paper.TABLES["table1"], results, "not in this profile", extra, synthetic=synthetic
     )
 
 
@@ -37,12 +44,12 @@ def at(df, row, column):
 
 
 def test_every_cell_has_one_row():
-    df = table1(extra_note="said once")
+    df = table1(extra="said once")
     assert list(df.columns) == tables.COLUMNS
     assert len(df) == 16 * 8
     line = at(df, "dil", "LQ NT")
     both = np.stack([scores(seed=1)["score"], scores(seed=2)["score"]])
-    estimate = metrics.accuracy(scores()["label"], both)
+    estimate = metrics.accuracy(scores()["label"], both, scores()["person"])
     assert (line["paper"], line["ours"], line["ci_low"], line["ci_high"]) == (
         0.9428,
         estimate.value,
@@ -56,12 +63,12 @@ def test_every_cell_has_one_row():
         "accuracy",
     )
     assert line["note"].startswith("synthetic data; own note; said once; per seed ")
-    assert np.mean(tables.per_seed(line)) == pytest.approx(line["ours"], abs=1e-4)
+    assert np.mean(Notes.parse(line["note"]).per_seed) == pytest.approx(line["ours"], abs=1e-4)
 
 
 def test_cells_that_were_not_run_say_why():
     df = table1()
-    for row, reason in [("c3d", "not in this profile"), ("deeprhythm", tables.QUOTED)]:
+    for row, reason in [("c3d", "not in this profile"), ("deeprhythm", paper.QUOTED)]:
         line = at(df, row, "HQ DF")
         assert (
             np.isnan(line["ours"])
@@ -78,8 +85,8 @@ def test_cells_that_were_not_run_say_why():
 def test_only_built_in_data_is_called_synthetic():
     real = table1(synthetic=False)
     assert tables.is_synthetic(table1()) and not tables.is_synthetic(real)
-    assert "synthetic" in tables.markdown(table1(), "T").splitlines()[0]
-    assert "synthetic" not in tables.markdown(real, "T")
+    assert "synthetic" in markdown(table1(), "T").splitlines()[0]
+    assert "synthetic" not in markdown(real, "T")
 
 
 def test_save_and_load_give_the_same(tmp_path):
@@ -92,9 +99,7 @@ def test_save_and_load_give_the_same(tmp_path):
     ]  # no temporary file is left
     again = tables.load(tmp_path / "tables")["table1"]
     pd.testing.assert_frame_equal(again, df, rtol=1e-5)
-    assert (path.parent / "table1.md").read_text() == tables.markdown(
-        again, paper.TABLES["table1"].title
-    )
+    assert (path.parent / "table1.md").read_text() == markdown(again, paper.TABLES["table1"].title)
     assert (
         tables.title_of(tmp_path / "tables", "table1")
         == paper.TABLES["table1"].title + " (synthetic data)"
@@ -131,21 +136,21 @@ def test_earlier_lines_are_taken_if_they_are_of_the_same_run(tmp_path):
     kept, before = at(merged, "b", "X"), at(tables.load_file(path), "b", "X")
     assert (
         kept.drop("note").equals(before.drop("note"))
-        and kept["note"] == f"{before['note']}; {tables.EARLIER}"
+        and kept["note"] == f"{before['note']}; {EARLIER}"
     )
-    assert (
-        at(merged, "c", "X")["note"] == at(merged, "d", "X")["note"] == "on request"
-        and merged["ours"].notna().sum() == 2
+    assert at(merged, "c", "X")["ours"] == at(tables.load_file(path), "c", "X")["ours"]
+    assert at(merged, "c", "X")["note"].endswith(
+        "; found by an earlier call, perhaps with other data or settings (now: on request)"
     )
+    assert at(merged, "d", "X")["note"] == "on request" and merged["ours"].notna().sum() == 3
     assert list(merged["row"]) == list("abcd") and (merged.dtypes == now.dtypes).all()
     tables.save(merged, tmp_path, "extra", "Extra")
-    assert tables.with_earlier(now, path, runs).equals(merged)  # and it says so once
-    assert tables.with_earlier(now, path, {("b", "X"): ["run-b-seed-2"]}).equals(now)
+    assert tables.with_earlier(now, path, runs).equals(merged)  # and it is said once
     assert tables.with_earlier(now, tmp_path / "none.csv", {}).equals(now)
 
 
 def test_markdown_looks_like_the_paper():
-    text = tables.markdown(table1(), "Table 1")
+    text = markdown(table1(), "Table 1")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[0].startswith("| Method | HQ DF | HQ F2F |")
     assert [len(line.split(" | ")) for line in lines[2:]] == [9] * 16
@@ -163,7 +168,7 @@ def test_markdown_looks_like_the_paper():
 
 
 def test_markdown_of_the_run_rows_only():
-    text = tables.markdown(table1(), "Table 1", only_run=True, level=3)
+    text = markdown(table1(), "Table 1", only_run=True, level=3)
     assert text.startswith("### Table 1")
     assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][2:] == [
         "| STIL",
@@ -172,7 +177,7 @@ def test_markdown_of_the_run_rows_only():
     assert (
         "- <sup>a</sup> not run: not in this profile." in text
         and "- <sup>b</sup> own note." in text
-        and tables.QUOTED not in text
+        and paper.QUOTED not in text
     )
 
 
@@ -180,7 +185,7 @@ def test_ablation_keeps_its_check_marks():
     df = tables.build(
         paper.TABLES["table4"], {("intra", "DF"): tables.CellResult([scores()])}, synthetic=True
     )
-    text = tables.markdown(df, "Table 4")
+    text = markdown(df, "Table 4")
     assert "| Intra | Inter | DF |" in text
     assert "\n| ✓ |  | 0.9750<br>" in text
 
@@ -212,21 +217,21 @@ def test_a_table_beyond_the_paper():
 def test_footnotes_find_rows_columns_and_cells():
     extra = tables.grid("x", "X", paper.ACCURACY, ["p", "q", "r"], ["A", "B"])
     notes = {
-        ("p", "A"): "row; column",
-        ("p", "B"): "row",
-        ("q", "A"): "column",
-        ("r", "A"): "column",
-        ("q", "B"): "cell",
-        ("r", "B"): "",
+        ("p", "A"): ("row", "column"),
+        ("p", "B"): ("row",),
+        ("q", "A"): ("column",),
+        ("r", "A"): ("column",),
+        ("q", "B"): ("cell",),
+        ("r", "B"): (),
     }
     df = tables.build(
         extra,
-        {place: tables.CellResult([scores()], note=note) for place, note in notes.items()},
+        {place: tables.CellResult([scores()], notes=note) for place, note in notes.items()},
         synthetic=True,
     )
-    general, special = tables.footnotes(df)
-    assert general == ["synthetic data"]
-    assert {note.text: (note.rows, note.columns, note.cells) for note in special} == {
+    notes = footnotes(df)
+    assert notes.general == ["synthetic data"]
+    assert {note.text: (note.rows, note.columns, note.cells) for note in notes.special} == {
         "row": (["p"], [], []),
         "column": ([], ["A"], []),
         "cell": ([], [], [("q", "B")]),
@@ -291,3 +296,99 @@ def test_write_text_keeps_the_old_file_when_it_fails(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         tables.write_text(path, "new \ud800")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_filled_table_is_never_replaced_by_an_empty_one(tmp_path):
+    path = tables.save(table1(), tmp_path, "table1", "T")
+    before = tables.load_file(path)
+    empty = tables.build(paper.TABLES["table1"], {}, "ffpp is not there", synthetic=False)
+    tables.save(empty, tmp_path, "table1", "T")
+    after = tables.load_file(path)
+    assert after[tables.COLUMNS[:-1]].equals(before[tables.COLUMNS[:-1]])
+    filled = after["ours"].notna()
+    assert filled.sum() == 9
+    assert after.loc[filled, "note"].str.endswith("(now: ffpp is not there)").all()
+    tables.save(empty, tmp_path, "table1", "T")
+    assert tables.load_file(path).equals(after)  # said once, however often
+    # Of other columns, such as an empty table of an earlier form, nothing filled is lost either.
+    other = tables.build(tables.grid("table1", "T", "auc", ["dil"], ["X"]), {}, synthetic=False)
+    tables.save(other, tmp_path, "table1", "T")
+    assert tables.load_file(path)["ours"].notna().sum() == 9
+
+
+def test_rows_that_a_call_does_not_know_stay(tmp_path):
+    layout = tables.grid("extra", "Extra", "auc", ["a", "toy"], ["X"])
+    both = {(row, "X"): tables.CellResult([scores(seed=3)], [row]) for row in ("a", "toy")}
+    path = tables.save(tables.build(layout, both, synthetic=True), tmp_path, "extra", "Extra")
+    one = tables.grid("extra", "Extra", "auc", ["a"], ["X"])
+    now = tables.build(one, {("a", "X"): tables.CellResult([scores(seed=4)])}, synthetic=True)
+    tables.save(now, tmp_path, "extra", "Extra")
+    after = tables.load_file(path)
+    assert (
+        list(after["row"]) == ["a", "toy"] and "(now: no such row)" in at(after, "toy", "X")["note"]
+    )
+    assert at(after, "a", "X")["ours"] == pytest.approx(at(now, "a", "X")["ours"], rel=1e-5)
+
+
+def test_a_damaged_table_is_put_aside_and_made_anew(tmp_path, capsys):
+    (tmp_path / "table1.csv").write_text("cut in the mid")
+    tables.save(table1(), tmp_path, "table1", "T")
+    assert len(tables.load_file(tmp_path / "table1.csv")) == 16 * 8
+    assert (tmp_path / "table1.csv.damaged").read_text() == "cut in the mid"
+    assert "table1.csv is not a result table" in capsys.readouterr().out
+
+
+def test_columns_of_other_notebooks_stay_as_they_are(tmp_path):
+    table = paper.TABLES["table2"]
+    first = {("dil", "Celeb-DF"): tables.CellResult([scores()], ["a"])}
+    other = {("dil", "DFDC"): tables.CellResult([scores(seed=1)], ["b"])}
+    for results, column in ((first, "Celeb-DF"), (other, "DFDC")):
+        df = tables.build(table, results, f"not by {column}'s notebook", synthetic=True)
+        path = tables.save(df, tmp_path, "table2", "T", columns=[column])
+    df = tables.load_file(path)
+    assert list(df["row"]) == [cell.row for cell in table.cells()]
+    assert at(df, "dil", "Celeb-DF")["run"] == "a" and at(df, "dil", "DFDC")["run"] == "b"
+    assert "earlier" not in at(df, "dil", "Celeb-DF")["note"]
+    assert at(df, "stil", "Celeb-DF")["note"] == "not by Celeb-DF's notebook"
+
+
+def test_notes_are_one_text_in_the_file_and_parts_in_code():
+    notes = Notes(("seed 0", "learning rate 0.01"), True, (0.5, 0.75), EARLIER)
+    text = notes.format()
+    assert text == f"synthetic data; seed 0; learning rate 0.01; per seed 0.5000 0.7500; {EARLIER}"
+    assert Notes.parse(text) == notes and Notes.parse("") == Notes()
+    assert notes.footnotes == ("synthetic data", "seed 0", "learning rate 0.01", EARLIER)
+    assert not Notes.parse("trained on the non-synthetic data").synthetic  # a word is no mark
+
+
+def test_a_method_from_elsewhere_gets_a_row_in_the_papers_tables(tmp_path):
+    results = {
+        ("toy", c.key): tables.CellResult([scores()]) for c in paper.TABLES["table1"].columns
+    }
+    df = tables.build(paper.TABLES["table1"], results, synthetic=True)
+    assert len(df) == 17 * 8 and at(df, "toy", "LQ NT")["ours"] > 0.5
+    path = tables.save(df, tmp_path, "table1", "Table 1")
+    assert "| toy |" in path.with_suffix(".md").read_text()
+    assert "| DIL <sup>" in path.with_suffix(".md").read_text()
+
+
+def test_auc_stands_beside_accuracy_in_a_table_of_its_own(tmp_path):
+    layout = paper.TABLES["table1"].measured_by(paper.AUC)
+    results = {("dil", "HQ DF"): tables.CellResult([scores()])}
+    df = tables.build(layout, results, synthetic=True)
+    assert (df["table"] == "table1_auc").all() and (df["metric"] == "auc").all()
+    assert df["paper"].isna().all() and at(df, "deeprhythm", "HQ DF")["note"] == paper.QUOTED
+    assert at(df, "dil", "HQ DF")["ours"] == metrics.auc(scores()["label"], scores()["score"]).value
+    tables.save(df, tmp_path, "table1_auc", layout.title)
+    assert "DSANet †" in tables.pivot(tables.load(tmp_path)["table1_auc"]).index
+
+
+def test_intervals_are_by_person_and_say_so_where_no_person_is_known():
+    twice = pd.concat([scores(), scores().assign(video_id=lambda df: df["video_id"] + "b")])
+    known, unknown = (
+        at(tables.build(paper.TABLES["table1"], {("dil", "HQ DF"): tables.CellResult([df])},
+                        synthetic=True), "dil", "HQ DF")
+        for df in (twice, twice.drop(columns="person"))
+    )  # fmt: skip
+    assert known["ci_low"] < unknown["ci_low"] and known["n_videos"] == unknown["n_videos"] == 40
+    assert tables.NO_PERSON in unknown["note"] and tables.NO_PERSON not in known["note"]

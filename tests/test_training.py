@@ -16,7 +16,7 @@ from dfil import models, paper
 from dfil.cli import main
 from dfil.faces.store import CropStore
 from dfil.profiles import PAPER, SMOKE, Training
-from dfil.results import tables
+from dfil.results import compare, tables
 from dfil.system.errors import RunError
 from dfil.train import experiments, parallel
 from dfil.train import loop as training
@@ -329,7 +329,7 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(
     assert all(torch.equal(begun[name], ended[name]) for name in begun)
     start = run.record["settings"]["start"]
     assert start["data"]["setting"]["name"] == "ff-like" and start["lr"] == PROFILE.training.lr
-    assert experiments._note([run], "") == f"seed 0; {experiments.STARTED}"
+    assert experiments.STARTED in experiments._result([run], tiny_store, paper.Videos("ffpp")).notes
 
 
 def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
@@ -344,7 +344,7 @@ def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
     assert plain == same and other == plain | {"lr": 2e-3}
     assert runs[1].get(specs[1], tiny_store).history["lr"].eq(2e-3).all()
     results, _ = experiments.fill(paper.TABLES["table1"], runs[1], {"ffpp": tiny_store}, ["dil"])
-    assert results["dil", "HQ DF"].note == "seed 0; learning rate 0.002"
+    assert "learning rate 0.002" in results["dil", "HQ DF"].notes
 
 
 def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_path):
@@ -353,25 +353,17 @@ def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_p
     table, path, stores = paper.TABLES["table1"], tmp_path / "table1.csv", {"ffpp": tiny_store}
     results, reasons = experiments.fill(table, two, stores, ["dil"])
     (cell,) = results.values()
-    assert len(cell.scores) == len(set(cell.runs)) == 2 and cell.note == "seeds 0, 3"
-    assert experiments.run_names(results, two.profile) == {
-        cell.runs[0]: "dil, seed 0",
-        cell.runs[1]: "dil, seed 3",
-    }
-    assert experiments.run_names({("dil", "X"): tables.CellResult([], ["k"])}, PROFILE) == {
-        "k": "dil"
-    }
+    assert len(cell.scores) == len(set(cell.runs)) == 2 and cell.notes[0] == "seeds 0, 3"
+    assert compare.run_names(results) == {cell.runs[0]: "dil, seed 0", cell.runs[1]: "dil, seed 3"}
+    assert compare.run_names({("dil", "X"): tables.CellResult([], ["k"])}) == {"k": "dil"}
 
-    spread = (
-        experiments.seed_spread({**results, ("dil", "LQ DF"): cell}, two.profile)
-        .set_index("row")
-        .loc["dil"]
-    )
+    spread = compare.seed_spread({**results, ("dil", "LQ DF"): cell}).set_index("row").loc["dil"]
     each = [float(((df["score"] >= 0.5) == (df["label"] == 1)).mean()) for df in cell.scores]
     assert spread.tolist() == pytest.approx([*each, np.mean(each), max(each) - min(each)]) and list(
         spread.index[:2]
     ) == ["seed 0", "seed 3"]
-    assert experiments.seed_spread(results, PROFILE).empty
+    one = dataclasses.replace(cell, scores=cell.scores[:1], seeds=(0,))
+    assert compare.seed_spread({("dil", "HQ DF"): one}).empty
 
     tables.save(
         tables.build(table, results, lambda c: reasons[c.row, c.column], synthetic=True),
@@ -381,12 +373,15 @@ def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_p
     )
     one = RunStore(tmp_path / "runs", PROFILE)
     now = tables.build(table, {}, "left out", synthetic=True)
-    kept = experiments.with_earlier(now, path, table, one, stores)
+    kept = tables.with_earlier(now, path, experiments.keys(table, one, stores))
     assert kept.dropna(subset="ours")[["row", "column", "seeds"]].values.tolist() == [
         ["dil", "HQ DF", 2]
     ]
     other = RunStore(tmp_path / "runs", dataclasses.replace(PROFILE, rates={"dil": 1.0}))
-    assert experiments.with_earlier(now, path, table, other, stores).equals(now)
+    doubtful = tables.with_earlier(now, path, experiments.keys(table, other, stores))
+    notes = [df.dropna(subset="ours")["note"].item() for df in (kept, doubtful)]
+    assert notes[0].endswith("; found by an earlier call, with the same data and settings")
+    assert notes[1].endswith("perhaps with other data or settings (now: left out)")
 
     mechanism = experiments.temporal_only(two, tiny_store)
     assert {row: len(r.scores) for (row, _), r in mechanism.items()} == dict.fromkeys(
@@ -413,24 +408,6 @@ def test_ablations_share_the_full_models_run(tiny_store, runs):
         for spec in experiments.specs(cell, PROFILE, tiny_store)
     }
     assert len(keys) == 1
-
-
-def test_paired_rows_are_compared_video_by_video():
-    def row(scores):
-        frame = pd.DataFrame(
-            {"video_id": list("abcdefgh"), "label": [0, 0, 0, 0, 1, 1, 1, 1], "score": scores}
-        )
-        return tables.CellResult([frame.sample(frac=1, random_state=len(scores))])
-
-    right, half = [0.1] * 4 + [0.9] * 4, [0.1] * 2 + [0.9] * 6
-    results = {("dil", "X"): row(right), ("resnet50", "X"): row(half), ("dil", "Y"): row(right)}
-    table = experiments.paired(results, "dil", "resnet50")
-    assert (
-        table["column"].tolist() == ["X"]
-        and table["only dil right"].tolist() == [2]
-        and table["only resnet50 right"].tolist() == [0]
-    )
-    assert table["p"].tolist() == [0.5] and table["difference"].tolist() == [0.25]
 
 
 def test_ones_own_videos_are_scored_and_bad_ones_do_not_stop_the_others(

@@ -249,7 +249,7 @@ def response(
             results[method, column] = tables.CellResult([seed[column] for seed in seeds], keys)
     columns = list(by_dose(free, planned))
     layout = tables.grid("dose", TITLE, "auc", [*rows, MODEL_FREE], columns)
-    return tables.build(layout, results, synthetic=True, extra_note=note)
+    return tables.build(layout, results, "", note, synthetic=True)
 
 
 def roughness(free: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:

@@ -233,7 +233,7 @@ def located(
         ):
             if len(there):
                 cell = tables.Measured(
-                    estimate(there[column].to_numpy()), [keys[manipulation]], "; ".join(notes)
+                    estimate(there[column].to_numpy()), [keys[manipulation]], tuple(notes)
                 )
                 found[f"{row}: {metric}", manipulation] = cell
     return found
@@ -392,13 +392,10 @@ def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Meas
             labels, values = (
                 [video[name].to_numpy(float) for video in mixed] for name in ("forged", "value")
             )
-            note = (
-                f"{len(videos) - len(mixed)} of {len(videos)} videos show one kind of frame only"
-                if len(mixed) < len(videos)
-                else ""
-            )
+            left_out = f"{len(videos) - len(mixed)} of {len(videos)} videos"
+            notes = (f"{left_out} show one kind of frame only",) * (len(mixed) < len(videos))
             found[row, column] = tables.Measured(
-                metrics.auc_over_videos(labels, values, within=True), [key], note
+                metrics.auc_over_videos(labels, values, within=True), [key], notes
             )
     return found
 

@@ -133,6 +133,6 @@ def reach(settings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             for detector in DETECTORS:
                 scored = scores(part, detector)
                 if len(scored):
-                    cells[detector, columns[-1]] = tables.Measured(auc(scored), note=note)
+                    cells[detector, columns[-1]] = tables.Measured(auc(scored), notes=(note,))
     layout = tables.grid("trivial", TITLE, "auc", DETECTORS, columns)
     return tables.build(layout, cells, NO_PACKETS, synthetic=True)

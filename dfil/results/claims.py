@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dfil.results.notes import Notes
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -134,5 +136,5 @@ def _verdict(claim: Claim, df: pd.DataFrame | None) -> Verdict:
         higher=int((ours["ours"] > theirs["ours"]).sum()),
         apart=int((ours["ci_low"] > theirs["ci_high"]).sum()),
         against=int((ours["ci_high"] < theirs["ci_low"]).sum()),
-        synthetic=bool(ours["note"].str.contains("synthetic").any()),
+        synthetic=any(Notes.parse(note).synthetic for note in ours["note"]),
     )

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, t
+from scipy.stats import t
 
 from dfil import paper
 from dfil.results import metrics
@@ -89,7 +89,7 @@ def compare(first: Scores, second: Scores | float, metric: str = paper.ACCURACY)
         [_difference(one[s], None if two is None else two[s], metric) for one, two in pairs]
         for s in range(seeds)
     ]  # [seed][column]: Series by video, the column's value and contributions around it
-    clustered = all("person" in row[0] for row, _ in pairs)
+    clustered = all(metrics.people(row[0]) is not None for row, _ in pairs)
     people = pd.concat([part["person"] for part in parts[0]]).unique()
     if len(people) < 2:
         raise RunError("a comparison needs the videos of at least two people")
@@ -158,28 +158,17 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame | None, metric: str) -
     both = first if second is None else first[first["video_id"].isin(second["video_id"])]
     if both["label"].nunique() < 2:
         raise RunError("the two rows were not scored on the same real and fake videos")
-    found = both[["video_id"]].assign(
-        person=both["person"] if "person" in both else both["video_id"]
-    )
-    value, part_n = _contributions(both, metric)
+    who = metrics.people(both)
+    found = both[["video_id"]].assign(person=both["video_id"] if who is None else who)
+    value, part_n = _parts(both, metric)
     if second is not None:
         other = second.set_index("video_id").loc[both["video_id"]].reset_index()
-        value_b, part_b = _contributions(other, metric)
+        value_b, part_b = _parts(other, metric)
         value, part_n = value - value_b, part_n - part_b
     found = found.assign(contribution=part_n)
     found.attrs["value"] = value
     return found
 
 
-def _contributions(scores: pd.DataFrame, metric: str) -> tuple[float, np.ndarray]:
-    """The metric and each video's (h_v - m) / n(v)."""
-    fake_n, score_n = scores["label"].to_numpy() == 1, scores["score"].to_numpy(float)
-    if metric == paper.ACCURACY:
-        right_n = ((score_n >= 0.5) == fake_n).astype(float)
-        return float(right_n.mean()), (right_n - right_n.mean()) / len(right_n)
-    h_n = np.empty(len(score_n))
-    rank_n, fakes, reals = rankdata(score_n), fake_n.sum(), (~fake_n).sum()
-    h_n[fake_n] = (rank_n[fake_n] - rankdata(score_n[fake_n])) / reals
-    h_n[~fake_n] = 1 - (rank_n[~fake_n] - rankdata(score_n[~fake_n])) / fakes
-    area = float(h_n[fake_n].mean())
-    return area, (h_n - area) / np.where(fake_n, fakes, reals)
+def _parts(scores: pd.DataFrame, metric: str) -> tuple[float, np.ndarray]:
+    return metrics.PARTS[metric](scores["label"].to_numpy(), scores["score"].to_numpy(float))

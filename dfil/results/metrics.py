@@ -1,10 +1,13 @@
-"""Accuracy and AUC over videos with 95 % intervals, and a paired test between two models.
+"""Accuracy and AUC over videos with 95 % intervals.
 
-All functions take labels (n,) with 1 = fake and 0 = real, and probabilities of fake: (n,) from one model, or (s, n) from s models
-trained with different seeds and scored on the same n videos. With several seeds the value is the mean over seeds. The videos are what
-is sampled, and the seeds share them, so the interval never counts more than n videos: it says where the mean of these s models would
-lie on other videos of the same kind. How far the models differ among themselves is a separate question, answered by the values per
-seed.
+All functions take labels (n,) with 1 = fake and 0 = real, and probabilities of fake: (n,) from one
+model, or (s, n) from s models trained with different seeds and scored on the same n videos. With
+several seeds the value is their mean. The videos are what is sampled, and the seeds share them, so
+the interval says where the mean of these s models would lie on other videos of the same kind. How
+far the models differ among themselves is a separate question, answered by the values per seed.
+
+people (n,): whom each video shows. A real video and its fakes share a face, and their scores go
+together; with people given, whole people are what is sampled. Without, every video is on its own.
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit, logit
-from scipy.stats import beta, binomtest, norm, rankdata
+from scipy.stats import beta, norm, rankdata
 from sklearn.metrics import roc_auc_score
 
+from dfil.paper import ACCURACY, AUC
 from dfil.system.errors import DataError
 
 LEVEL = 0.95
+_Z = norm.ppf(0.5 + LEVEL / 2)
 
 
 @dataclass(frozen=True)
@@ -34,109 +40,94 @@ class Estimate:
     n_positive: int
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the same videos: accuracy of the first minus the second, videos only one of them gets right, exact p-value."""
+def accuracy(labels, scores, people=None) -> Estimate:
+    """Fraction of videos on the right side of 0.5 (a score equal to it counts as fake).
 
-    difference: float
-    only_first: int
-    only_second: int
-    p_value: float
-    n: int
-
-
-def accuracy(labels, scores, threshold: float = 0.5) -> Estimate:
-    """Fraction of videos on the right side of `threshold` (a score equal to it counts as fake), with a Wilson interval at n videos.
-
-    Wilson 1927, JASA 22:209. With several seeds a video counts with the fraction of seeds that get it right. Such a fraction varies
-    less than a 0/1 outcome of the same mean, so the interval is then on the cautious side.
-    Raises DataError for lengths that differ, no videos, labels other than 0 and 1, or scores that are not finite.
+    The interval is Wilson's (1927, JASA 22:209) at n videos; with several seeds a video counts with
+    the fraction of seeds that get it right, which varies less than a 0/1 outcome of the same mean, so
+    it is then on the cautious side. With people it is Wilson's at the effective number of videos
+    value (1 - value) / variance, or at the number of people where that variance is zero.
+    Raises DataError for lengths that differ, no videos, labels other than 0 and 1, or scores that are
+    not finite.
     """
     labels_n, scores_sn = _check(labels, scores)
-    value = float(np.mean((scores_sn >= threshold) == (labels_n == 1)))
-    low, high = wilson(value, labels_n.size)
-    return Estimate(value, low, high, labels_n.size, int(labels_n.sum()))
+    value, part_n = accuracy_parts(labels_n, scores_sn)
+    size = float(labels_n.size)
+    if people is not None:
+        variance, count = _variance_by_person(part_n, people)
+        size = value * (1 - value) / variance if variance > 0 else count
+    return Estimate(value, *wilson(value, size), labels_n.size, int(labels_n.sum()))
 
 
-def auc(labels, scores) -> Estimate:
-    """Area under the ROC curve (ties count half) with DeLong's interval.
+def auc(labels, scores, people=None) -> Estimate:
+    """Area under the ROC curve (ties count half) with DeLong's interval, by people if they are given.
 
-    DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837, by midranks (Sun and Xu 2014, IEEE SPL 21:1389). For several seeds it is
-    their covariance for the mean of s curves over the same videos. The interval is built on the logit, so it stays inside 0..1.
+    DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837; for several seeds their covariance for
+    the mean of s curves over the same videos; for people the sums of a person's components (Obuchowski
+    1997, Biometrics 53:567). It is built on the logit, so it stays inside 0..1.
 
-    Where DeLong's variance is zero (perfect separation, constant scores) or undefined (one video of a class), it says nothing, and the
-    interval is Clopper-Pearson's for m x value successes in m = min(n real, n fake) trials. The reason: the videos form m disjoint
-    real-fake pairs, each ordered correctly with a chance equal to the true AUC and independently of the others. Perfect separation
-    needs all m, so its chance is at most AUC^m and the bound is exact, if cautious. For constant scores the same is a cautious stand-in.
-
+    Where that variance is zero (perfect separation, constant scores) or undefined (one video of a
+    class), the interval is Clopper-Pearson's for m x value successes in m trials, m the smallest of
+    the numbers of real videos, fake videos and people: the videos form m disjoint real-fake pairs,
+    each ordered correctly with a chance equal to the true AUC and independently of the others.
+    Perfect separation needs all m, so the bound is exact, if cautious.
     Raises DataError as `accuracy` does, and if one of the classes is missing.
     """
     labels_n, scores_sn = _check(labels, scores)
     n_fake, n_real = _both_classes(labels_n)
-    value = float(np.mean([roc_auc_score(labels_n, scores_n) for scores_n in scores_sn]))
-    variance = _delong_variance(labels_n, scores_sn)
-    if variance > 0 and 0 < value < 1:
-        half_width = norm.ppf(0.5 + LEVEL / 2) * math.sqrt(variance) / (value * (1 - value))
-        low, high = (float(expit(logit(value) + sign * half_width)) for sign in (-1, 1))
+    value, part_n = auc_parts(labels_n, scores_sn)
+    if people is None:
+        size_n, trials = np.where(labels_n == 1, n_fake, n_real), min(n_fake, n_real)
+        variance = float(np.sum(part_n**2 * size_n / (size_n - 1))) if trials > 1 else 0.0
     else:
-        low, high = _clopper_pearson(value, min(n_fake, n_real))
+        variance, count = _variance_by_person(part_n, people)
+        trials = min(n_fake, n_real, count)
+    if variance > 1e-20 and 0 < value < 1:
+        half = _Z * math.sqrt(variance) / (value * (1 - value))
+        low, high = (float(expit(logit(value) + sign * half)) for sign in (-1, 1))
+    else:
+        low, high = _clopper_pearson(value, trials)
     return Estimate(value, low, high, labels_n.size, n_fake)
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    labels,
-    scores,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of statistic(labels_n, scores_n), drawing videos with replacement within each class, all seeds together.
+def accuracy_parts(labels_n: np.ndarray, scores_sn: np.ndarray) -> tuple[float, np.ndarray]:
+    """The accuracy m and every video's part in it, (h_v - m) / n with h_v = 1 where it is right."""
+    right_n = ((np.atleast_2d(scores_sn) >= 0.5) == (labels_n == 1)).mean(0)
+    value = float(right_n.mean())
+    return value, (right_n - value) / right_n.size
 
-    The statistic is averaged over seeds inside every resample. A check on the closed forms above, and the way to an interval
-    for a statistic that has none. Raises DataError as `auc` does.
+
+def auc_parts(labels_n: np.ndarray, scores_sn: np.ndarray) -> tuple[float, np.ndarray]:
+    """The AUC m and every video's part in it, (h_v - m) / (videos of its class).
+
+    h_v is DeLong's component: for a fake the share of reals that it outranks, for a real video the
+    share of fakes that outrank it. Midranks give both without comparing all pairs (Sun and Xu 2014,
+    IEEE SPL 21:1389): a fake's rank among all videos less that among the fakes counts the reals below.
     """
-    labels_n, scores_sn = _check(labels, scores)
-    _both_classes(labels_n)
-    classes = [np.flatnonzero(labels_n == label) for label in (0, 1)]
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(resamples):
-        drawn = np.concatenate([rng.choice(members, members.size) for members in classes])
-        values.append(
-            np.mean([statistic(labels_n[drawn], scores_n[drawn]) for scores_n in scores_sn])
-        )
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    scores_sn, fake_n = np.atleast_2d(scores_sn), labels_n == 1
+    n_fake, n_real = fake_n.sum(), (~fake_n).sum()
+    rank_sn, h_n = rankdata(scores_sn, axis=1), np.empty(labels_n.size)
+    h_n[fake_n] = (rank_sn[:, fake_n] - rankdata(scores_sn[:, fake_n], axis=1)).mean(0) / n_real
+    below_n = (rank_sn[:, ~fake_n] - rankdata(scores_sn[:, ~fake_n], axis=1)).mean(0)
+    h_n[~fake_n] = 1 - below_n / n_fake
+    value = float(h_n[fake_n].mean())
+    return value, (h_n - value) / np.where(fake_n, n_fake, n_real)
 
 
-def mcnemar(labels, first, second, threshold: float = 0.5) -> Comparison:
-    """Exact two-sided McNemar test of two models, first (n,) and second (n,), on the same videos (McNemar 1947, Psychometrika 12:153).
+def people(scores: pd.DataFrame) -> np.ndarray | None:
+    """Whom each video of a scores table shows, itself where that is not known; None if nobody is."""
+    if "person" not in scores or not (scores["person"].fillna("") != "").any():
+        return None
+    return scores["person"].where(scores["person"].fillna("") != "", scores["video_id"]).to_numpy()
 
-    Only videos that exactly one of them gets right carry information; under equal accuracy they are fair coin flips.
-    Raises DataError as `accuracy` does, and for scores of more than one seed.
-    """
-    labels_n, first_sn = _check(labels, first)
-    _, second_sn = _check(labels, second)
-    if len(first_sn) != 1 or len(second_sn) != 1:
-        raise DataError(
-            "McNemar's test compares two models: give it the scores of one seed each, shape (n,)"
-        )
-    right_first, right_second = (
-        (scores_sn[0] >= threshold) == (labels_n == 1) for scores_sn in (first_sn, second_sn)
-    )
-    only_first, only_second = (
-        int(np.sum(right_first & ~right_second)),
-        int(np.sum(right_second & ~right_first)),
-    )
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    return Comparison(
-        (only_first - only_second) / labels_n.size, only_first, only_second, p_value, labels_n.size
-    )
+
+METRICS: dict[str, Callable[..., Estimate]] = {ACCURACY: accuracy, AUC: auc}
+PARTS = {ACCURACY: accuracy_parts, AUC: auc_parts}
 
 
 def holm(p_values) -> np.ndarray:
-    """p-values (k,) of k tests, adjusted so that the chance of even one false alarm stays at the level (Holm 1979, SJS 6:65)."""
+    """p-values (k,) of k tests, adjusted so that even one false alarm among them keeps its chance at
+    the level (Holm 1979, SJS 6:65)."""
     p_k = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p_k)
     adjusted = np.maximum.accumulate(p_k[order] * np.arange(p_k.size, 0, -1)).clip(max=1)
@@ -150,41 +141,41 @@ def auc_over_videos(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """AUC of the parts (frames, snippets) of videos, with a percentile interval that draws whole videos: parts of one are no strangers.
+    """AUC of the parts (frames, snippets) of videos, with a percentile interval that draws whole
+    videos, because parts of one are no strangers.
 
-    labels, scores: per video an array of 0/1 and one of scores. within: the mean over the videos of each one's own AUC, which no offset
-    between videos can change, instead of the AUC of all parts together. n counts videos, n_positive those with a positive part.
+    labels, scores: per video an array of 0/1 and one of scores. within: the mean over the videos of
+    each one's own AUC, which no offset between videos can change, instead of the AUC of all parts
+    together. n counts videos, n_positive those with a positive part.
     Raises DataError if a class is missing overall, or, with `within`, in a video.
     """
-    videos = [_check(l, s) for l, s in zip(labels, scores, strict=True)]
-    pooled = [(l, s[0]) for l, s in videos]
+    videos = [_check(label, score) for label, score in zip(labels, scores, strict=True)]
+    labels, scores = [label_p for label_p, _ in videos], [score_sp[0] for _, score_sp in videos]
+    _both_classes(np.concatenate(labels))
     if within:
-        for l, _ in pooled:
-            _both_classes(l)
-        own = np.array([roc_auc_score(l, s) for l, s in pooled])
-    _both_classes(np.concatenate([l for l, _ in pooled]))
+        for label_p in labels:
+            _both_classes(label_p)
+        own_n = np.array([roc_auc_score(*video) for video in zip(labels, scores, strict=True)])
 
     def value(drawn: np.ndarray) -> float:
         if within:
-            return float(own[drawn].mean())
-        l, s = (np.concatenate([pooled[i][part] for i in drawn]) for part in (0, 1))
+            return float(own_n[drawn].mean())
+        label_p, score_p = (np.concatenate([part[i] for i in drawn]) for part in (labels, scores))
+        # a draw of one class has no AUC
         return (
-            float(roc_auc_score(l, s)) if 0 < l.sum() < l.size else math.nan
-        )  # a draw of one class has no AUC
+            float(roc_auc_score(label_p, score_p)) if 0 < label_p.sum() < label_p.size else math.nan
+        )
 
-    rng, n = np.random.default_rng(seed), len(pooled)
-    low, high = np.nanquantile(
-        [value(rng.integers(n, size=n)) for _ in range(resamples)],
-        [(1 - LEVEL) / 2, (1 + LEVEL) / 2],
-    )
-    return Estimate(
-        value(np.arange(n)), float(low), float(high), n, sum(bool(l.any()) for l, _ in pooled)
-    )
+    rng, n = np.random.default_rng(seed), len(labels)
+    drawn = [value(rng.integers(n, size=n)) for _ in range(resamples)]
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    n_positive = sum(bool(label_p.any()) for label_p in labels)
+    return Estimate(value(np.arange(n)), float(low), float(high), n, n_positive)
 
 
-def wilson(proportion: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a proportion of n trials; proportion x n need not be whole (a mean over seeds)."""
-    z2 = norm.ppf(0.5 + LEVEL / 2) ** 2
+def wilson(proportion: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval for a proportion of n trials; n and proportion x n need not be whole."""
+    z2 = _Z**2
     centre = proportion + z2 / (2 * n)
     spread = math.sqrt(z2 * (proportion * (1 - proportion) / n + z2 / (4 * n * n)))
     low, high = (centre - spread) / (1 + z2 / n), (centre + spread) / (1 + z2 / n)
@@ -193,31 +184,21 @@ def wilson(proportion: float, n: int) -> tuple[float, float]:
 
 
 def _clopper_pearson(proportion: float, n: int) -> tuple[float, float]:
-    """Exact binomial interval (Clopper and Pearson 1934) in its beta form, which allows a count that is not whole."""
+    """Exact binomial interval (Clopper and Pearson 1934) in its beta form, for any count."""
     successes, tail = proportion * n, (1 - LEVEL) / 2
     low = 0.0 if proportion == 0 else float(beta.ppf(tail, successes, n - successes + 1))
     high = 1.0 if proportion == 1 else float(beta.ppf(1 - tail, successes + 1, n - successes))
     return low, high
 
 
-def _delong_variance(labels_n: np.ndarray, scores_sn: np.ndarray) -> float:
-    """DeLong's variance of the AUC, averaged over seeds; zero where a class has a single video.
-
-    A fake video's component is the fraction of real videos it outranks, a real one's the fraction of fakes that outrank it. Midranks
-    give both without comparing all pairs: a fake's rank among all videos minus its rank among the fakes counts the reals below it.
-    """
-    fake = labels_n == 1
-    n_fake, n_real = int(fake.sum()), int((~fake).sum())
-    if min(n_fake, n_real) < 2:
-        return 0.0
-    ranks_sn = rankdata(scores_sn, axis=1)
-    fakes = ((ranks_sn[:, fake] - rankdata(scores_sn[:, fake], axis=1)) / n_real).mean(
-        axis=0
-    )  # (n_fake,)
-    reals = (1 - (ranks_sn[:, ~fake] - rankdata(scores_sn[:, ~fake], axis=1)) / n_fake).mean(
-        axis=0
-    )  # (n_real,)
-    return float(fakes.var(ddof=1) / n_fake + reals.var(ddof=1) / n_real)
+def _variance_by_person(part_n: np.ndarray, people) -> tuple[float, int]:
+    """Variance of the sum of the videos' parts when people are drawn, and how many people there are;
+    zero with one person, or where their sums do not differ."""
+    _, index_n = np.unique(np.asarray(people, dtype=str), return_inverse=True)
+    sum_p = np.bincount(index_n, part_n)
+    count = sum_p.size
+    variance = count / (count - 1) * float(np.sum(sum_p**2)) if count > 1 else 0.0
+    return (variance if variance > 1e-20 else 0.0), count
 
 
 def _check(labels, scores) -> tuple[np.ndarray, np.ndarray]:
@@ -225,20 +206,22 @@ def _check(labels, scores) -> tuple[np.ndarray, np.ndarray]:
     scores_sn = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if labels_n.ndim != 1 or labels_n.size == 0:
         raise DataError(
-            f"labels must be a list of at least one 0 or 1, got shape {labels_n.shape}: are there scored videos?"
+            f"labels must be a list of at least one 0 or 1, got shape {labels_n.shape}: are there "
+            "scored videos?"
         )
     if scores_sn.ndim != 2 or scores_sn.shape[1] != labels_n.size or len(scores_sn) == 0:
         raise DataError(
-            f"{labels_n.size} labels do not go with scores of shape {np.shape(scores)}: give one score per video and seed"
+            f"{labels_n.size} labels do not go with scores of shape {np.shape(scores)}: give one "
+            "score per video and seed"
         )
     if not np.isin(labels_n, (0, 1)).all():
-        raise DataError(
-            f"labels must be 1 (fake) or 0 (real), got {sorted(set(labels_n.tolist()))[:5]}"
-        )
+        found = sorted(set(labels_n.tolist()))[:5]
+        raise DataError(f"labels must be 1 (fake) or 0 (real), got {found}")
     if not np.isfinite(scores_sn).all():
         count = int((~np.isfinite(scores_sn)).sum())
         raise DataError(
-            f"{count} of {scores_sn.size} scores are not finite: the model has diverged or a video was not scored"
+            f"{count} of {scores_sn.size} scores are not finite: the model has diverged or a video "
+            "was not scored"
         )
     return labels_n.astype(np.int64), scores_sn
 
@@ -246,7 +229,6 @@ def _check(labels, scores) -> tuple[np.ndarray, np.ndarray]:
 def _both_classes(labels_n: np.ndarray) -> tuple[int, int]:
     n_fake = int(labels_n.sum())
     if n_fake in (0, labels_n.size):
-        raise DataError(
-            f"AUC needs real and fake videos, but all {labels_n.size} are {'fake' if n_fake else 'real'}"
-        )
+        kind = "fake" if n_fake else "real"
+        raise DataError(f"AUC needs real and fake videos, but all {labels_n.size} are {kind}")
     return n_fake, labels_n.size - n_fake

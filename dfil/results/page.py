@@ -20,7 +20,9 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from dfil import paper
-from dfil.results import claims, tables
+from dfil.results import arrange, claims, tables
+from dfil.results.markdown import footnotes, markdown, sentences
+from dfil.results.notes import SYNTHETIC, Notes
 from dfil.system.errors import DataError
 
 # Blocks of the README: a published folder under outputs/, and which of its tables are shown; the rest is on the report page.
@@ -102,7 +104,7 @@ def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
         else [name for name in _ordered(frames, paper.TABLES) if frames[name]["ours"].notna().any()]
     )
     return "\n".join(
-        tables.markdown(frames[name], tables.title_of(folder, name), only_run=True, level=3)
+        markdown(frames[name], tables.title_of(folder, name), only_run=True, level=3)
         for name in chosen
     )
 
@@ -170,11 +172,11 @@ def _frames(folder: Path, problems: list[str]) -> dict[str, pd.DataFrame]:
 def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
     """What the template shows of one table, already in the paper's arrangement; of one that is not there (None), its title."""
     title = tables.title_of(folder, name).removesuffix(
-        f" ({tables.SYNTHETIC})"
+        f" ({SYNTHETIC})"
     )  # the page has a badge for it
     if df is None:
         return {"id": name, "title": title, "there": False}
-    table, notes = tables.layout(df), tables.footnotes(df)
+    table, notes = tables.layout(df), footnotes(df)
     lines = {(line["row"], line["column"]): line for line in df.to_dict("records")}
     starts = {
         next(members).key
@@ -193,7 +195,7 @@ def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
                 "heads": row.heads or (row.label,),
                 "label": row.label,
                 "dagger": row.dagger,
-                "marks": tables.marks(notes, row=row.name),
+                "marks": notes.marks(row.name),
                 "cells": cells,
                 "run": any(cell["ours"] for cell in cells),
             }
@@ -210,11 +212,11 @@ def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
             for group, members in groupby(table.columns, key=lambda column: column.group)
         ],
         "columns": [
-            (column.short, tables.marks(notes, column=column.key), column.key in starts)
+            (column.short, notes.marks("", column.key), column.key in starts)
             for column in table.columns
         ],
         "rows": rows,
-        "notes": tables.notes_text(df, table, notes),
+        "notes": sentences(df, table, notes),
         "synthetic": tables.is_synthetic(df),
         "has_paper": bool(df["paper"].notna().any()),
         "filled": int(df["ours"].notna().sum()),
@@ -223,15 +225,15 @@ def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
 
 
 def _cell_view(line: Mapping, row: paper.Row, column: paper.Column, notes) -> dict:
-    value, _, interval = tables.ours_text(line).partition(" ")
-    seeds = tables.per_seed(line)
+    value, _, interval = arrange.ours_text(line).partition(" ")
+    seeds = Notes.parse(line["note"]).per_seed
     return {
-        "paper": tables.paper_text(line),
+        "paper": arrange.paper_text(line),
         "bold": column.key in row.bold,
         "ours": "" if pd.isna(line["ours"]) else value,
         "interval": interval,
         "seeds": f"{min(seeds):.3f}–{max(seeds):.3f}" if seeds else "",
-        "marks": tables.marks(notes, cell=(row.name, column.key)),
+        "marks": notes.marks(row.name, column.key),
     }
 
 

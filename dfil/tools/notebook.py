@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from dfil import paper, profiles
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
-from dfil.results import figures, tables
+from dfil.results import compare, figures, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
 from dfil.system.errors import DataError
@@ -222,15 +222,18 @@ class Notebook:
             return trained.reason(cell) if here else "the notebook of this column has not run yet"
 
         df = self._build(table, trained.results, missing)
-        df = experiments.with_earlier(
-            df, folder / f"{table.key}.csv", table, self.runs, self.stores
-        )
+        keys = experiments.keys(table, self.runs, self.stores)
+        df = tables.with_earlier(df, folder / f"{table.key}.csv", keys)
         tables.save(df, folder, table.key, table.title, columns=columns)
+        if table.key in ("table1", "table2"):
+            by_auc = table.measured_by(paper.AUC)
+            beside = self._build(by_auc, trained.results, missing)
+            tables.save(beside, folder, by_auc.key, by_auc.title, columns=columns)
         return df
 
     def _build(self, table: paper.Table, results: Mapping, missing, note: str = "") -> pd.DataFrame:
-        note = "; ".join(filter(None, (note, self.profile.note)))
-        return tables.build(table, results, missing, synthetic=self.synthetic, extra_note=note)
+        texts = (note, self.profile.note)
+        return tables.build(table, results, missing, *texts, synthetic=self.synthetic)
 
     def save_figure(self, figure: Figure, name: str, title: str, what: str) -> Figure:
         """Write `figures/<name>.png` and `.pdf` with title and description; returns the figure."""
@@ -239,7 +242,7 @@ class Notebook:
 
     def seeds(self, results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
         """How far the seeds lie apart, a line per row; for a single seed what to do."""
-        spread = experiments.seed_spread(results, self.profile, metric).round(3)
+        spread = compare.seed_spread(results, metric).round(3)
         said = f"one seed was trained, {self.profile.seeds[0]}; add --seeds 0 1 2 to dfil reproduce"
         return spread if len(spread) else pd.DataFrame({"seeds": [said]})
 

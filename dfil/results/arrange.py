@@ -1,0 +1,103 @@
+"""A table in long form in the paper's arrangement: which rows and columns, and a cell's text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from dfil import paper
+from dfil.results.notes import Notes
+from dfil.system.errors import DataError
+
+METRIC_TEXT = {
+    paper.ACCURACY: "Accuracy at threshold 0.5",
+    paper.AUC: "Area under the ROC curve (AUC)",
+    "localisation": "Share of frames whose peak, or of the map's sum, that lies in the forged mask",
+}
+
+
+def grid(
+    key: str,
+    title: str,
+    metric: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    caption: str = "",
+) -> paper.Table:
+    """A table beyond the paper; a row named like one of the paper's methods gets its label."""
+    labels = {
+        row.name: row.label
+        for table in ("table3", "table2", "table1")
+        for row in paper.TABLES[table].rows
+    }
+    empty = (None,) * len(columns)
+    table_rows = tuple(paper.Row(name, labels.get(name, name), empty) for name in rows)
+    return paper.Table(key, title, caption, metric, tuple(map(paper.Column, columns)), table_rows)
+
+
+def is_synthetic(df: pd.DataFrame) -> bool:
+    """Whether any number of ours comes from built-in data."""
+    return any(Notes.parse(note).synthetic for note in df.loc[df["ours"].notna(), "note"])
+
+
+def layout(df: pd.DataFrame) -> paper.Table:
+    """The arrangement of a table: the paper's, where it is one of the paper's, else as its rows and
+    columns appear. Raises DataError if a cell is missing."""
+    key, metric = df["table"].iloc[0], df["metric"].iloc[0]
+    rows, columns = list(dict.fromkeys(df["row"])), list(dict.fromkeys(df["column"]))
+    places = set(zip(df["row"], df["column"], strict=True))
+    if known := paper.table(key):
+        known = known.extended(rows)
+        if places == {(cell.row, cell.column) for cell in known.cells()}:
+            return known
+    if len(places) != len(rows) * len(columns):
+        raise DataError(
+            f"table {key} has {len(places)} cells but {len(rows)} rows and {len(columns)} columns: "
+            "run its notebook again"
+        )
+    return grid(key, key, metric, rows, columns)
+
+
+def pivot(df: pd.DataFrame) -> pd.DataFrame:
+    """The table in the paper's arrangement for a notebook: `paper | ours [low, high]`, without the
+    paper's part where the paper has no such table."""
+    table, has_paper = layout(df), df["paper"].notna().any()
+    cells = {(line["row"], line["column"]): line for line in df.to_dict("records")}
+
+    def text(row: str, column: str) -> str:
+        line = cells[row, column]
+        return f"{paper_text(line)} | {ours_text(line)}" if has_paper else ours_text(line)
+
+    names = [row.label + " †" * row.dagger for row in table.rows]
+    return pd.DataFrame(
+        {c.key: [text(row.name, c.key) for row in table.rows] for c in table.columns},
+        index=pd.Index(names, name=table.heads[0] if len(table.heads) == 1 else ""),
+    )
+
+
+def metric_text(df: pd.DataFrame) -> str:
+    """The metric of a table in words."""
+    return METRIC_TEXT.get(df["metric"].iloc[0], df["metric"].iloc[0])
+
+
+def extent(df: pd.DataFrame) -> str:
+    """How many test videos and seeds are behind the cells, or that there are none."""
+    filled = df[df["ours"].notna()]
+    if filled.empty:
+        return "No cell was run."
+    ends = [(filled[name].min(), filled[name].max()) for name in ("n_videos", "seeds")]
+    videos, seeds = (str(low) if low == high else f"{low} to {high}" for low, high in ends)
+    return f"n = {videos} test videos per cell, {seeds} seed{'s (mean)' * (seeds != '1')}."
+
+
+def paper_text(line: Mapping) -> str:
+    """The paper's value of a long-form row as printed, or a dash."""
+    return paper.printed(None if pd.isna(line["paper"]) else line["paper"])
+
+
+def ours_text(line: Mapping) -> str:
+    """Our value and interval of a long-form row, `0.857 [0.811, 0.893]`, or a dash."""
+    if pd.isna(line["ours"]):
+        return "–"
+    return f"{line['ours']:.3f} [{line['ci_low']:.3f}, {line['ci_high']:.3f}]"
