@@ -7,6 +7,7 @@ ROOT ?=
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
 VENV = .venv
 BIN = $(VENV)/bin
+STRIP = $(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info metadata.papermill cell.metadata.execution"
 
 .PHONY: reproduce test lint lab strip clean install
 .DELETE_ON_ERROR:
@@ -22,18 +23,20 @@ lint: install
 	$(BIN)/ruff format --check .
 
 lab: install
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 strip: install
-	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
+	$(STRIP) notebooks/*.ipynb
 
 install: $(VENV)/installed
 
+# A notebook that was run and saved counts as unchanged: git strips outputs (see .gitattributes) by the filter set here.
 # The exact versions that were tried together; pyproject.toml says what is needed, constraints.txt which release of it.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dfil needs Python 3.11 or later; call make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lab]"
+	@git rev-parse --git-dir >/dev/null 2>&1 && git config filter.stripped.clean '$(STRIP)' && git config filter.stripped.smudge cat || true
 	touch $@
 
 # Everything that can be made again. Trained runs, crops and the published results in outputs/demo stay.

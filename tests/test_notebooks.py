@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST, WIDEST = 10, 88  # lines of a code cell, not counting imports, and their columns
 MOST = 48  # cells
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -87,7 +88,8 @@ def test_second_cell_holds_the_parameters_and_says_what_each_is(notebook):
 
 def test_stored_without_outputs_or_traces_of_a_run(notebook):
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert notebook.metadata.kernelspec.name == "python3" and "papermill" not in notebook.metadata
+    assert notebook.metadata.kernelspec == KERNEL and set(notebook.metadata) <= {"kernelspec", "dfil"}
+    assert all(set(cell.metadata) <= {"tags", "jupyter"} for cell in notebook.cells)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code(notebook))
 
 
