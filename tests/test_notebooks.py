@@ -88,7 +88,10 @@ def test_second_cell_holds_the_parameters_and_says_what_each_is(notebook):
 
 def test_stored_without_outputs_or_traces_of_a_run(notebook):
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert notebook.metadata.kernelspec == KERNEL and set(notebook.metadata) <= {"kernelspec", "dfil"}
+    assert notebook.metadata.kernelspec == KERNEL and set(notebook.metadata) <= {
+        "kernelspec",
+        "dfil",
+    }
     assert all(set(cell.metadata) <= {"tags", "jupyter"} for cell in notebook.cells)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code(notebook))
 
