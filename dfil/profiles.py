@@ -175,7 +175,7 @@ STUDY = replace(
     name="study",
     what="The demonstration's small network on as many built-in synthetic test videos as the paper "
     "has real ones, at several seeds: it decides the paper's claims for this benchmark.",
-    within=replace(_SMALL_TRAINING, epochs=24),
+    within=replace(_SMALL_TRAINING, epochs=12),
     methods={},
     seeds=(0, 1, 2, 3, 4),
     ablation_seeds=(0, 1, 2, 3, 4, 5, 6, 7),

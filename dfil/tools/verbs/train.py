@@ -53,7 +53,7 @@ def train(a: Namespace) -> int:
         runs = RunStore(paths.outputs(profile.name) / "runs", profile)
         (run,) = runs.get_all([spec], store)
     if rank == 0:
-        best = run.history.query("best").iloc[-1]
+        best = run.history.query("kept").iloc[-1]
         print(
             f"Epoch {best['epoch']:.0f} of {len(run.history)}: AUC {best['val_auc']:.3f} on the"
             " validation videos."

@@ -1,0 +1,83 @@
+"""Learning rates, searched alike for every method.
+
+Three values are tried, and their neighbours where the best is at an edge,
+
+trained as for Table 1 at c23 with a seed that no table uses, and judged by the validation videos of
+the weights that are kept: AUC first, then loss. Test videos are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from dfil.faces.store import CropStore
+from dfil.paper import ALL_MANIPULATIONS
+from dfil.profiles import Profile
+from dfil.train.runs import Run, RunSpec, RunStore
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FIRST = (1e-3, 3e-3, 1e-2)
+SEED = 100
+
+
+def spec(profile: Profile, method: str, rate: float) -> RunSpec:
+    """The run that tries a rate."""
+    videos = "ffpp", "c23", ALL_MANIPULATIONS
+    tried = RunSpec.of_table(profile, "table1", method, *videos, seed=SEED)
+    return replace(tried, training=replace(tried.training, lr=rate))
+
+
+def wanted(runs: RunStore, store: CropStore, method: str) -> list[RunSpec]:
+    """The runs that a method's search needs next; empty when its rate is decided."""
+    there = _trained(runs, store, method)
+    todo = [rate for rate in FIRST if rate not in there]
+    if not todo:
+        best, place = _best(there), RATES.index(_best(there))
+        lower, higher = RATES[max(place - 1, 0)], RATES[min(place + 1, len(RATES) - 1)]
+        todo = [rate for rate in (lower, higher) if rate != best and rate not in there]
+    return [spec(runs.profile, method, rate) for rate in todo]
+
+
+def search(runs: RunStore, store: CropStore, method: str) -> float:
+    """The method's rate, its runs trained now as far as they are not there yet."""
+    while todo := wanted(runs, store, method):
+        runs.get_all(todo, store)
+    return _best(_trained(runs, store, method))
+
+
+def decided(runs: RunStore, store: CropStore, methods: Iterable[str]) -> dict[str, float]:
+    """The rates of those methods whose search has ended. Trains nothing, needs only the store's meta."""
+    return {
+        method: _best(_trained(runs, store, method))
+        for method in methods
+        if not wanted(runs, store, method)
+    }
+
+
+def table(runs: RunStore, store: CropStore, methods: Iterable[str]) -> pd.DataFrame:
+    """A line per method and rate that was tried: method, rate, val_auc, val_loss, chosen."""
+    lines = []
+    for method in methods:
+        there = _trained(runs, store, method)
+        for rate, (auc, loss) in sorted(there.items()):
+            line = {"method": method, "rate": rate, "val_auc": auc, "val_loss": -loss}
+            lines.append(line | {"chosen": rate == _best(there)})
+    return pd.DataFrame(lines, columns=["method", "rate", "val_auc", "val_loss", "chosen"])
+
+
+def _trained(runs: RunStore, store: CropStore, method: str) -> dict[float, tuple[float, float]]:
+    """Of the rates that were tried: validation AUC and minus validation loss of the weights kept."""
+    found = {rate: runs.run(spec(runs.profile, method, rate), store) for rate in RATES}
+    return {rate: _judged(run) for rate, run in found.items() if run.is_trained}
+
+
+def _judged(run: Run) -> tuple[float, float]:
+    kept = run.history.query("kept").iloc[-1]
+    return float(kept["val_auc"]), -float(kept["val_loss"])
+
+
+def _best(judged: Mapping[float, tuple[float, float]]) -> float:
+    return max(judged, key=judged.get)

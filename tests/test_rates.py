@@ -1,0 +1,42 @@
+"""The search for a learning rate: three values, on to a neighbour where the best is at an edge."""
+
+import pandas as pd
+import pytest
+
+from dfil.profiles import SMOKE
+from dfil.train import rates
+from dfil.train.runs import Run, RunStore
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch, tiny_store):
+    """A search in which a run counts as trained when it was asked for; returns what was asked for."""
+    auc, asked = {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.8, 3e-2: 0.75}, []
+    runs = RunStore(tmp_path, SMOKE)
+    monkeypatch.setattr(Run, "is_trained", property(lambda run: run.spec.training.lr in asked))
+    history = property(
+        lambda run: pd.DataFrame(
+            {"kept": [False, True], "val_auc": [1.0, auc[run.spec.training.lr]], "val_loss": 0.5}
+        )
+    )
+    monkeypatch.setattr(Run, "history", history)
+    monkeypatch.setattr(
+        runs, "get_all", lambda specs, store: asked.extend(s.training.lr for s in specs)
+    )
+    return runs, asked
+
+
+def test_the_best_rate_is_not_at_an_edge_and_is_judged_by_the_weights_kept(searched, tiny_store):
+    runs, asked = searched
+    assert rates.decided(runs, tiny_store, ["dil"]) == {}
+    assert rates.search(runs, tiny_store, "dil") == 1e-2
+    assert asked == [1e-3, 3e-3, 1e-2, 3e-2]
+    assert rates.decided(runs, tiny_store, ["dil"]) == {"dil": 1e-2}
+    shown = rates.table(runs, tiny_store, ["dil"])
+    assert shown.loc[shown["chosen"], "rate"].tolist() == [1e-2] and len(shown) == 4
+
+
+def test_a_search_takes_a_seed_that_no_table_uses():
+    from dfil.profiles import PROFILES
+
+    assert all(rates.SEED not in (*p.seeds, *p.ablation_seeds) for p in PROFILES.values())
