@@ -61,6 +61,10 @@ def test_bench_model(monkeypatch):
         for row in result["rows"]
         for what in ("forward", "step")
     )
+    texts = [
+        {name: row["step"][name] for name in ("resnet50", "plain", "dil")} for row in result["rows"]
+    ]
+    assert all(seconds > 0 for row in texts for seconds in row.values())
     assert result["cores"] >= 1 and result["torch"] == torch.__version__
     assert f"{result['rows'][0]['step']['ratio']['dil']:.2f}" in bench_model.table(result)
 

@@ -1,6 +1,7 @@
 """Intra-SIM and Inter-SIM against the equations, their gradients, and their switches."""
 
 import itertools
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,19 +9,10 @@ import reference as ref
 import torch
 from torch import nn
 
+from dfil.models import fast
+from dfil.models.fast import as_rows, batch_norm, convolve, from_rows, moments, per_row, plain
 from dfil.models.inter_sim import InterSIM
-from dfil.models.intra_sim import IntraSIM
-from dfil.models.norms import PointwiseNorm, batch_norm, moments
-from dfil.models.ops import (
-    as_rows,
-    difference_to_next,
-    difference_to_previous,
-    from_rows,
-    mean_difference,
-    per_row,
-    shift_multiply_add,
-    weigh_and_aggregate,
-)
+from dfil.models.intra_sim import IntraSIM, differences
 
 B, U, T, C, H, W = 2, 3, 4, 8, 5, 4
 
@@ -35,6 +27,13 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
             m.running_mean.copy_(torch.randn(m.num_features, generator=generator) * 0.3)
             m.running_var.copy_(torch.rand(m.num_features, generator=generator) + 0.5)
     return module.double().eval()
+
+
+@pytest.fixture(params=["fast", "plain"])
+def text(request):
+    """Both texts of the modules, one after the other."""
+    with plain() if request.param == "plain" else nullcontext():
+        yield request.param
 
 
 def features(seed: int = 1) -> torch.Tensor:
@@ -142,7 +141,7 @@ def inter_reference(m: InterSIM, x: torch.Tensor) -> dict[str, np.ndarray]:
 def test_equation_1_forward_and_backward():
     m, x = intra(), features()
     i2 = x[:, C // 2 :]
-    got = np.stack([array(d) for d in m.differences(i2)])
+    got = np.stack([array(d.transpose(1, 2)) for d in m.differences(i2)])
     squeezed = ref.batch_norm(
         ref.pointwise(array(i2), array(m.squeeze[0].weight)[..., 0, 0], 1),
         statistics(m.squeeze[1]),
@@ -181,11 +180,12 @@ def test_equation_4_kernels():
 
 
 @pytest.mark.parametrize("bp,ca,lk", list(itertools.product([False, True], repeat=3)))
-def test_equations_5_and_6_with_every_part_on_and_off(bp, ca, lk):
+def test_equations_5_and_6_with_every_part_on_and_off(bp, ca, lk, text):
     m, x = intra(bp=bp, ca=ca, lk=lk), features()
     keep = {}
-    got, expected = m(x, keep), intra_reference(m, x)
+    got, expected = m(x), intra_reference(m, x)
     np.testing.assert_allclose(array(got), expected["out"], atol=1e-12)
+    torch.testing.assert_close(m(x, keep), got)
     assert torch.equal(got[:, : C // 2], x[:, : C // 2])  # the short branch
     assert set(keep) == set(expected) - {"out"}
     for name, value in keep.items():
@@ -193,7 +193,7 @@ def test_equations_5_and_6_with_every_part_on_and_off(bp, ca, lk):
                                    expected[name] if m.lk or name != "kernel" else expected[name][:1], atol=1e-12)  # fmt: skip
 
 
-def test_single_precision_is_within_1e_5_of_the_equations():
+def test_single_precision_is_within_1e_5_of_the_equations(text):
     x = features()
     for make, expected, call in (
         (intra, intra_reference, lambda m, x: m(x)),
@@ -204,7 +204,7 @@ def test_single_precision_is_within_1e_5_of_the_equations():
         )
 
 
-def test_kernel_of_five_taps():
+def test_kernel_of_five_taps(text):
     m, x = intra(kernel_size=5), features()
     np.testing.assert_allclose(array(m(x)), intra_reference(m, x)["out"], atol=1e-12)
 
@@ -230,13 +230,13 @@ def test_unaligned_directions_would_cancel():
 
 
 @pytest.mark.parametrize("conv_u", ["depthwise", "full"])
-def test_equation_11(conv_u):
+def test_equation_11(conv_u, text):
     m, x = inter(conv_u=conv_u), features()
     np.testing.assert_allclose(array(m(x, U)), inter_reference(m, x)["out"], atol=1e-12)
 
 
 @pytest.mark.parametrize("conv_u", ["depthwise", "full"])
-def test_conv_u_starts_as_the_identity(conv_u):
+def test_conv_u_starts_as_the_identity(conv_u, text):
     m, x = InterSIM(C, T, conv_u=conv_u).double().eval(), features()
     pooled = x.mean((2, 3)).unflatten(0, (B, U, T)).permute(0, 3, 1, 2)
     f1, f2 = m.attention(pooled)
@@ -247,20 +247,20 @@ def test_conv_u_starts_as_the_identity(conv_u):
 @pytest.mark.parametrize(
     "module", [intra(), intra(bp=False, ca=False, lk=False), intra(kernel_bn=True)]
 )
-def test_gradients_of_intra_sim(module):
+def test_gradients_of_intra_sim(module, text):
     x = features()[: 2 * T, :, :3, :3].clone().requires_grad_()
     parameters = tuple(module.parameters())
     assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *parameters))
 
 
 @pytest.mark.parametrize("conv_u", ["depthwise", "full"])
-def test_gradients_of_inter_sim(conv_u):
+def test_gradients_of_inter_sim(conv_u, text):
     module = inter(conv_u=conv_u)
     x = features()[: 2 * T, :, :3, :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: module(x, 2), (x, *module.parameters()))
 
 
-def test_gradients_in_training_mode():
+def test_gradients_in_training_mode(text):
     """Batch statistics in the graph, as in training."""
     for module, call in (
         (intra().train(), lambda m, x: m(x)),
@@ -272,7 +272,7 @@ def test_gradients_in_training_mode():
 
 @pytest.mark.parametrize("taps,length", [(1, 4), (3, 4), (3, 1), (5, 2), (7, 3)])
 @pytest.mark.parametrize("per_position", [False, True])
-def test_shift_multiply_add(taps, length, per_position):
+def test_convolve(taps, length, per_position, text):
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(2, length, 3, 2, dtype=torch.float64, generator=generator, requires_grad=True)
     kernel = torch.randn(
@@ -285,7 +285,7 @@ def test_shift_multiply_add(taps, length, per_position):
         generator=generator,
         requires_grad=True,
     )
-    out = shift_multiply_add(x, kernel)
+    out = convolve(x, kernel)
     for g, i, c, p in np.ndindex(*x.shape):
         expected = 0.0
         for j in range(taps):
@@ -294,7 +294,7 @@ def test_shift_multiply_add(taps, length, per_position):
                     kernel[j, g, i if per_position else 0, c, 0] * x[g, i + j - taps // 2, c, p]
                 )
         assert abs(float((out[g, i, c, p] - expected).detach())) < 1e-12
-    assert torch.autograd.gradcheck(shift_multiply_add, (x, kernel))
+    assert torch.autograd.gradcheck(convolve, (x, kernel))
 
 
 @pytest.mark.parametrize("make,call", [(intra, lambda m, x: m(x)), (inter, lambda m, x: m(x, U))])
@@ -355,11 +355,10 @@ def test_pointwise_norm_is_convolution_then_batch_norm(channels_in, channels_out
     )
     x = torch.einsum("nchw,dc->ndhw", x, mix)  # channels that depend on each other
     results = []
-    for function in (lambda m, x: nn.Sequential.forward(m, x), lambda m, x: m(x)):
-        m, own = (
-            randomise(PointwiseNorm(channels_in, channels_out)).train(),
-            x.clone().requires_grad_(),
-        )
+    for function in (lambda m, x: m(x), fast._pointwise_norm):
+        conv = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        m = randomise(nn.Sequential(conv, nn.BatchNorm2d(channels_out))).train()
+        own = x.clone().requires_grad_()
         outs = [function(m, own), function(m, own * 2)]
         outs.append(function(m.eval(), own))
         sum((out**3).sum() for out in outs).backward()
@@ -385,9 +384,11 @@ def test_mean_difference_is_the_mean_of_the_two_directions(frames):
         torch.randn(2, frames, 3, 2, dtype=torch.float64, generator=generator).requires_grad_()
         for _ in range(2)
     )
-    expected = (difference_to_next(f, g, 1) + difference_to_previous(f, g, 1)) / 2
-    torch.testing.assert_close(mean_difference(f, g), expected)
+    mean_difference, forward = fast._MeanDifference.apply, differences(f, g, 1)[0]
+    torch.testing.assert_close(mean_difference(f, g), sum(differences(f, g, 1)) / 2)
+    torch.testing.assert_close(fast.difference_to_next(f, g), forward)
     assert torch.autograd.gradcheck(mean_difference, (f, g))
+    assert torch.autograd.gradcheck(lambda f, g: differences(f, g, 1), (f, g))
 
 
 @pytest.mark.parametrize("channels,h,w", [(4, 8, 8), (8, 7, 7), (3, 6, 2), (64, 4, 4)])
@@ -407,11 +408,50 @@ def test_weigh_and_aggregate(maps):
         torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
         for shape in [(2, 4, 3, 2), (3, 2, 1, 1, 2), *[(2, 4, 3, 2)] * maps]
     )
-    expected = shift_multiply_add(
-        torch.stack([torch.sigmoid(z) for z in logits]).prod(0) * x + x, kernel
-    )
-    torch.testing.assert_close(weigh_and_aggregate(x, kernel, *logits), expected)
-    assert torch.autograd.gradcheck(weigh_and_aggregate, (x, kernel, *logits))
+    expected = convolve(torch.stack([torch.sigmoid(z) for z in logits]).prod(0) * x + x, kernel)
+    weigh_and_aggregate, second = fast._WeighAndAggregate.apply, [None] * (2 - maps)
+    torch.testing.assert_close(weigh_and_aggregate(x, kernel, *logits, *second), expected)
+    assert torch.autograd.gradcheck(weigh_and_aggregate, (x, kernel, *logits, *second))
+
+
+SWITCHES = [
+    *[(IntraSIM, switches) for switches in (
+        {}, {"bp": False}, {"ca": False}, {"lk": False}, {"kernel_size": 5}, {"kernel_bn": True},
+        {"bp": False, "ca": False, "lk": False},
+    )],
+    (InterSIM, {}), (InterSIM, {"conv_u": "full"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module,switches", SWITCHES)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_fast_text_is_the_plain_one(module, switches, training):
+    """Outputs, gradients and running statistics, in training, evaluation and scoring."""
+    found = []
+    for text in (plain, nullcontext):
+        m = randomise(module(16, T, min_channels=2, **switches)).train(training)
+        x = torch.randn(B * U * T, 16, H, W, generator=torch.Generator().manual_seed(1)).double()
+        x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+        call = (lambda x, m=m: m(x, U)) if module is InterSIM else m
+        with text():
+            out = call(x)
+            (out * torch.linspace(-1, 1, out.numel()).reshape(out.shape)).sum().backward()
+            m.eval()
+            with torch.no_grad():
+                scored = call(x)
+        gradients = {name: p.grad for name, p in m.named_parameters()}
+        found.append(
+            {"out": out, "scored": scored, "x": x.grad, **gradients, **dict(m.named_buffers())}
+        )
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, msg=name)
+
+
+def test_plain_ends_with_its_block_also_after_an_error():
+    with pytest.raises(ZeroDivisionError), plain():
+        assert not fast._switched_on
+        1 / 0  # noqa: B018
+    assert fast._switched_on
 
 
 @pytest.mark.parametrize("cached", [1, 2**18])  # a snippet at a time, all of them at once
@@ -420,7 +460,7 @@ def test_weigh_and_aggregate(maps):
     [{}, {"bp": False}, {"ca": False}, {"lk": False}, {"kernel_size": 5}, {"kernel_bn": True}],
 )
 def test_scoring_writes_equation_6_over_its_input(switches, cached, monkeypatch):
-    monkeypatch.setattr("dfil.models.ops._CACHED", cached)
+    monkeypatch.setattr("dfil.models.fast._CACHED", cached)
     m, x = intra(**switches), features().contiguous(memory_format=torch.channels_last)
     given = x.clone()
     with torch.no_grad():
@@ -451,5 +491,5 @@ def test_bad_arguments_are_named():
         IntraSIM(8, T, kernel_size=4)
     with pytest.raises(ValueError, match="conv_u"):
         InterSIM(8, T, conv_u="none")
-    with pytest.raises(ValueError, match="odd number"):
-        shift_multiply_add(torch.zeros(1, 2), torch.zeros(2, 1, 1))
+    with pytest.raises(ValueError, match="odd kernel"):
+        convolve(torch.zeros(1, 2), torch.zeros(2, 1, 1))

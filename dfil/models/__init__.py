@@ -16,6 +16,11 @@ from dfil.models.baselines.v4d import V4D
 from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
+from dfil.models.fast import plain
+
+__all__ = [
+    "About", "Detector", "Sampling", "about", "available", "build", "plain", "sampling",
+]  # fmt: skip
 
 _METHODS: dict[str, type[Detector]] = {
     "resnet50": FrameResNet,

@@ -9,7 +9,7 @@ from torch import nn
 
 from dfil.models.baselines.inflated import every_second, inflate_stages, load_inflated
 from dfil.models.detector import About, Detector, Sampling, check_input
-from dfil.models.ops import shift_multiply_add
+from dfil.models.fast import convolve
 from dfil.models.resnet import ResNet
 
 
@@ -66,7 +66,7 @@ class DSA(nn.Module):
         if keep is not None:
             keep["kernel"] = kernel
         taps = kernel.permute(2, 0, 1)[:, :, None, None, :, None, None]  # k, G, 1, 1, βC, 1, 1
-        return torch.cat([shift_multiply_add(mixed, taps).flatten(0, 2), x[:, self.mixed :]], 1)
+        return torch.cat([convolve(mixed, taps).flatten(0, 2), x[:, self.mixed :]], 1)
 
 
 class DSANet(Detector):

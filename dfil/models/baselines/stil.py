@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from dfil.models.baselines.pretrained import find_state, load_strictly
 from dfil.models.detector import About, Detector, Sampling, check_input
-from dfil.models.ops import difference_to_next, shift_multiply_add
+from dfil.models.fast import convolve, difference_to_next
 from dfil.models.resnet import ResNet, SnippetBottleneck
 
 _SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"  # the hash in the name is checked
@@ -58,9 +58,8 @@ class TIM(nn.Module):
     def difference(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
         """F (N, Cr, H, W), N = videos · frames -> D, the same shape, zero at every video's last frame."""
         neighbour = getattr(self, f"neighbour_{axis}")(f)
-        return -difference_to_next(
-            f.unflatten(0, (-1, frames)), neighbour.unflatten(0, (-1, frames)), dim=1
-        ).flatten(0, 1)
+        f, neighbour = (t.unflatten(0, (-1, frames)) for t in (f, neighbour))
+        return -difference_to_next(f, neighbour).flatten(0, 1)
 
     def attention(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
         """F (N, Cr, H, W) -> (N, C, H, W) in (-1/2, 1/2): one view, `axis` being "h" or "w"."""
@@ -130,7 +129,7 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         """(N, C, H, W), N = videos · frames -> the same shape."""
-        return shift_multiply_add(
+        return convolve(
             x.unflatten(0, (-1, frames)), self.weight.T[:, None, None, :, None, None]
         ).flatten(0, 1)
 

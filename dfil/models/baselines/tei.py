@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfil.models.detector import About, Detector, Sampling, check_input
-from dfil.models.ops import shift_multiply_add
+from dfil.models.fast import convolve
 from dfil.models.resnet import ResNet, SnippetBottleneck
 
 
@@ -53,7 +53,7 @@ class TIM(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, S, C, H, W) -> the same shape."""
-        return shift_multiply_add(x, self.taps[:, None, None, :, None, None])
+        return convolve(x, self.taps[:, None, None, :, None, None])
 
 
 class TEI(nn.Module):

@@ -1,7 +1,8 @@
-"""`dfil bench model`: what DIL costs beside the plain backbone, scoring and training, at the paper's size and at that of `demo`.
+"""`dfil bench model`: DIL's two texts beside the plain backbone, scoring and training.
 
-At the paper's size the plain network is torchvision's own ResNet-50 on the same frames. torchvision has none as narrow as `demo`'s, so
-there it is the frame baseline, the project's ResNet without modules. All networks take turns and the ratios are medians over the turns.
+At the paper's size the backbone is torchvision's ResNet-50 on the same frames. torchvision has none
+as narrow as `demo`'s: there it is the frame baseline, the project's ResNet without modules. The
+networks take turns, and ratios are medians over the turns.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torchvision
@@ -26,7 +27,7 @@ MODES = {"cpu": ("float32",), "cuda": ("float32", "bfloat16", "bfloat16, compile
 CLIPS = {"cpu": 1, "cuda": 10}  # at the paper's size; 10 is its batch
 
 
-class _Plain(nn.Module):
+class _ResNet50(nn.Module):
     """torchvision's ResNet-50 with one logit per frame, averaged over a video like DIL's."""
 
     def __init__(self):
@@ -45,51 +46,39 @@ def measure(
     repeats: int = 7,
     device: torch.device | None = None,
 ) -> dict:
-    """Seconds of a forward pass and of a training step of both networks and the ratio of the two, per scale and mode.
+    """Seconds of a forward pass and of a training step of each network, per scale and mode.
 
-    size, frames: of a clip at the paper's scale; at `demo`'s they are its own. threads: on a CPU, at most its cores; at `demo`'s scale
-    one, because its runs train side by side with one thread each. repeats: turns. Wall-clock time; the device's work is waited for.
-    Freed memory is kept, for both networks, as training and scoring do.
+    size, frames: of a clip at the paper's scale; at `demo`'s they are its own. threads: on a CPU,
+    at most its cores; at `demo`'s scale one, because its runs train side by side with one thread
+    each. repeats: turns. Wall-clock time; the device's work is waited for. Freed memory is kept,
+    as training and scoring do.
     """
     keep_freed()
     device, before = device or pick_device(), torch.get_num_threads()
     threads, demo = min(threads, cores()), profiles.get("demo")
+    batch, snippets = demo.training.batch, demo.training.snippets
     large = torch.randn(CLIPS[device.type], frames // SNIPPET, SNIPPET, 3, size, size)
-    small = torch.randn(
-        demo.training.batch, demo.training.snippets, demo.frames, 3, demo.size, demo.size
-    )
-    switches = {"frames": demo.frames, **demo.backbone}
+    small = torch.randn(batch, snippets, demo.frames, 3, demo.size, demo.size)
+
+    def dil():
+        return models.build("dil", frames=SNIPPET)
+
+    def narrow(name):
+        return lambda: models.build(name, frames=demo.frames, **demo.backbone)
+
     scales = {
-        "paper": (
-            large,
-            threads,
-            {"plain": _Plain, "dil": lambda: models.build("dil", frames=SNIPPET)},
-        ),
-        "demo": (
-            small,
-            1,
-            {
-                "plain": lambda: models.build("resnet50", **switches),
-                "dil": lambda: models.build("dil", **switches),
-            },
-        ),
-    }
+        "paper": (large, threads, {"resnet50": _ResNet50, "plain": dil, "dil": dil}),
+        "demo": (small, 1, {"resnet50": narrow("resnet50"), "plain": narrow("dil"),
+                            "dil": narrow("dil")}),
+    }  # fmt: skip
     rows = []
     try:
         for scale, (x, used, networks) in scales.items():
             torch.set_num_threads(used)
             for mode in MODES[device.type]:
+                what = {"scale": scale, "mode": mode, "clips": len(x), "size": x.shape[-1]}
                 found = compare(networks, x.to(device), mode, repeats)
-                rows.append(
-                    {
-                        "scale": scale,
-                        "mode": mode,
-                        "clips": len(x),
-                        "size": x.shape[-1],
-                        "threads": used,
-                        **found,
-                    }
-                )
+                rows.append({**what, "threads": used, **found})
     finally:
         torch.set_num_threads(before)
     return {
@@ -109,12 +98,14 @@ def compare(
     mode: str = "float32",
     repeats: int = 7,
 ) -> dict:
-    """`networks`, of which one is called "plain", by turns on x (B, U, T, 3, H, W): medians over `repeats` turns after one to warm up.
+    """`networks` by turns on x (B, U, T, 3, H, W): medians over `repeats` turns after a first one.
 
-    Returns {"forward" | "step": {name: seconds, ..., "ratio": {name: ratio to "plain"}}}. A step is the cross-entropy of half fakes,
-    its gradients and Adam's update; a forward pass is in evaluation mode without gradients. The running statistics are those of x, as
-    they would be of the training videos: with those of a new network activations grow from block to block until sigmoids underflow,
-    which costs time that no trained network takes.
+    Returns {"forward" | "step": {name: seconds, ..., "ratio": {name: ratio to the first}}}. The
+    one called "plain" computes its modules' own text (models.plain). A step is the cross-entropy
+    of half fakes, its gradients and Adam's update; a forward pass is in evaluation mode without
+    gradients. The running statistics are those of x, as they would be of the training videos: with
+    a new network's, activations grow from block to block until sigmoids underflow, which costs
+    time that no trained network takes.
     """
     y = (torch.arange(len(x), device=x.device) % 2).float()
     made, calls, optimisers = {}, {}, {}
@@ -124,46 +115,35 @@ def compare(
         place(made[name], x.device)
         update_bn([x], made[name])
         calls[name] = torch.compile(made[name]) if "compiled" in mode else made[name]
-        optimisers[name] = torch.optim.Adam(
-            made[name].parameters(), lr=1e-4, fused=x.device.type == "cuda"
-        )
-    seconds: dict[str, dict[str, list[float]]] = {
-        what: {name: [] for name in networks} for what in ("forward", "step")
-    }
+        fused = x.device.type == "cuda"
+        optimisers[name] = torch.optim.Adam(made[name].parameters(), lr=1e-4, fused=fused)
+    seconds = {what: {name: [] for name in networks} for what in ("forward", "step")}
+
+    def call(name: str) -> torch.Tensor:
+        text = models.plain() if name == "plain" else nullcontext()
+        with text, torch.autocast(x.device.type, torch.bfloat16, mode.startswith("bfloat16")):
+            return calls[name](x)
+
     for _ in range(repeats + 1):
         for name, model in made.items():
             model.eval()
-            with (
-                torch.no_grad(),
-                _timed(seconds["forward"][name], x.device),
-                _autocast(x.device, mode),
-            ):
-                calls[name](x)
+            with torch.no_grad(), _timed(seconds["forward"][name], x.device):
+                call(name)
             model.train()
             with _timed(seconds["step"][name], x.device):
-                with _autocast(x.device, mode):
-                    loss = nn.functional.binary_cross_entropy_with_logits(calls[name](x), y)
+                loss = nn.functional.binary_cross_entropy_with_logits(call(name).float(), y)
                 optimisers[name].zero_grad(set_to_none=True)
                 loss.backward()
                 optimisers[name].step()
+    first, *others = networks
     result = {}
     for what, times in seconds.items():
-        turns = {
-            name: values[1:] for name, values in times.items()
-        }  # the first turn also chooses algorithms, compiles, ...
-        ratio = {
-            n: statistics.median(a / b for a, b in zip(v, turns["plain"], strict=True))
-            for n, v in turns.items()
-            if n != "plain"
-        }
-        result[what] = {name: statistics.median(values) for name, values in turns.items()} | {
-            "ratio": ratio
-        }
+        turns = {name: values[1:] for name, values in times.items()}  # the first also compiles
+        pairs = {name: zip(turns[name], turns[first], strict=True) for name in others}
+        ratio = {name: statistics.median(a / b for a, b in pair) for name, pair in pairs.items()}
+        medians = {name: statistics.median(values) for name, values in turns.items()}
+        result[what] = medians | {"ratio": ratio}
     return result
-
-
-def _autocast(device: torch.device, mode: str) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=mode.startswith("bfloat16"))
 
 
 @contextmanager
@@ -183,19 +163,21 @@ def _wait(device: torch.device) -> None:
 def table(result: dict) -> str:
     """The result as text."""
     where = result["gpu"] or f"CPU with {result['cores']} cores"
+    turns = f"milliseconds, medians of {result['repeats']} turns; ratios to the backbone"
+    names = f"{'backbone':>10}{'plain':>9}{'ratio':>7}{'fast':>9}{'ratio':>7}"
     lines = [
-        f"{where}, torch {result['torch']}; milliseconds, medians of {result['repeats']} turns",
-        f"{'scale':7}{'mode':20}{'clips':>6}{'px':>5}{'threads':>9}  {'':8}{'plain':>9}{'DIL':>9}{'ratio':>8}",
+        f"{where}, torch {result['torch']}; {turns}",
+        f"{'scale':7}{'mode':20}{'clips':>6}{'px':>5}{'threads':>9}  {'':8}{names}",
     ]
     for row in result["rows"]:
-        start = (
-            f"{row['scale']:7}{row['mode']:20}{row['clips']:6}{row['size']:5}{row['threads']:9}  "
-        )
+        start = f"{row['scale']:7}{row['mode']:20}{row['clips']:6}{row['size']:5}{row['threads']:9}"
         for what in ("forward", "step"):
-            found = row[what]
-            lines.append(
-                f"{start}{what:8}{1e3 * found['plain']:9.1f}{1e3 * found['dil']:9.1f}{found['ratio']['dil']:8.2f}"
-            )
+            found, ratio = row[what], row[what]["ratio"]
+            dil = (f"{1e3 * found[n]:9.1f}{ratio[n]:7.2f}" for n in ("plain", "dil"))
+            lines.append(f"{start}  {what:8}{1e3 * found['resnet50']:10.1f}{''.join(dil)}")
             start = " " * len(start)
-    lines.append("plain: torchvision's ResNet-50 at the paper's size, the frame baseline at demo's")
+    lines.append(
+        "backbone: torchvision's ResNet-50 at the paper's size, the frame baseline at demo's"
+    )
+    lines.append("plain and fast: DIL by intra_sim.py and inter_sim.py, and by fast.py")
     return "\n".join(lines)
