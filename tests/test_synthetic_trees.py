@@ -29,7 +29,7 @@ from dfil.synthetic import (
 from dfil.synthetic.camera import Camera
 from dfil.synthetic.codec import decode
 from dfil.synthetic.settings import PEOPLE, SIZE
-from dfil.synthetic.tree import Common, deal
+from dfil.synthetic.tree import Job, deal, fill
 from dfil.system.errors import DataError
 
 SIZES = {
@@ -212,7 +212,7 @@ def test_celebdf_names_list_and_overlap(trees):
 
 
 def test_celebdf_people_have_clips_in_training_and_some_in_test():
-    common = Common(Path(), SETTINGS["celebdf-like"], 8, 0)
+    common = Job(Path(), SETTINGS["celebdf-like"], 8, 0)
     plan = celebdf_tree._plan(common, 24, 16)
     stems = [f"{job.folder}/{job.stem}" for job in plan]
     assert (
@@ -247,10 +247,12 @@ def test_celebdf_a_fake_shares_everything_with_its_real_but_the_face_and_tremble
 
 def test_two_fakes_of_one_clip_tremble_differently(tmp_path):
     """Otherwise they would be one forgery with two faces."""
-    common = Common(Path(), SETTINGS["celebdf-like"], 4, 0)
+    common = Job(Path(), SETTINGS["celebdf-like"], 4, 0)
     twice = next(job for job in celebdf_tree._plan(common, 4, 0) if len(job.sources) == 2)
-    celebdf_tree._write_clip(replace(twice, root=tmp_path))
-    _, one, two = (decode(path).astype(int) for path in replace(twice, root=tmp_path).files())
+    fill(celebdf_tree.TREE.draw, replace(twice, root=tmp_path))
+    _, one, two = (
+        decode(path).astype(int) for path in replace(twice, root=tmp_path).files().values()
+    )
     steps = [np.diff(clip[:, 60:200, 90:230].mean(-1), axis=0).ravel() for clip in (one, two)]
     assert np.corrcoef(*steps)[0, 1] < 0.9
 
@@ -259,7 +261,7 @@ def test_two_fakes_of_one_clip_tremble_differently(tmp_path):
 
 
 def dfdc_plan(count: int, frames: int = 40, split: str = "train") -> list:
-    return dfdc_tree._plan(Common(Path(), SETTINGS["dfdc-like"], frames, 0), split, count, 0)
+    return dfdc_tree.plan_split(Job(Path(), SETTINGS["dfdc-like"], frames, 0), split, count, 0)
 
 
 def test_dfdc_truth_is_what_the_renderer_did():
@@ -388,9 +390,10 @@ def test_dfdc_darkness_and_noise_say_nothing_about_the_label(trees):
 
 def test_dfdc_actors_are_in_one_split_only():
     for train, test in ((1, 1), (5, 3), (24, 16)):
-        common = Common(Path(), SETTINGS["dfdc-like"], 24, 0)
+        common = Job(Path(), SETTINGS["dfdc-like"], 24, 0)
         jobs = [
-            dfdc_tree._plan(common, *what) for what in (("train", train, 0), ("test", test, train))
+            dfdc_tree.plan_split(common, *what)
+            for what in (("train", train, 0), ("test", test, train))
         ]
         people = [{j.actor for j in part} | {j.swapped for j in part if train > 2} for part in jobs]
         assert not people[0] & people[1]
@@ -428,8 +431,8 @@ def test_truth_of_other_trees(trees, tmp_path):
 
 
 def wild_plan(category: str, count: int, frames: int = 40) -> list:
-    return wilddeepfake_tree._plan(
-        Common(Path(), SETTINGS["wild-like"], frames, 0), category, count, 0
+    return wilddeepfake_tree.plan_category(
+        Job(Path(), SETTINGS["wild-like"], frames, 0), category, count, 0
     )
 
 
@@ -457,7 +460,7 @@ def test_wilddeepfake_pictures(trees):
 def test_wilddeepfake_archives_have_the_owners_form_and_an_order_that_is_not_by_number(tmp_path):
     names = [f"./0/real/7/{n}.png" for n in (998, 999, 1000, 1001)]
     (tmp_path / "0.tar.gz").write_bytes(
-        wilddeepfake_tree._packed({name: name.encode() for name in names})
+        wilddeepfake_tree.packed({name: name.encode() for name in names})
     )
     with tarfile.open(tmp_path / "0.tar.gz") as tar:
         assert tar.getnames() == [names[2], names[3], names[0], names[1]]
@@ -502,11 +505,11 @@ def test_wilddeepfake_real_and_fake_sequences_follow_one_law():
 def test_wilddeepfake_the_video_goes_on_in_a_gap():
     """A picture is that of its number, whichever others are there."""
     for method in ("real", "Face2Face"):
-        whole = wilddeepfake_tree._Sequence(3, 3, (50, 51, 52, 53, 54))
-        job = wilddeepfake_tree._Job(
+        whole = wilddeepfake_tree.Sequence(3, 3, (50, 51, 52, 53, 54))
+        job = wilddeepfake_tree.Shard(
             Path(), SETTINGS["wild-like"], 5, 0, "real_train", 0, 0, method, (whole,)
         )
-        source = wilddeepfake_tree._source(np.random.default_rng(0))
+        source = wilddeepfake_tree.draw_source(np.random.default_rng(0))
         full, gapped = (
             wilddeepfake_tree.draw_sequence(job, source, replace(whole, numbers=n))
             for n in (whole.numbers, (50, 51, 54))

@@ -1,60 +1,52 @@
-"""The built-in benchmark: procedural talking heads, real and forged, written as trees of the datasets' layouts. All of it is synthetic."""
+"""The built-in benchmark: procedural talking heads, real and forged, as trees of the datasets'
+layouts. All of it is synthetic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from dfil.synthetic.celebdf_tree import write_celebdf
-from dfil.synthetic.dfdc_tree import write_dfdc
-from dfil.synthetic.ffpp_tree import write_ffpp
+from dfil.synthetic import celebdf_tree, dfdc_tree, ffpp_tree, wilddeepfake_tree
 from dfil.synthetic.render import Clip, render_target
 from dfil.synthetic.settings import METHODS, SETTINGS, Setting
-from dfil.synthetic.wilddeepfake_tree import write_wilddeepfake
-from dfil.system.errors import DataError
+from dfil.synthetic.tree import find_setting
 
 __all__ = [
     "DATASET_OF",
     "METHODS",
     "SETTINGS",
+    "TREES",
     "Clip",
     "Setting",
     "render_target",
     "write",
-    "write_celebdf",
-    "write_dfdc",
     "write_ffpp",
-    "write_wilddeepfake",
 ]
 
-DATASET_OF = {  # the adapter that reads a setting's tree
+TREES = {  # by the adapter that reads them
+    "ffpp": ffpp_tree.TREE,
+    "celebdf": celebdf_tree.TREE,
+    "dfdc-preview": dfdc_tree.TREE,
+    "wilddeepfake": wilddeepfake_tree.TREE,
+}
+DATASET_OF = {
     "temporal-only": "ffpp",
     "ff-like": "ffpp",
     "celebdf-like": "celebdf",
     "dfdc-like": "dfdc-preview",
     "wild-like": "wilddeepfake",
 }
-_WRITERS: dict[str, Callable[..., Path]] = {
-    "ffpp": write_ffpp,
-    "celebdf": write_celebdf,
-    "dfdc-preview": write_dfdc,
-    "wilddeepfake": write_wilddeepfake,
-}
 
 
 def write(setting: str, root: str | Path, **sizes) -> Path:
-    """Write the synthetic tree of a setting under `root`, in the layout of its dataset, and return it.
+    """Write the synthetic tree of a setting under `root`, in its dataset's layout, and return it.
 
-    sizes: train, test, frames, seed, jobs, progress; for FaceForensics++ also val, qualities, manipulations. The writers say what
-    each means. Raises DataError for an unknown setting or size, and as the writers do.
+    sizes: train, test, frames, seed, jobs, progress; for FaceForensics++ also val, qualities and
+    manipulations, and its train, val and test are even numbers of people, because the splits are
+    pairs [a, b] whose fakes are a_b and b_a. See tree.Tree.write for the rest.
     """
-    if setting not in DATASET_OF:
-        raise DataError(
-            f"No synthetic setting is called {setting}; there are {', '.join(DATASET_OF)}."
-        )
-    writer = _WRITERS[DATASET_OF[setting]]
-    if unknown := set(sizes) - set(writer.__kwdefaults__):
-        raise DataError(
-            f"The setting {setting} has no {sorted(unknown)[0]}; its sizes are {', '.join(writer.__kwdefaults__)}."
-        )
-    return writer(root, setting, **sizes)
+    return TREES[DATASET_OF[find_setting(setting).name]].write(root, setting, **sizes)
+
+
+def write_ffpp(root: str | Path, setting: Setting | str = "temporal-only", **sizes) -> Path:
+    """`write` in FaceForensics++'s layout, for a setting of one's own too."""
+    return TREES["ffpp"].write(root, setting, **sizes)

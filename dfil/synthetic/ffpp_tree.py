@@ -1,142 +1,98 @@
-"""Writes synthetic clips as a tree of exactly FaceForensics++'s layout, so that built-in and real data take the same way."""
+"""Synthetic clips as a tree of exactly FaceForensics++'s layout."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfil.synthetic.codec import encode
 from dfil.synthetic.render import render_target
-from dfil.synthetic.settings import FPS, METHODS, RENDERER, SIZE, Setting
-from dfil.synthetic.tree import MASK_CRF, claim, draw, find_setting, write
+from dfil.synthetic.settings import METHODS, SIZE
+from dfil.synthetic.tree import MASK_CRF, Job, Tree
 from dfil.system.errors import DataError
 
-SECONDS_PER_FRAME = 0.05  # one core, a real and four fakes rendered and written at two qualities
+SECONDS = 0.0035  # one core, a frame of one file
+
+
+def clip_file(root: Path, method: str, kind: str, target: int, source: int) -> Path:
+    """Where a method's clip goes (`real` for the original). kind: a quality or masks."""
+    if method == "real":
+        return root / "original_sequences/youtube" / kind / "videos" / f"{target:03d}.mp4"
+    folder = root / "manipulated_sequences" / method / kind / "videos"
+    return folder / f"{target:03d}_{source:03d}.mp4"
 
 
 @dataclass(frozen=True)
-class _Job:
-    root: Path
+class _Person(Job):
     target: int
     source: int
-    setting: Setting
-    frames: int
-    qualities: tuple[str, ...]
-    manipulations: tuple[str, ...]
-    seed: int
+    qualities: Sequence[str]
+    manipulations: Sequence[str]
 
-    def files(self, method: str) -> dict[str, Path]:
-        """Where a method's clip goes (`real` for the original), by quality; a fake has its mask as well."""
-        if method == "real":
-            folder, stem = self.root / "original_sequences" / "youtube", f"{self.target:03d}"
-        else:
-            folder, stem = (
-                self.root / "manipulated_sequences" / method,
-                f"{self.target:03d}_{self.source:03d}",
-            )
-        kinds = self.qualities if method == "real" else (*self.qualities, "masks")
-        return {kind: folder / kind / "videos" / f"{stem}.mp4" for kind in kinds}
-
-    def missing(self) -> list[str]:
-        return [
-            m
-            for m in ("real", *self.manipulations)
-            if not all(path.exists() for path in self.files(m).values())
-        ]
+    def files(self) -> dict[tuple[str, str], Path]:
+        kinds = [("real", quality) for quality in self.qualities]
+        kinds += [(m, q) for m in self.manipulations for q in (*self.qualities, "masks")]
+        return {kind: clip_file(self.root, *kind, self.target, self.source) for kind in kinds}
 
 
-def write_ffpp(
-    root: str | Path,
-    setting: Setting | str = "temporal-only",
-    *,
-    train: int = 60,
-    val: int = 10,
-    test: int = 20,
-    frames: int | None = None,
-    qualities: Sequence[str] = ("c23", "c40"),
-    manipulations: Sequence[str] = METHODS,
-    seed: int = 0,
-    jobs: int | None = None,
-    progress: bool = True,
-) -> Path:
-    """Write a synthetic tree under `root` and return it; clips that are already there are kept.
-
-    setting: a Setting or the name of one in SETTINGS. train, val, test: how many people per split, even numbers, because the splits
-    are pairs [a, b] whose fakes are a_b and b_a. Nobody appears in two splits. frames: length of every clip, default the setting's.
-    jobs: processes, default one per core; the files do not depend on it. The tree carries `synthetic.json` with all parameters.
-
-    Raises DataError if root holds something else than a synthetic tree of the same parameters.
-    """
-    setting = find_setting(setting)
-    root, frames = Path(root), frames or setting.frames
-    counts = {"train": train, "val": val, "test": test}
+def _plan(common: Job, *, qualities, manipulations, **counts: int) -> list[_Person]:
     for split, count in counts.items():
-        if count < 0 or count % 2:
+        if count % 2:
             raise DataError(
-                f"The {split} split was given {count} people; FaceForensics++'s splits are pairs, so ask for an even number."
+                f"The {split} split was given {count} people; FaceForensics++'s splits are pairs, "
+                "so ask for an even number."
             )
-    if unknown := set(manipulations) - set(METHODS):
+    if unknown := sorted(set(manipulations) - set(METHODS)):
         raise DataError(
-            f"No synthetic manipulation is called {sorted(unknown)[0]}; there are {', '.join(METHODS)}."
+            f"No synthetic manipulation is called {unknown[0]}; there are {', '.join(METHODS)}."
         )
-    if unknown := set(qualities) - set(setting.qualities):
+    known = common.setting.qualities
+    if unknown := sorted(set(qualities) - set(known)):
         raise DataError(
-            f"The setting {setting.name} has no crf for {sorted(unknown)[0]}; "
-            f"it has {', '.join(setting.qualities)}."
+            f"The setting {common.setting.name} has no crf for {unknown[0]}; "
+            f"it has {', '.join(known)}."
         )
-
-    splits = _pairs(counts)
-    parameters = {
-        "synthetic": True,
-        "layout": "FaceForensics++",
-        "renderer": RENDERER,
-        "seed": seed,
-        "people": counts,
-        "frames": frames,
-        "frames_per_second": FPS,
-        "size": SIZE,
-        "setting": setting.as_dict(),
-    }
-    claim(root, parameters)
-    for split, pairs in splits.items():
-        write(root / "splits" / f"{split}.json", json.dumps(pairs).encode())
-
-    shared = (setting, frames, tuple(qualities), tuple(manipulations), seed)
-    todo = [
-        _Job(root, int(target), int(source), *shared)
-        for pairs in splits.values()
-        for a, b in pairs
-        for target, source in ((a, b), (b, a))
-    ]
-    todo = [job for job in todo if job.missing()]
-    share = (len(qualities) + 1) * (len(manipulations) + 1) / 15
-    seconds = frames * SECONDS_PER_FRAME * share
-    draw(todo, _write_person, root, unit="person", seconds=seconds, jobs=jobs, progress=progress)
-    return root
+    how = (*vars(common).values(),)
+    people = range(sum(counts.values()))
+    return [_Person(*how, n, n ^ 1, tuple(qualities), tuple(manipulations)) for n in people]
 
 
-def _pairs(counts: dict[str, int]) -> dict[str, list[list[str]]]:
+def _splits(plan: Sequence[_Person], *, qualities, manipulations, **counts: int) -> dict[str, list]:
     """Consecutive numbers from 000 on, train first, paired within their split."""
     splits, first = {}, 0
     for split, count in counts.items():
-        splits[split] = [[f"{n:03d}", f"{n + 1:03d}"] for n in range(first, first + count, 2)]
+        numbers = range(first, first + count, 2)
+        splits[f"splits/{split}.json"] = [[f"{n:03d}", f"{n + 1:03d}"] for n in numbers]
         first += count
     return splits
 
 
-def _write_person(job: _Job) -> None:
-    missing = job.missing()
-    fakes = [method for method in job.manipulations if method in missing]
-    for clip in render_target(
-        job.target, job.source, job.setting, methods=fakes, frames=job.frames, seed=job.seed
-    ):
-        for kind, path in job.files(clip.method).items():
-            if path.exists():
-                continue
+def _draw(job: _Person, missing: Mapping) -> Iterator[tuple[tuple[str, str], bytes]]:
+    methods = [m for m in job.manipulations if m in {method for method, _ in missing}]
+    how = dict(methods=methods, frames=job.frames, seed=job.seed)
+    for clip in render_target(job.target, job.source, job.setting, **how):
+        for kind in [kind for method, kind in missing if method == clip.method]:
             if kind == "masks":
-                content = encode(clip.masks_thw, MASK_CRF, "veryfast")
+                yield (clip.method, kind), encode(clip.masks_thw, MASK_CRF)
             else:
-                content = encode(clip.frames_thwc, **job.setting.coding(kind))
-            write(path, content)
+                yield (clip.method, kind), encode(clip.frames_thwc, **job.setting.coding(kind))
+
+
+TREE = Tree(
+    layout="FaceForensics++",
+    counted="people",
+    unit="person",
+    size=SIZE,
+    seconds=SECONDS,
+    plan=_plan,
+    draw=_draw,
+    lists=_splits,
+    sizes={
+        "train": 60,
+        "val": 10,
+        "test": 20,
+        "qualities": ("c23", "c40"),
+        "manipulations": METHODS,
+    },
+)

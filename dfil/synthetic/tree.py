@@ -1,12 +1,13 @@
-"""What the writers of all synthetic trees share: the mark at the top, files written whole, clips drawn by several processes."""
+"""What all synthetic trees share: the mark at the top, files written whole, several processes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,15 +16,120 @@ import numpy as np
 from tqdm import tqdm
 
 from dfil.datasets import MARK
+from dfil.datasets.lists import read_table
 from dfil.synthetic.fields import generator
-from dfil.synthetic.settings import FPS, RENDERER, SETTINGS, Setting
+from dfil.synthetic.settings import FPS, PEOPLE, RENDERER, SETTINGS, Setting
 from dfil.system import workers
 from dfil.system.cores import cores
 from dfil.system.errors import DataError, RunError
 from dfil.system.files import atomic
 
-Job = TypeVar("Job")
 MASK_CRF = 18
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is drawn together. seed: that of the tree's people, who are others in every dataset."""
+
+    root: Path
+    setting: Setting
+    frames: int
+    seed: int
+
+    def files(self) -> dict:
+        """Where each file goes, by a name of its own."""
+        raise NotImplementedError
+
+    def missing(self) -> dict:
+        """Those of `files` that are not there."""
+        return {kind: path for kind, path in self.files().items() if not path.exists()}
+
+
+# Files of a job as (kind, content), at least those of `missing`.
+Work = Callable[[Job, Mapping], Iterator[tuple[object, bytes]]]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """How clips are written as a tree of one dataset's layout.
+
+    sizes: what can be asked for, with defaults; train, val and test are numbers of `counted`.
+    plan(common, **sizes) -> jobs; draw(job, missing): see Work; lists(jobs, **sizes) -> the owners'
+    lists by their paths. size: of a picture. seconds: a file and frame take on one core.
+    version: raised whenever the same sizes no longer give the same files, the renderer apart.
+    shift: how the clips differ from the FaceForensics++ counterpart.
+    """
+
+    layout: str
+    counted: str
+    unit: str
+    size: int | list[int]
+    seconds: float
+    plan: Callable[..., list]
+    draw: Work
+    lists: Callable[..., dict[str, object]] = lambda plan, **sizes: {}
+    sizes: dict[str, object] = field(default_factory=lambda: {"train": 40, "test": 16})
+    folders: Sequence[str] = ()  # there even if nothing is in them
+    version: int = 0
+    shift: Sequence[str] = ()
+
+    def write(
+        self,
+        root: str | Path,
+        setting: Setting | str,
+        *,
+        frames: int | None = None,
+        seed: int = 0,
+        jobs: int | None = None,
+        progress: bool = True,
+        **asked,
+    ) -> Path:
+        """Write the tree under `root` and return it; files that are already there are kept.
+
+        frames: length of a clip, default the setting's. jobs: processes, default one per core; the
+        files do not depend on it. Raises DataError for an unknown setting or size, and if root
+        holds something else than a synthetic tree of the same parameters.
+        """
+        setting = find_setting(setting)
+        sizes = self.sizes | asked
+        if unknown := sorted(sizes.keys() - self.sizes.keys()):
+            known = ", ".join([*self.sizes, "frames", "seed", "jobs", "progress"])
+            raise DataError(
+                f"The setting {setting.name} has no {unknown[0]}; its sizes are {known}."
+            )
+        counts = {split: sizes[split] for split in ("train", "val", "test") if split in sizes}
+        if min(counts.values()) < 0 or not any(counts.values()):
+            numbers = ", ".join(f"{count} {split}" for split, count in counts.items())
+            what = self.counted.replace("_", " ")
+            raise DataError(
+                f"A {self.layout} tree was asked for {numbers} {what}; ask for at least one."
+            )
+        root, frames = Path(root), frames or setting.frames
+        planned = self.plan(Job(root, setting, frames, seed + PEOPLE.get(setting.name, 0)), **sizes)
+        facts = {"synthetic": True, "layout": self.layout, "renderer": RENDERER}
+        facts |= {"tree": self.version} if self.version else {}
+        facts |= {"seed": seed, self.counted: counts, "frames": frames, "frames_per_second": FPS}
+        facts |= {"size": self.size} | ({"shift": self.shift} if self.shift else {})
+        claim(root, facts | {"setting": setting.as_dict()})
+        for folder in self.folders:
+            (root / folder).mkdir(exist_ok=True)
+        for name, content in self.lists(planned, **sizes).items():
+            text = content if isinstance(content, str) else json.dumps(content)
+            write(root / name, text.encode())
+        todo = [job for job in planned if job.missing()]
+        files = sum(len(job.missing()) for job in todo) / max(1, len(todo))
+        draw(
+            todo,
+            partial(fill, self.draw),
+            root,
+            unit=self.unit,
+            seconds=files * frames * self.seconds,
+            jobs=jobs,
+            progress=progress,
+        )
+        return root
 
 
 def find_setting(setting: Setting | str) -> Setting:
@@ -37,87 +143,25 @@ def find_setting(setting: Setting | str) -> Setting:
     return SETTINGS[setting]
 
 
-@dataclass(frozen=True)
-class Common:
-    """What all jobs of a tree have in common. seed: that of its people, who are others in every dataset."""
-
-    root: Path
-    setting: Setting
-    frames: int
-    seed: int
-
-
-def begin(
-    root: str | Path,
-    setting: Setting | str,
-    train: int,
-    test: int,
-    frames: int | None,
-    seed: int,
-    *,
-    people: int,
-    layout: str,
-    tree: int,
-    counted: str,
-    size: Sequence[int],
-    shift: Sequence[str],
-) -> Common:
-    """Claim `root` for a tree of training and test data without a validation split, and return what its jobs have in common.
-
-    frames: None for the setting's. people: what is added to the seed, see settings.PEOPLE. tree: the writer's version. counted: what
-    train and test are numbers of, "clips" or "sequences". size: width and height of a picture. All but people goes into synthetic.json.
-
-    Raises DataError if nothing or less is asked for, and as `claim` does.
-    """
-    setting = find_setting(setting)
-    root, frames = Path(root), frames or setting.frames
-    if min(train, test) < 0 or train + test == 0:
-        raise DataError(
-            f"A {layout} tree was asked for {train} training and {test} test {counted}; ask for at least one."
-        )
-    claim(
-        root,
-        {
-            "synthetic": True,
-            "layout": layout,
-            "renderer": RENDERER,
-            "tree": tree,
-            "seed": seed,
-            f"real_{counted}": {"train": train, "test": test},
-            "frames": frames,
-            "frames_per_second": FPS,
-            "size": size,
-            "shift": shift,
-            "setting": setting.as_dict(),
-        },
-    )
-    return Common(root, setting, frames, seed + people)
-
-
 def claim(root: Path, parameters: dict) -> None:
     """Write synthetic.json, or make sure that the one that is there says the same.
 
     Raises DataError if root holds a tree of other parameters, or files and no synthetic.json.
     """
     marker, content = root / MARK, json.dumps(parameters, indent=1) + "\n"
-    parameters = json.loads(content)  # as a file gives it back: tuples are lists there
     if marker.is_file():
-        try:
-            there = json.loads(marker.read_text())
-        except ValueError as error:
-            raise DataError(
-                f"{marker} is not readable JSON; delete {root} and write the tree anew."
-            ) from error
-        different = sorted(
-            key for key in there.keys() | parameters.keys() if there.get(key) != parameters.get(key)
-        )
+        there = read_table(marker, f"delete {root} and write the tree anew")
+        here = json.loads(content)  # as a file gives it back: tuples are lists there
+        different = [k for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
         if different:
             raise DataError(
-                f"{root} holds a synthetic tree with other parameters ({', '.join(different)}); delete it or choose another folder."
+                f"{root} holds a synthetic tree with other parameters ({', '.join(different)}); "
+                "delete it or choose another folder."
             )
     elif root.exists() and any(root.iterdir()):
         raise DataError(
-            f"{root} is not empty and not a synthetic tree; choose another folder, synthetic clips never mix with real ones."
+            f"{root} is not empty and not a synthetic tree; choose another folder, "
+            "synthetic clips never mix with real ones."
         )
     else:
         write(marker, content.encode())
@@ -129,9 +173,17 @@ def write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def fill(work: Work, job: Job) -> None:
+    """Write those files of a job that are not there."""
+    missing = job.missing()
+    for kind, content in work(job, missing):
+        if kind in missing:
+            write(missing[kind], content)
+
+
 def draw(
-    todo: Sequence[Job],
-    work: Callable[[Job], None],
+    todo: Sequence[Item],
+    work: Callable[[Item], None],
     root: Path,
     *,
     unit: str,
@@ -139,28 +191,57 @@ def draw(
     jobs: int | None,
     progress: bool,
 ) -> None:
-    """Call `work`, a function of a module, on every job, in `jobs` processes (default one per core).
+    """Call `work`, a function of a module, on every item, in `jobs` processes.
 
-    unit: what a job is called. seconds: what one takes on one core, for the forecast. The order in which jobs end is open, so each
-    must write files of its own. Raises RunError if a process is killed.
+    unit: what an item is called. seconds: what one takes on one core, for the forecast. The order
+    is open, so each must write files of its own. Raises RunError if a process is killed.
     """
     jobs = max(1, min(jobs or cores(), len(todo)))
     if todo and progress:
         minutes = max(1, round(len(todo) * seconds / jobs / 60))
         print(
-            f"Rendering synthetic clips to {root}, {unit} by {unit}, {len(todo)} in all: about {minutes} min on {jobs} core(s)."
+            f"Rendering synthetic clips to {root}, {unit} by {unit}, {len(todo)} in all: "
+            f"about {minutes} min on {jobs} core(s)."
         )
-    with tqdm(
-        total=len(todo), unit=unit, desc="synthetic clips", disable=None if progress else True
-    ) as bar:
-        for _ in _run(todo, work, jobs):
+    quiet = None if progress else True
+    with tqdm(total=len(todo), unit=unit, desc="synthetic clips", disable=quiet) as bar:
+        for _ in _done(todo, partial(_alone, work), jobs):
             bar.update()
 
 
-def deal(seed: int, purpose: str, options: Sequence, count: int) -> list:
-    """`count` of the options in a random order, each as often as every other (the first ones once more where it does not come out even).
+def _done(todo: Sequence[Item], work: Callable[[Item], None], jobs: int) -> Iterator[None]:
+    """Yield once per finished item."""
+    if jobs == 1:
+        yield from map(work, todo)
+        return
+    with workers.pool(jobs) as pool:
+        waiting = [pool.submit(work, item) for item in todo]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                "A rendering process was killed, perhaps for lack of memory; "
+                "run again with fewer jobs."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    Dealt, not thrown, so that a small tree has some of everything. Two purposes are dealt independently of each other.
+
+def _alone(work: Callable[[Item], None], item: Item) -> None:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # one process per core already
+    try:
+        work(item)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def deal(seed: int, purpose: str, options: Sequence, count: int) -> list:
+    """`count` of the options in a random order, each as often as every other, or once more.
+
+    Dealt, not thrown, so that a small tree has some of everything. Two purposes are dealt
+    independently of each other.
     """
     hand = [options[n % len(options)] for n in range(count)]
     return [hand[n] for n in generator(seed, 0, purpose).permutation(count)]
@@ -169,31 +250,3 @@ def deal(seed: int, purpose: str, options: Sequence, count: int) -> list:
 def even(frames_thwc: np.ndarray) -> np.ndarray:
     """The frames without a last odd row or column, as 4:2:0 video needs them."""
     return frames_thwc[:, : frames_thwc.shape[1] // 2 * 2, : frames_thwc.shape[2] // 2 * 2]
-
-
-def _run(todo: Sequence[Job], work: Callable[[Job], None], jobs: int) -> Iterator[None]:
-    """Yield once per finished job."""
-    if jobs == 1:
-        for job in todo:
-            yield _alone(work, job)
-        return
-    with workers.pool(jobs) as pool:
-        waiting = [pool.submit(_alone, work, job) for job in todo]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                "A rendering process was killed, perhaps for lack of memory; run again with fewer jobs."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _alone(work: Callable[[Job], None], job: Job) -> None:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # one process per core already
-    try:
-        work(job)
-    finally:
-        cv2.setNumThreads(threads)

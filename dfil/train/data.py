@@ -13,20 +13,14 @@ from dfil.datasets import load_records
 from dfil.faces.preprocess import Settings, made_with, preprocess
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
-from dfil.synthetic import celebdf_tree, dfdc_tree, wilddeepfake_tree
 from dfil.synthetic.settings import RENDERER
 from dfil.synthetic.settings import SETTINGS as SYNTHETIC
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError
 
-# Versions of the built-in trees' writers, and what their synthetic.json calls the numbers of clips.
-TREES = {
-    "celebdf": celebdf_tree.TREE,
-    "dfdc-preview": dfdc_tree.TREE,
-    "wilddeepfake": wilddeepfake_tree.TREE,
-}
 # What of a store's settings the snippets show; how they are stored is not part of it.
 SEEN = ("size", "detector", "every", "tracks", "stretches")
+# What the built-in trees' synthetic.json calls the numbers of clips.
 COUNTED = ("people", "real_clips", "real_sequences")
 
 
@@ -76,7 +70,11 @@ def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
     setting = setting or datasets.get(dataset).setting
     sizes = profile.trees[setting]
     counts = {split: sizes[split] for split in ("train", "val", "test") if split in sizes}
-    tree = {"renderer": RENDERER, "tree": TREES.get(dataset), "seed": sizes.get("seed", 0)}
+    tree = {
+        "renderer": RENDERER,
+        "tree": synthetic.TREES[dataset].version or None,
+        "seed": sizes.get("seed", 0),
+    }
     tree |= {"frames": sizes["frames"], "setting": SYNTHETIC[setting].as_dict(), "people": counts}
     owner = datasets.get(dataset)
     crops_ = Settings(profile.size, detector=owner.detector, tracks=owner.tracks)
