@@ -152,6 +152,12 @@ VERBS = {
             CHECKPOINT,
         ),
     ),
+    "publish": Verb(
+        "reproduce.publish",
+        "bring what notebooks opened by hand have made to the published results",
+        "dfil publish demo",
+        (_option("profile", choices=PROFILES, metavar="PROFILE", help=", ".join(PROFILES)),),
+    ),
     "report": Verb(
         "reproduce.report",
         "build the report page, and the README's results for demo, from the tables",

@@ -25,6 +25,7 @@ VERBS = [
     "models",
     "bench",
     "report",
+    "publish",
 ]
 
 

@@ -79,7 +79,7 @@ def test_relative_variables_mean_the_folder_where_the_command_was_given(tmp_path
     monkeypatch.setenv("DFIL_DATA", "../data")
     paths.fix()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert paths.outputs("demo") == tmp_path / "results" / "demo"
+    assert paths.published("demo") == tmp_path / "results" / "demo"
     assert paths.data().resolve() == tmp_path.parent / "data"
 
 

@@ -3,15 +3,19 @@
 import csv
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
-from dfil.system import paths
-from dfil.system.errors import RunError
-from dfil.tools import environment, reproduce
+from dfil.cli import main
+from dfil.system import paths, process
+from dfil.system.errors import DfilError, MachineError, RunError
+from dfil.tools import environment, execute, reproduce
 
 
 def write_notebook(
@@ -59,7 +63,7 @@ def test_a_failing_notebook_stops_nothing_and_is_named(
     write_notebook(
         folder,
         "10_first",
-        "from dfil import paths",
+        "from dfil.system import paths",
         'raise ValueError(f"this must\\nfail in {paths.project()}")',
         "never = 1",
     )
@@ -92,11 +96,11 @@ def test_a_failing_notebook_stops_nothing_and_is_named(
     assert [rows[name][0] for name in ("10_first", "20_second")] == ["failed", "ok"]
     assert float(rows["20_second"][2]) > 300 and float(rows["20_second"][1]) > 1
 
-    text = (outputs / "smoke/notebooks/10_first.ipynb").read_text()
+    text = (outputs / "smoke/notebooks/10_first.failed.ipynb").read_text()
     assert "ValueError" in text and "fail in ." in text
     failed, second = (
         nbformat.read(outputs / f"smoke/notebooks/{name}.ipynb", 4)
-        for name in ("10_first", "20_second")
+        for name in ("10_first.failed", "20_second")
     )
     for notebook in (failed, second):
         nbformat.validate(notebook)
@@ -104,7 +108,7 @@ def test_a_failing_notebook_stops_nothing_and_is_named(
     python = sys.executable.replace(str(paths.project()), ".").replace(str(Path.home()), "~")
     assert said == f"smoke 7 {python} ~/x .\n"
     assert sorted(p.name for p in (outputs / "smoke/notebooks").iterdir()) == [
-        "10_first.ipynb",
+        "10_first.failed.ipynb",
         "20_second.ipynb",
     ]
     for place in (str(tmp_path), str(paths.project())):
@@ -142,7 +146,7 @@ def test_a_dead_kernel_is_a_failed_notebook(folder, outputs, capsys):
     assert reproduce.reproduce("smoke", notebooks=folder) == 1
     assert "FAILED 10_dies: the kernel died" in capsys.readouterr().out
     assert status(outputs)["10_dies"][0] == "failed"
-    assert "alive" in (outputs / "smoke/notebooks/10_dies.ipynb").read_text()
+    assert "alive" in (outputs / "smoke/notebooks/10_dies.failed.ipynb").read_text()
 
 
 def test_an_interrupted_notebook_leaves_the_earlier_copy(folder, outputs, monkeypatch):
@@ -153,7 +157,7 @@ def test_an_interrupted_notebook_leaves_the_earlier_copy(folder, outputs, monkey
     write_notebook(folder, "10_a")
     (outputs / "smoke/notebooks").mkdir(parents=True)
     (outputs / "smoke/notebooks/10_a.ipynb").write_text("whole")
-    monkeypatch.setattr(reproduce.papermill, "execute_notebook", interrupted)
+    monkeypatch.setattr(execute.papermill, "execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reproduce.reproduce("smoke", notebooks=folder)
     assert [path.read_text() for path in (outputs / "smoke/notebooks").iterdir()] == ["whole"]
@@ -186,7 +190,7 @@ def test_parameters_become_python_values(text, value):
 
 def test_publish_warns_of_a_large_notebook_and_leaves_pictures_alone(tmp_path, outputs, capsys):
     home = str(Path.home())
-    picture = "A" * reproduce.LARGEST + home + "/A"
+    picture = "A" * execute.LARGEST + home + "/A"
     data = {"image/png": picture, "text/plain": [f"{home}/a", f"{outputs}/smoke/tables"]}
     output = nbformat.v4.new_output("display_data", data=data)
     cell = nbformat.v4.new_code_cell(
@@ -196,8 +200,8 @@ def test_publish_warns_of_a_large_notebook_and_leaves_pictures_alone(tmp_path, o
     nbformat.write(
         nbformat.v4.new_notebook(cells=[cell], metadata=about), tmp_path / ".running.ipynb"
     )
-    reproduce.publish(
-        tmp_path / ".running.ipynb", tmp_path / "done.ipynb", reproduce.PathShortener("smoke")
+    execute.tidy(
+        tmp_path / ".running.ipynb", tmp_path / "done.ipynb", execute.PathShortener("smoke")
     )
     notebook = nbformat.read(tmp_path / "done.ipynb", 4)
     assert notebook.cells[0].outputs[0].data == {
@@ -230,18 +234,151 @@ def test_environment_says_what_the_numbers_hang_on(tmp_path, monkeypatch):
     assert "\n" not in environment.stamp() and about["packages"]["torch"] in environment.stamp()
 
 
-def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(
-    folder, outputs, monkeypatch, capsys
-):
-    monkeypatch.delenv("DFIL_FFPP", raising=False)
+def needing(folder: Path, name: str, dataset: str, *cells: str, **more: str) -> None:
+    write_notebook(folder, name, *cells)
+    notebook = nbformat.read(folder / f"{name}.ipynb", 4)
+    notebook.metadata["dfil"] = {"needs": dataset, **more}
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def without_trees(folder, monkeypatch):
+    for variable in paths.ROOT_VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(paths, "project", lambda: folder)  # no dfil.toml there
-    write_notebook(folder, "10_needs", "1 / 0")
-    notebook = nbformat.read(folder / "10_needs.ipynb", 4)
-    notebook.metadata["dfil"] = {"needs": "ffpp"}
-    nbformat.write(notebook, folder / "10_needs.ipynb")
+
+
+def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(
+    folder, outputs, tmp_path, without_trees, monkeypatch, capsys
+):
+    needing(folder, "10_needs", "celebdf", "1 / 0", table="table2", column="Celeb-DF")
+    needing(folder, "20_there", "ffpp", "1")
+    (tmp_path / "tree" / "x").mkdir(parents=True)
+    monkeypatch.setenv("DFIL_FFPP", str(tmp_path / "tree"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1e16))
     assert reproduce.reproduce("paper", notebooks=folder) == 0
-    assert (
-        "10_needs ... skipped: the profile paper needs the real FaceForensics++"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "10_needs ... skipped: the profile paper needs the real Celeb-DF" in said
     assert "10_needs,skipped" in (outputs / "paper/status.csv").read_text()
+    assert "needs the real Celeb-DF" in (outputs / "paper/tables/table2.csv").read_text()
+    assert reproduce.reproduce("paper", ["10", "20"], notebooks=folder) == 1  # it was asked for
+
+
+def published_table(outputs: Path) -> dict[Path, bytes]:
+    """A filled table, its figure, page and notebook, as an earlier call published them."""
+    for name in ("tables/table1.csv", "tables/table1.md", "figures/table1.png", "report.html"):
+        (outputs / "demo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (outputs / "demo" / name).write_text("row,ours\ndil,0.9\n")
+    return {path: path.read_bytes() for path in outputs.rglob("*") if path.is_file()}
+
+
+def test_what_cannot_work_is_refused_before_anything_published_is_touched(
+    folder, outputs, tmp_path, without_trees, monkeypatch
+):
+    before = published_table(outputs)
+    write_notebook(folder, "10_first", parameters='profile = "demo"\nroot = ""')
+    needing(folder, "20_needs", "ffpp")
+    (tmp_path / "empty").mkdir()
+    for wrong, said in ((tmp_path / "gone", "no such folder"), (tmp_path / "empty", "empty")):
+        with pytest.raises(DfilError, match=str(wrong)):
+            reproduce.reproduce("demo", root=wrong, notebooks=folder)
+    with pytest.raises(RunError, match="DFIL_FFPP"):
+        reproduce.reproduce("paper", notebooks=folder)
+    monkeypatch.setenv("DFIL_FFPP", str(tmp_path / "gone"))
+    with pytest.raises(DfilError, match="gone"):
+        reproduce.reproduce("demo", notebooks=folder)
+    monkeypatch.setenv("DFIL_FFPP", str(tmp_path / "empty"))
+    with pytest.raises(RunError, match="is its disk mounted"):
+        reproduce.reproduce("paper", notebooks=folder)
+    monkeypatch.delenv("DFIL_FFPP")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1e6))
+    with pytest.raises(MachineError, match="need about .* GB and the disk has 0.0 GB left"):
+        reproduce.reproduce("demo", notebooks=folder)
+    assert {path: path.read_bytes() for path in outputs.rglob("*") if path.is_file()} == before
+
+
+WRITE = """
+from dfil.system import paths
+for name in {names}:
+    file = paths.outputs(profile) / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text({text!r})
+"""
+
+
+def test_a_notebook_publishes_when_it_went_well_and_changes_nothing_when_it_fails(
+    folder, outputs, capsys
+):
+    before = published_table(outputs)
+    names = ["tables/table1.csv", "figures/table1.png", "figures/new.png"]
+    write_notebook(folder, "10_bad", WRITE.format(names=names, text="row,ours\ndil,0.1\n"), "1 / 0")
+    assert reproduce.reproduce("demo", notebooks=folder) == 1
+    after = {path: path.read_bytes() for path in outputs.rglob("*") if path.is_file()}
+    changed = {
+        path.relative_to(outputs / "demo").as_posix()
+        for path in after.items() - before.items()
+        for path in path[:1]
+    }
+    assert changed == {"status.csv", "report.html", "notebooks/10_bad.failed.ipynb"}
+
+    write_notebook(folder, "10_bad", WRITE.format(names=names, text="row,ours\ndil,0.1\n"))
+    assert reproduce.reproduce("demo", notebooks=folder) == 0
+    assert "0.1" in (outputs / "demo/tables/table1.csv").read_text()
+    assert (outputs / "demo/figures/new.png").is_file()
+    assert [path.name for path in (outputs / "demo/notebooks").iterdir()] == ["10_bad.ipynb"]
+    assert list((outputs / ".work").iterdir()) == []
+
+    write_notebook(folder, "10_bad", WRITE.format(names=names, text="row,ours\ndil,\n"))
+    assert reproduce.reproduce("demo", notebooks=folder) == 0
+    assert "table1.csv is empty now and stays as it was" in capsys.readouterr().out
+    for name in ("tables/table1.csv", "figures/table1.png"):
+        assert "0.1" in (outputs / "demo" / name).read_text()
+
+
+def test_a_notebook_opened_by_hand_publishes_nothing_until_asked(outputs, capsys):
+    before = published_table(outputs)
+    (paths.outputs("demo") / "tables/table1.csv").write_text("row,ours\ndil,0.3\n")
+    assert (paths.outputs("demo") / "figures/table1.png").is_file()
+    assert (paths.outputs("demo") / "runs").resolve() == paths.runs("demo")
+    assert {path: path.read_bytes() for path in before} == before
+    newer = outputs / "demo/report.html"
+    newer.write_text("made meanwhile")
+    assert main(["publish", "demo"]) == 0
+    assert "0.3" in (outputs / "demo/tables/table1.csv").read_text()
+    assert newer.read_text() == "made meanwhile"  # not put back to what the work began with
+    assert main(["publish", "smoke"]) == 1
+    assert "no notebook was run by hand" in capsys.readouterr().err
+
+
+def test_two_calls_at_once_lose_no_row(folder, outputs):
+    for name in ("10_a", "20_b", "30_c"):
+        write_notebook(folder, name, "import time; time.sleep(1)")
+    code = (
+        "import sys; from dfil.tools.reproduce import reproduce;"
+        "sys.exit(reproduce('smoke', sys.argv[2:], notebooks=sys.argv[1]))"
+    )
+    calls = [
+        subprocess.Popen([sys.executable, "-c", code, folder, *only], stdout=subprocess.DEVNULL)
+        for only in (["10", "30"], ["20"])
+    ]
+    assert [call.wait() for call in calls] == [0, 0]
+    assert list(status(outputs)) == ["10_a", "20_b", "30_c"]
+
+
+def test_a_kernel_ends_with_the_process_that_started_it(folder, outputs, tmp_path):
+    said = tmp_path / "pid"
+    wait = f"import os, pathlib, time\npathlib.Path({str(said)!r}).write_text(str(os.getpid()))\n"
+    write_notebook(folder, "10_a", wait + "time.sleep(600)")
+    code = "import sys; from dfil.tools.reproduce import reproduce; reproduce('smoke', None, notebooks=sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.DEVNULL) as call:
+        while not (said.is_file() and said.read_text()):
+            assert call.poll() is None
+            time.sleep(0.1)
+        call.kill()
+    kernel = int(said.read_text())
+    for _ in range(100):
+        if not process.born(kernel):
+            return
+        time.sleep(0.1)
+    os.kill(kernel, 9)
+    pytest.fail("the kernel went on for ten seconds")

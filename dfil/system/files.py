@@ -6,12 +6,14 @@ import errno
 import itertools
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dfil.system import process
+from dfil.system.errors import MachineError
 
 _count = itertools.count()  # two threads may write one file
 _SIGNED = re.compile(r"\.(?P<pid>\d+)(?:-(?P<machine>[0-9a-f]+)-\d+)?\.part$")
@@ -66,3 +68,14 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(number)
+
+
+def require_room(folder: Path, gigabytes: float, what: str) -> None:
+    """Raise MachineError if the disk of `folder`, which need not be there, has not so much room."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    if free < gigabytes:
+        raise MachineError(
+            f"{folder}: {what} need about {gigabytes:.1f} GB and the disk has {free:.1f} GB left;"
+            " make room or let $DFIL_DATA name a larger disk"
+        )

@@ -70,7 +70,7 @@ def owner(path: Path, what: str) -> Iterator[None]:
     started counts as the owner. Raises MachineError if no lock can be written there, or if the
     folder was taken over because this process was stopped for minutes.
     """
-    folder = Path(path).absolute()
+    folder = Path(path).resolve()  # one name for the folder, whichever way one came
     file = folder / NAME
     with _guard:
         turn = _threads.setdefault(file, threading.RLock())

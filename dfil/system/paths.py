@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import getpass
+import json
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ ROOT_VARIABLES = {  # dfil.datasets.register adds those of further datasets
     "dfdc": "DFIL_DFDC",
     "wilddeepfake": "DFIL_WILDDEEPFAKE",
 }
+_STATE = ".begun.json"  # in a folder of work: the files as they were when it was begun
 _EXAMPLE = 'write [roots] and below it {} = "/path/to/tree"'
 
 
@@ -75,10 +77,73 @@ def data() -> Path:
     return _named("DFIL_DATA", "data")
 
 
-def outputs(profile: str) -> Path:
-    """Results of one profile: $DFIL_OUTPUTS/<profile>, default `outputs/<profile>` in the
-    project."""
+def published(profile: str) -> Path:
+    """Results of one profile that are shown to others: $DFIL_OUTPUTS/<profile>, default
+    `outputs/<profile>` in the project."""
     return _named("DFIL_OUTPUTS", "outputs") / profile
+
+
+def runs(profile: str) -> Path:
+    """The folder of a profile's trained runs."""
+    return published(profile) / "runs"
+
+
+def outputs(profile: str) -> Path:
+    """Where notebooks write: $DFIL_WORK/<profile>, default `outputs/.work/<profile>`.
+
+    It begins as a copy of what is published, and `dfil reproduce` and `dfil publish` bring what was
+    made there to `published`. Its `runs` are the published ones.
+    """
+    folder = Path(os.environ.get("DFIL_WORK") or published(profile).parent / ".work") / profile
+    if not folder.is_dir():
+        _begin(folder, profile)
+    return folder
+
+
+def _begin(folder: Path, profile: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    runs(profile).mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f"{profile}-", dir=folder.parent))
+    shutil.copytree(published(profile), new, dirs_exist_ok=True, ignore=_not_begun)
+    note_state(new)
+    try:
+        (new / "runs").symlink_to(os.path.relpath(runs(profile), folder))
+    except OSError:  # a disk or a system without links: runs(profile) is the way
+        pass
+    try:
+        new.rename(folder)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        if not folder.is_dir():  # else another kernel was first
+            raise
+
+
+def note_state(work: Path) -> None:
+    """From now on `written` names only what is written later."""
+    (work / _STATE).write_text(json.dumps(_state(work)), encoding="utf-8")
+
+
+def written(work: Path) -> list[Path]:
+    """Files of a folder of work that are new or changed since it was begun."""
+    before = json.loads((work / _STATE).read_text(encoding="utf-8"))
+    return sorted(work / name for name, seen in _state(work).items() if before.get(name) != seen)
+
+
+def _state(work: Path) -> dict[str, list[int]]:
+    found = {}
+    for folder, folders, names in os.walk(work):
+        folders[:] = [
+            name for name in folders if name[0] != "." and Path(folder, name) != work / "runs"
+        ]
+        for name in names:
+            if name[0] != "." and not name.endswith(".part"):
+                file, about = Path(folder, name), Path(folder, name).stat()
+                found[file.relative_to(work).as_posix()] = [about.st_mtime_ns, about.st_size]
+    return found
+
+
+def _not_begun(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "runs" or name[0] == "." or ".failed." in name]
 
 
 def _named(variable: str, default: str) -> Path:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +24,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dfil import datasets, models, paper
+from dfil import datasets, models, paper, synthetic
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
 from dfil.profiles import Profile
+from dfil.system import paths
 from dfil.system.cores import cores
 from dfil.train import data, experiments
 from dfil.train.runs import Run, RunSpec
@@ -277,6 +278,22 @@ def _read(needed: dict, stores: dict) -> dict[str, int]:
 def _crops(profile: Profile, dataset: str, videos: int) -> float:
     frames = profile.trees.get(datasets.get(dataset).setting, {}).get("frames", FRAMES[dataset])
     return 1e-9 * videos * frames * 3 * (PATCH * profile.size) ** 2
+
+
+def gigabytes_to_come(profile: Profile, roots: Mapping[str, Path]) -> float:
+    """What the profile still has to write, roughly: crops of the trees that are there (`roots`, or
+    the profile's own) and have no crop store yet."""
+    total = 0.0
+    for dataset in FRAMES:
+        if (setting := datasets.get(dataset).setting) in profile.trees:
+            folder = synthetic.SETTINGS[setting].folder
+            root = paths.data() / "trees" / profile.name / folder
+        elif not (root := roots.get(dataset)):
+            continue
+        store = data.store_folder(data.release(dataset, root), root, profile.size)
+        if not (store / "index.parquet").is_file():
+            total += _crops(profile, dataset, len(expected(profile, dataset).index))
+    return total
 
 
 def text(plan: dict, each_run: bool = False) -> str:

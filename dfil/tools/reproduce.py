@@ -1,9 +1,12 @@
-"""Runs the notebooks in the order of their numbers, one kernel each, and keeps what each one took and whether it went well.
+"""Runs the notebooks in the order of their numbers, one kernel each, and publishes what they made.
 
-outputs/<profile>/notebooks/NN_name.ipynb   executed copies, also of notebooks that failed
-outputs/<profile>/status.csv                notebook, status, seconds, peak MiB
-outputs/<profile>/environment.json          see dfil.tools.environment
-outputs/<profile>/report.html               built once more at the end, so that the last notebook's own row is on it
+outputs/<profile>/notebooks/NN_name.ipynb         executed copies
+outputs/<profile>/notebooks/NN_name.failed.ipynb  of a notebook that failed; gone when it goes well
+outputs/<profile>/status.csv                      notebook, status, seconds, peak MiB
+outputs/<profile>/environment.json                see dfil.tools.environment
+outputs/<profile>/report.html                     built once more at the end, with all rows on it
+
+Notebooks write to a folder of work; a notebook that fails changes nothing that is published.
 """
 
 from __future__ import annotations
@@ -11,116 +14,52 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import logging
-import re
+import shutil
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import papermill
-import psutil
-from ipykernel.kernelspec import make_ipkernel_cmd
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from dfil import profiles
+from dfil.datasets import load_records
 from dfil.results import page
 from dfil.system import paths
 from dfil.system.errors import RunError
-from dfil.system.files import atomic
-from dfil.tools import environment, notebook
+from dfil.system.files import atomic, require_room
+from dfil.system.locks import owner
+from dfil.tools import environment, notebook, plan
+from dfil.tools.execute import COLUMNS, Outcome, PathShortener, run_notebook
+from dfil.tools.publish import publish, take_back, workplace
+from dfil.train import data
 
-COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
-LARGEST = 2 * 2**20  # bytes: executed notebooks of the demo profile are published in git
-
-# About how long each notebook takes on two cores, in seconds, told before a first run; later ones go by status.csv.
+# About how long each takes on two cores, in seconds, until status.csv knows: smoke, demo.
 SECONDS = {
-    "smoke": {
-        "00_start_here": 15,
-        "10_snippets_and_inconsistency": 25,
-        "12_intra_sim": 15,
-        "14_inter_sim": 10,
-        "20_preprocess": 10,
-        "26_one_model_by_hand": 20,
-        "28_temporal_only": 40,
-        "29_how_far_it_carries": 45,
-        "30_train_faceforensics": 35,
-        "32_train_celebdf": 25,
-        "34_train_dfdc": 25,
-        "36_train_wilddeepfake": 25,
-        "38_baselines": 15,
-        "40_cross_dataset_auc": 15,
-        "42_which_part_is_forged": 15,
-        "50_ablation_modules": 15,
-        "52_ablation_intra_sim": 15,
-        "54_ablation_stages": 15,
-        "60_fig3_class_activation": 15,
-        "62_fig4_intra_snippet_attention": 15,
-        "64_fig5_ut_attention": 15,
-        "80_reading_the_paper": 10,
-        "90_report": 10,
-    },
-    "demo": {
-        "00_start_here": 10,
-        "10_snippets_and_inconsistency": 185,  # the first that needs the clips also makes them
-        "12_intra_sim": 20,
-        "14_inter_sim": 15,
-        "20_preprocess": 175,
-        "26_one_model_by_hand": 120,
-        "28_temporal_only": 700,
-        "29_how_far_it_carries": 900,
-        "30_train_faceforensics": 550,
-        "32_train_celebdf": 120,
-        "34_train_dfdc": 140,
-        "36_train_wilddeepfake": 160,
-        "38_baselines": 15,
-        "40_cross_dataset_auc": 20,
-        "42_which_part_is_forged": 20,
-        "50_ablation_modules": 550,
-        "52_ablation_intra_sim": 630,
-        "54_ablation_stages": 780,
-        "60_fig3_class_activation": 45,
-        "62_fig4_intra_snippet_attention": 35,
-        "64_fig5_ut_attention": 30,
-        "80_reading_the_paper": 10,
-        "90_report": 10,
-    },
+    "00_start_here": (15, 10),
+    "10_snippets_and_inconsistency": (25, 185),
+    "12_intra_sim": (15, 20),
+    "14_inter_sim": (10, 15),
+    "20_preprocess": (10, 175),
+    "26_one_model_by_hand": (20, 120),
+    "28_temporal_only": (40, 700),
+    "29_how_far_it_carries": (45, 900),
+    "30_train_faceforensics": (35, 550),
+    "32_train_celebdf": (25, 120),
+    "34_train_dfdc": (25, 140),
+    "36_train_wilddeepfake": (25, 160),
+    "38_baselines": (15, 15),
+    "40_cross_dataset_auc": (15, 20),
+    "42_which_part_is_forged": (15, 20),
+    "50_ablation_modules": (15, 550),
+    "52_ablation_intra_sim": (15, 630),
+    "54_ablation_stages": (15, 780),
+    "60_fig3_class_activation": (15, 45),
+    "62_fig4_intra_snippet_attention": (15, 35),
+    "64_fig5_ut_attention": (15, 30),
+    "80_reading_the_paper": (10, 10),
+    "90_report": (10, 10),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one notebook went. error: the last line of what stopped it, empty if nothing did. peak: MiB of its process tree.
-    skipped: why it was not run at all, because its data are not there; that is no failure."""
-
-    notebook: str
-    seconds: float = 0.0
-    peak: float = 0.0
-    error: str = ""
-    skipped: str = ""
-
-    @property
-    def status(self) -> str:
-        return "failed" if self.error else "skipped" if self.skipped else "ok"
-
-
-class _ThisPython(AsyncKernelManager):
-    """Starts kernels with the interpreter that runs this: an installed kernelspec "python3" may belong to another one, or be missing."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        # Warnings of the kernel program itself would come between the lines that `reproduce` prints.
-        return KernelSpec(
-            argv=make_ipkernel_cmd(extra_arguments=["--log-level=CRITICAL"]),
-            display_name="Python 3",
-            language="python",
-        )
 
 
 def reproduce(
@@ -131,183 +70,163 @@ def reproduce(
     notebooks: str | Path | None = None,
     command: str = "",
 ) -> int:
-    """Execute the notebooks with papermill, the project's folder being the working directory; 0 if all went well, else 1.
+    """Execute the notebooks with papermill, the project's folder being the working directory; 0 if
+    all went well and all that `only` names could be run, else 1.
 
-    only: numbers or names of notebooks; None runs all. root: a real FaceForensics++ tree, passed to the notebooks that take one.
-    parameters: further values by name, passed to the notebooks that declare them. notebooks: their folder, default `notebooks/` of the
-    project. command: as typed, for environment.json. A notebook that fails does not stop the others.
+    only: numbers or names of notebooks; None runs all. root: a real FaceForensics++ tree, passed to
+    the notebooks that take one. parameters: further values by name, passed to the notebooks that
+    declare them. notebooks: their folder, default `notebooks/` of the project. command: as typed,
+    for environment.json. A notebook that fails does not stop the others. Of two calls with one
+    profile the second waits.
 
-    Raises RunError, before anything runs, for a profile, notebook or parameter that does not exist.
+    Raises, before anything runs, RunError for a profile, notebook or parameter that does not exist
+    and for a profile without any data, DataError for a tree that cannot be read, and MachineError
+    if the disk has not enough room or a folder cannot be written.
     """
+    paths.fix()
     seeds = (parameters or {}).get("seeds", ())
-    profiles.get(profile, seeds)
+    scale = profiles.get(profile, seeds)
     chosen = select(Path(notebooks) if notebooks else paths.project() / "notebooks", only)
-    folder = paths.outputs(profile)
+    root = Path(root).expanduser().absolute() if root else ""
     values = _values(chosen, profile, root, parameters or {})
-    for path in chosen if only is not None else ():
-        if (
-            wanted := nbformat.read(path, 4).metadata.get("dfil", {}).get("on_request")
-        ):  # too long for every reproduction
-            values[path][wanted] = True
+    if only is not None:  # what is too long for every reproduction
+        for path in chosen:
+            if wanted := _about(path).get("on_request"):
+                values[path][wanted] = True
+    needing = [path for path in chosen if _about(path).get("needs")]
+    lacks = {path: _lacks(path, scale, values[path]) for path in needing}
+    _refuse(scale, root, lacks)
     shorten = PathShortener(profile, root)
-    before = read_status(folder / "status.csv")
-    print(_forecast(chosen, profile, before), flush=True)
-    with atomic(folder / "environment.json") as file:
-        file.write_text(
-            json.dumps(shorten(environment.describe(profile, root, command, seeds)), indent=1)
-            + "\n",
-            encoding="utf-8",
-        )
-
-    every_name = {path.stem for path in _all(chosen[0].parent)}
-    rows = {name: row for name, row in before.items() if name in every_name}
-    outcomes: list[Outcome] = []
-    for number, path in enumerate(chosen, 1):
-        print(f"[{number}/{len(chosen)}] {path.stem} ... ", end="", flush=True)
-        if lacks := _lacks(path, profiles.get(profile), values[path]):
-            outcome = Outcome(path.stem, skipped=lacks)
-            print(f"skipped: {lacks}", flush=True)
-        else:
-            outcome = run_notebook(path, folder / "notebooks" / path.name, values[path], shorten)
-            print(
-                f"{outcome.status}, {_duration(outcome.seconds)}, {outcome.peak:.0f} MiB",
-                flush=True,
-            )
-        outcomes.append(outcome)
-        rows[path.stem] = {
-            "notebook": path.stem,
-            "status": outcome.status,
-            "seconds": f"{outcome.seconds:.1f}",
-            "peak MiB": f"{outcome.peak:.0f}",
-        }
-        _write_status(folder / "status.csv", rows)
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        print(
-            f"FAILED {outcome.notebook}: {outcome.error}\n       see {folder / 'notebooks' / outcome.notebook}.ipynb"
-        )
+    published = paths.published(profile)
+    with owner(published, f"dfil reproduce --profile {profile}"), workplace():
+        shorten.also(paths.outputs(profile).parent, "outputs")
+        before = read_status(published / "status.csv")
+        print(_forecast(chosen, profile, before), flush=True)
+        about = shorten(environment.describe(profile, root, command, seeds))
+        _write_environment(paths.outputs(profile), about)  # the report's notebook shows it
+        every_name = {path.stem for path in _all(chosen[0].parent)}
+        rows = {name: row for name, row in before.items() if name in every_name}
+        outcomes: list[Outcome] = []
+        for number, path in enumerate(chosen, 1):
+            print(f"[{number}/{len(chosen)}] {path.stem} ... ", end="", flush=True)
+            if lacks.get(path):
+                outcomes.append(_skip(path, scale, lacks[path]))
+            else:
+                outcomes.append(_run(path, profile, values[path], shorten))
+            rows[path.stem] = outcomes[-1].row
+            for folder in (published, paths.outputs(profile)):
+                _write_status(folder / "status.csv", rows)
+                if outcomes[-1].status == "ok":
+                    _write_environment(folder, about)
+        report = page.build(published)
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"FAILED {outcome.notebook}: {outcome.error}")
+            print(f"       see {_failed_copy(published, outcome.notebook)}")
+    statuses = [outcome.status for outcome in outcomes]
+    counts = {status: statuses.count(status) for status in ("ok", "skipped", "failed")}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     total = _duration(sum(outcome.seconds for outcome in outcomes))
-    counts = {
-        status: sum(outcome.status == status for outcome in outcomes)
-        for status in ("ok", "skipped", "failed")
-    }
-    said = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-    print(f"{said}, in {total}. Report: {page.build(folder)}")
-    return 1 if failed else 0
+    print(f"{said}, in {total}. Report: {report}")
+    return 1 if counts["failed"] or not counts["ok"] or (only and counts["skipped"]) else 0
+
+
+def _skip(path: Path, profile: profiles.Profile, reason: str) -> Outcome:
+    """Leave out a notebook without data; the table that its metadata name stays empty, and says
+    why: {"needs": "celebdf", "table": "table2", "column": "Celeb-DF"}."""
+    about = _about(path)
+    if "table" in about:
+        notebook.save_empty_table(profile, about["table"], about.get("column", ""), reason)
+        publish(profile.name)
+    print(f"skipped: {reason}", flush=True)
+    return Outcome(path.stem, skipped=reason)
+
+
+def _run(path: Path, profile: str, values: Mapping[str, object], shorten: PathShortener) -> Outcome:
+    """Run one notebook and publish what it made, or take back what it made before it failed."""
+    work, published = paths.outputs(profile), paths.published(profile)
+    copy, failed = work / "notebooks" / path.name, _failed_copy(published, path.stem)
+    outcome = run_notebook(path, copy, values, shorten)
+    if outcome.error:
+        if copy.is_file():
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(copy, failed)
+        take_back(profile)
+    else:
+        publish(profile)
+        failed.unlink(missing_ok=True)
+    print(f"{outcome.status}, {_duration(outcome.seconds)}, {outcome.peak:.0f} MiB", flush=True)
+    return outcome
+
+
+def _failed_copy(published: Path, name: str) -> Path:
+    return published / "notebooks" / f"{name}.failed.ipynb"
+
+
+def _refuse(profile: profiles.Profile, root: str | Path, lacks: Mapping[Path, str]) -> None:
+    """Raise what stands against this call, as far as it can be known before anything runs.
+
+    lacks: of the notebooks that need data, why they cannot run; empty for those that can.
+    """
+    if root:
+        if said := data.absent(profile, root):
+            raise RunError(said)
+        load_records("ffpp", root)
+    if lacks and all(lacks.values()):
+        raise RunError(next(iter(lacks.values())))
+    there = {name: Path(root) for name in ("ffpp",) if root}
+    if not profile.trees:
+        for name in paths.ROOT_VARIABLES:
+            if name not in there and (named := paths.real_root(name)):
+                if not any(named.iterdir()):
+                    raise RunError(f"{named}: the folder of {name} is empty; is its disk mounted?")
+                there[name] = named
+    folder, needed = paths.data(), plan.gigabytes_to_come(profile, there)
+    require_room(folder, needed, f"the crops and runs of the profile {profile.name}")
 
 
 def select(folder: Path, only: Sequence[str] | None = None) -> list[Path]:
-    """The notebooks of a folder in the order of their numbers, or those of them that `only` names by number or by name.
-
-    Raises RunError if there are none, or none of that number or name.
-    """
+    """The notebooks of a folder in the order of their numbers, or those that `only` names by number
+    or by name. Raises RunError if there are none, or none of that number or name."""
     every = _all(folder)
     if not every:
         raise RunError(
-            f"{folder} holds no notebook: run this in a checkout of the project, or name the folder of its notebooks"
+            f"{folder} holds no notebook: run this in a checkout of the project, or name the folder"
+            " of its notebooks"
         )
     if only is None:
         return every
     wanted = [str(name).removesuffix(".ipynb") for name in only]
     for name in wanted:
         if not any(name in _names(path) for path in every):
-            raise RunError(
-                f"no notebook is called {name!r}; choose {', '.join(path.stem for path in every)}"
-            )
+            there = ", ".join(path.stem for path in every)
+            raise RunError(f"no notebook is called {name!r}; choose {there}")
     return [path for path in every if _names(path) & set(wanted)]
 
 
 def titles(folder: Path) -> dict[str, str]:
     """The heading of every notebook of a folder by its name, in the order of their numbers."""
-    headings = {
-        path.stem: nbformat.read(path, 4).cells[0].source.partition("\n")[0].lstrip("# ")
-        for path in _all(folder)
-    }
-    return {
-        name: heading.partition("·")[2].strip() or heading for name, heading in headings.items()
-    }
+    found = {}
+    for path in _all(folder):
+        heading = nbformat.read(path, 4).cells[0].source.partition("\n")[0].lstrip("# ")
+        found[path.stem] = heading.partition("·")[2].strip() or heading
+    return found
 
 
 def parse_value(text: str) -> object:
-    """A parameter typed by a user as a Python value: 3, 0.1, true, [1, 2]; what is none of these stays text."""
+    """A parameter typed by a user as a Python value: 3, 0.1, true, [1, 2]; else it stays text."""
     named = {"true": True, "false": False, "none": None}
     if text.lower() in named:
         return named[text.lower()]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
     return list(value) if isinstance(value, tuple) else value  # papermill writes no tuples
 
 
-def run_notebook(
-    path: Path, target: Path, values: Mapping[str, object], shorten: PathShortener
-) -> Outcome:
-    """Execute one notebook into `target`. Whatever stops it is in the outcome and, where a cell raised it, in the executed copy."""
-    running = target.with_name(
-        f".{target.stem}.running.ipynb"
-    )  # papermill writes it after each cell, so a killed run leaves a trace
-    target.parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    start, error = time.monotonic(), ""
-    with _PeakMemory() as memory:
-        try:
-            papermill.execute_notebook(
-                path,
-                running,
-                parameters=dict(values),
-                cwd=paths.project(),
-                progress_bar=False,
-                kernel_manager_class=_ThisPython,
-                raise_on_iopub_timeout=False,
-            )
-        except PapermillExecutionError as failure:
-            error = _last_line(f"{failure.ename}: {failure.evalue}")
-        except DeadKernelError:
-            error = f"the kernel died, most often for lack of memory (its processes held {memory.mib():.0f} MiB)"
-        except KeyboardInterrupt:
-            running.unlink(
-                missing_ok=True
-            )  # an earlier whole copy is worth more than half of this one
-            raise
-        except (
-            Exception
-        ) as failure:  # the other notebooks must still run; what happened is told at the end
-            error = _last_line(f"{type(failure).__name__}: {failure}")
-    if running.is_file():
-        publish(running, target, shorten)
-    return Outcome(path.stem, time.monotonic() - start, memory.mib(), error)
-
-
-def publish(executed: Path, target: Path, shorten: PathShortener) -> None:
-    """Move an executed notebook to its place without this machine's paths and without the times of its cells; warn if it is large."""
-    ran = json.loads(executed.read_text(encoding="utf-8"))
-    about = ran["metadata"].get("papermill", {})
-    ran["metadata"]["papermill"] = {
-        name: about[name] for name in ("parameters", "duration", "version") if name in about
-    }
-    for cell in ran["cells"]:
-        cell["metadata"] = {
-            name: value
-            for name, value in cell["metadata"].items()
-            if name not in ("papermill", "execution")
-        }
-        if "injected-parameters" in cell["metadata"].get("tags", []):
-            cell["id"] = (
-                "injected-parameters"  # papermill draws one at random, and the same results should be the same file
-            )
-    with atomic(target) as file:
-        nbformat.write(nbformat.from_dict(shorten(ran)), file)
-    executed.unlink()
-    if (size := target.stat().st_size) > LARGEST:
-        print(
-            f"\nWarning: {target} has {size / 2**20:.1f} MiB; smaller figures would keep it below {LARGEST / 2**20:.0f}.",
-            file=sys.stderr,
-        )
-
-
 def read_status(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of status.csv by notebook; none if it is not there. One that cannot be used is set aside with a sentence."""
+    """Rows of status.csv by notebook; none if it is not there, or, with a sentence, not usable."""
     if not path.is_file():
         return {}
     try:
@@ -316,99 +235,30 @@ def read_status(path: Path) -> dict[str, dict[str, str]]:
         for row in rows:
             float(row["seconds"])
         return {row["notebook"]: {name: row[name] for name in COLUMNS} for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        columns = ", ".join(COLUMNS)
         print(
-            f"{path} does not have the columns {', '.join(COLUMNS)} ({error}); it is written anew.",
+            f"{path} does not have the columns {columns} ({error}); it is written anew.",
             file=sys.stderr,
         )
         return {}
 
 
-class _PeakMemory:
-    """The largest sum of resident memory that the processes below this one had while the block ran; shared pages count in each."""
-
-    def __init__(self, every: float = 0.25):
-        self.every, self.peak, self._done = every, 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> _PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def mib(self) -> float:
-        return self.peak / 2**20
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._done.wait(self.every):
-            total = 0
-            for process in me.children(recursive=True):
-                try:
-                    total += process.memory_info().rss
-                except psutil.Error:  # it has ended since it was listed
-                    continue
-            self.peak = max(self.peak, total)
-
-
-class PathShortener:
-    """Puts `.`, `outputs`, `data`, `$DFIL_FFPP` and `~` for this machine's folders in nested text; pictures are left alone."""
-
-    def __init__(self, profile: str, root: str | Path = ""):
-        named = {
-            Path.home(): "~",
-            paths.project(): ".",
-            paths.data(): "data",
-            paths.outputs(profile).parent: "outputs",
-        }
-        named |= {
-            folder: f"${paths.ROOT_VARIABLES[name]}"
-            for name in paths.ROOT_VARIABLES
-            if (folder := paths.real_root(name))
-        }
-        if root:
-            named[Path(root).expanduser()] = "$DFIL_FFPP"
-        whole = {
-            str(folder.absolute()): short
-            for folder, short in named.items()
-            if len(folder.absolute().parts) > 1
-        }
-        self.short = dict(
-            sorted(whole.items(), key=lambda item: -len(item[0]))
-        )  # a folder before the one it lies in
-        self.pattern = re.compile(rf"(?:{'|'.join(map(re.escape, self.short))})(?![\w-])")
-
-    def __call__(self, value):
-        if isinstance(value, str):
-            return self.pattern.sub(lambda found: self.short[found.group()], value)
-        if isinstance(value, list):
-            return [self(inner) for inner in value]
-        if isinstance(value, dict):
-            return {
-                name: inner if name.startswith("image/") else self(inner)
-                for name, inner in value.items()
-            }
-        return value
+def _about(path: Path) -> dict:
+    """What a notebook's metadata say to this program: the dataset or built-in tree that it needs,
+    the table that stays empty without, a switch to be set on_request."""
+    return nbformat.read(path, 4).metadata.get("dfil", {})
 
 
 def _lacks(path: Path, profile: profiles.Profile, values: Mapping[str, object]) -> str:
-    """Why a notebook cannot run here; empty if it can. Its metadata name the dataset that it needs, and the paper's table, or the
-    column of one, that then stays empty with this reason: {"dfil": {"needs": "celebdf", "table": "table2", "column": "Celeb-DF"}}.
-    """
-    about = nbformat.read(path, 4).metadata.get("dfil", {})
-    needs = about.get("needs", "")
-    root = values.get("root" if needs == "ffpp" else f"{needs.removesuffix('-preview')}_root", "")
-    reason = notebook.lacks(profile, needs, str(root)) if needs else ""
-    if reason and "table" in about:
-        notebook.save_empty_table(profile, about["table"], about.get("column", ""), reason)
-    return reason
+    """Why a notebook cannot run here, because of a tree that is not there. Empty if it can."""
+    needs = _about(path)["needs"]
+    named = "root" if needs == "ffpp" else f"{needs.removesuffix('-preview')}_root"
+    return notebook.lacks(profile, needs, str(values.get(named, "")))
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb"))
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
 
 def _names(path: Path) -> set[str]:
@@ -418,14 +268,15 @@ def _names(path: Path) -> set[str]:
 def _values(
     chosen: Sequence[Path], profile: str, root: str | Path, parameters: Mapping[str, object]
 ) -> dict[Path, dict[str, object]]:
-    """What each notebook is given: the profile, and of the rest what it declares. Papermill itself would only warn."""
+    """What each notebook is given: the profile, and of the rest what it declares. Papermill itself
+    would only warn."""
     declared = {path: set(papermill.inspect_notebook(path)) for path in chosen}
     given = dict(parameters)
     for name, option in (("profile", "--profile"), ("root", "--root")):
         if name in given:
             raise RunError(f"the parameter {name} has an option of its own: use {option}")
     if root:
-        given["root"] = str(Path(root).expanduser().absolute())
+        given["root"] = str(root)
     known = set().union(*declared.values())
     for name in given:
         if name not in known:
@@ -437,31 +288,30 @@ def _values(
     }
 
 
-def _forecast(chosen: Sequence[Path], profile: str, before: Mapping[str, Mapping[str, str]]) -> str:
+def _forecast(chosen: Sequence[Path], profile: str, before: Mapping[str, Mapping]) -> str:
     """One sentence on what will run, and about how long where that is known."""
-    known = SECONDS.get(profile, {}) | {
-        name: float(row["seconds"]) for name, row in before.items() if row["status"] == "ok"
-    }
+    column = {"smoke": 0, "demo": 1}.get(profile)
+    known = {} if column is None else {name: took[column] for name, took in SECONDS.items()}
+    known |= {n: float(row["seconds"]) for n, row in before.items() if row["status"] == "ok"}
     names = [path.stem for path in chosen]
     unknown = [name for name in names if name not in known]
-    about = (
-        f"about {_duration(sum(known[name] for name in names if name in known))}"
-        if len(unknown) < len(names)
-        else "time unknown"
-    )
-    rest = f", not counting {', '.join(unknown)}" if unknown and len(unknown) < len(names) else ""
-    return f"Profile {profile}: {len(names)} notebook{'s' * (len(names) > 1)} ({', '.join(names)}), {about}{rest}."
+    sure = [known[name] for name in names if name in known]
+    about = f"about {_duration(sum(sure))}" if sure else "time unknown"
+    rest = f", not counting {', '.join(unknown)}" if unknown and sure else ""
+    count = f"{len(names)} notebook{'s' * (len(names) > 1)}"
+    return f"Profile {profile}: {count} ({', '.join(names)}), {about}{rest}."
+
+
+def _write_environment(folder: Path, about: dict) -> None:
+    with atomic(folder / "environment.json") as part:
+        part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_status(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[name] for name in sorted(rows))
-
-
-def _last_line(text: str) -> str:
-    return [line for line in text.splitlines() if line.strip()][-1].strip()
 
 
 def _duration(seconds: float) -> str:

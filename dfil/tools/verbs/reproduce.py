@@ -1,4 +1,4 @@
-"""`dfil reproduce` and `dfil report`."""
+"""`dfil reproduce`, `publish` and `report`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dfil.results import page
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError, RunError
 from dfil.tools import reproduce as notebooks
+from dfil.tools.publish import publish_by_hand
 from dfil.train.loop import CHECKPOINT
 
 
@@ -32,8 +33,16 @@ def reproduce(a: Namespace) -> int:
     return notebooks.reproduce(a.profile, a.only, a.root, parameters, command=a.command_line)
 
 
+def publish(a: Namespace) -> int:
+    brought = publish_by_hand(a.profile)
+    for path in brought:
+        print(path)
+    print(f"{len(brought)} files published. `dfil report --profile {a.profile}` builds the page.")
+    return 0
+
+
 def report(a: Namespace) -> int:
-    folder, readme = paths.outputs(a.profile), paths.project() / "README.md"
+    folder, readme = paths.published(a.profile), paths.project() / "README.md"
     print(f"Wrote {page.build(folder)}")
     if a.profile == "demo":  # the README shows the published results only
         if not readme.is_file():

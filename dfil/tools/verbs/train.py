@@ -50,7 +50,7 @@ def train(a: Namespace) -> int:
         store = in_first_process(
             lambda: data.crops(profile, data.tree(profile, root, a.dataset), a.dataset)
         )
-        runs = RunStore(paths.outputs(profile.name) / "runs", profile)
+        runs = RunStore(paths.runs(profile.name), profile)
         (run,) = runs.get_all([spec], store)
     if rank == 0:
         best = run.history.query("kept").iloc[-1]
