@@ -121,9 +121,10 @@ class Adapter(ABC):
 
 
 def videos_in(folder: Path, suffixes: Collection[str] = (".mp4",)) -> list[Path]:
-    """The videos of a folder by name; none if it is not there. Raises MachineError if it is shut.
+    """The videos of a folder by name; none if it is not there.
 
-    Hidden files are passed over: macOS leaves ._003.mp4 on foreign disks.
+    Hidden files are passed over: macOS leaves ._003.mp4 on foreign disks. Raises MachineError if
+    the folder is shut, DataError for a name that cannot be printed.
     """
     try:
         names = os.listdir(folder)
@@ -131,9 +132,11 @@ def videos_in(folder: Path, suffixes: Collection[str] = (".mp4",)) -> list[Path]
         return []
     except OSError as error:
         raise MachineError(machine_fault(error) or f"{folder} cannot be read ({error}).") from error
-    wanted = tuple(suffixes)
-    return [
+    found = [
         folder / name
         for name in sorted(names)
-        if name.lower().endswith(wanted) and not name.startswith(".")
+        if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
     ]
+    if odd := [path for path in found if not str(path).isprintable()]:
+        raise DataError(f"{str(odd[0])!a}: this name cannot be printed; rename the file.")
+    return found

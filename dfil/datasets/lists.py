@@ -25,7 +25,7 @@ def label(value: object, file: Path, name: str) -> int:
     spelling = str(value).strip().lower()
     if spelling not in LABELS:
         raise DataError(
-            f"{file} gives {name} the label {value!r}, which is none of {', '.join(LABELS)}; "
+            f"{file} gives {name} the label {str(value)[:99]!r}, which is none of {', '.join(LABELS)}; "
             "take the owners' file."
         )
     return LABELS[spelling]
@@ -109,8 +109,14 @@ def read_csv(path: Path, *columns: str) -> dict[str, dict[str, str]]:
 def inside(name: str, file: Path) -> str:
     """A relative path without "./" that a list gives. Raises DataError if it leads elsewhere."""
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or {".."} & {*parts} or set(name) & {"\\", "\0", ":"}:
-        raise _damaged(file, f"it names {name[:99]!r}, which is no file below it")
+    if (
+        not parts
+        or not name.isprintable()
+        or name.startswith("/")
+        or {".."} & {*parts}
+        or set(name) & {"\\", ":"}
+    ):
+        raise _damaged(file, f"it names {name[:99]!a}, which is no file below it")
     return "/".join(parts)
 
 

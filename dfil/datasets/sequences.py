@@ -136,6 +136,8 @@ def _harm(member: tarfile.TarInfo, count: int) -> str:
         return f"it has more than {MEMBERS} entries"
     if not (member.isfile() or member.isdir()) or member.issparse():
         return f"{member.name[:99]!r} is a link or a device"
+    if not member.name.isprintable():
+        return f"{member.name[:99]!a} cannot be printed"
     outside = name.is_absolute() or ".." in name.parts or PureWindowsPath(member.name).drive
     if outside or "\\" in member.name:
         return f"{member.name[:99]!r} leads out of it"

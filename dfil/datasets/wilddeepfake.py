@@ -24,15 +24,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dfil.datasets.adapter import Adapter, Filters
+from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.sequences import ARCHIVES, is_picture, list_archive
 from dfil.system import paths
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, MachineError
 from dfil.system.files import atomic
 
 MANIPULATIONS = ("WildDeepfake",)
 CATEGORIES = tuple(f"{label}_{split}" for split in ("train", "test") for label in ("real", "fake"))
-LISTING = {"state", "folders", "empty", "problem"}
 EXPECTED = {  # sequences by split and label; "train" before validation is carved from it
     "WildDeepfake": {
         ("train", "real"): 3409,
@@ -123,12 +123,13 @@ class _Listings:
     """What a tree's archives hold, by path, size and time of change; kept outside the tree."""
 
     def __init__(self, root: Path):
-        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+        name = _digest(str(root.resolve()))[:12]
         self.file = paths.data() / "listings" / f"wilddeepfake-{name}.json"
         self.root, self.known, self.changed = root, {}, False
-        with suppress(OSError, ValueError, RecursionError):  # none yet, or damaged: listed anew
-            known = json.loads(self.file.read_text())
-            self.known = known if isinstance(known, dict) else {}
+        with suppress(DataError, MachineError, KeyError):  # none yet, or damaged: listed anew
+            found = read_table(self.file)
+            if found["digest"] == _digest(json.dumps(found["archives"])):
+                self.known = found["archives"]
 
     def of(self, shard: Path, label: str) -> dict:
         """The listing of an archive, found again if it has not changed, or of a folder."""
@@ -137,7 +138,7 @@ class _Listings:
         stat = shard.stat()
         key, state = shard.relative_to(self.root).as_posix(), [stat.st_size, stat.st_mtime_ns]
         listing = self.known.get(key)
-        if not isinstance(listing, dict) or listing.keys() != LISTING or listing["state"] != state:
+        if listing is None or listing["state"] != state:
             listing = self.known[key] = {"state": state, **_list_archive(shard, label)}
             self.changed = True
         return listing
@@ -146,8 +147,13 @@ class _Listings:
         """Written if there is anything new; who may not write there lists again next time."""
         with suppress(OSError):
             if self.changed:
+                kept = {"digest": _digest(json.dumps(self.known)), "archives": self.known}
                 with atomic(self.file) as temporary:
-                    temporary.write_text(json.dumps(self.known))
+                    temporary.write_text(json.dumps(kept))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _list_folder(shard: Path, label: str) -> dict:

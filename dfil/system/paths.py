@@ -163,10 +163,10 @@ def real_root(dataset: str) -> Path | None:
     if not named:
         return None
     root = (file.parent / Path(named).expanduser()) if by == str(file) else Path(named).expanduser()
-    if not root.is_dir():
+    if not os.path.isdir(root):  # False for a name that is too long, too
         raise DataError(
-            f"{root}: no such folder, though {by} names it as the {dataset} tree; correct it or"
-            " remove the setting"
+            f"{str(root)[:500]}: no such folder, though {by} names it as the {dataset} tree; "
+            "correct it or remove the setting"
         )
     return root
 
@@ -176,10 +176,10 @@ def _roots(file: Path, dataset: str) -> dict[str, str]:
     example = _EXAMPLE.format(dataset)
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DataError(f"{file}: not valid TOML ({error}); {example}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 ({error}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:  # also a number of 5000 digits
+        raise DataError(f"{file}: not valid TOML ({error}); {example}") from error
     except OSError as error:
         raise MachineError(machine_fault(error) or f"{file}: {error}") from error
     if unknown := sorted(set(settings) - {"roots"}):
