@@ -71,6 +71,7 @@ def _number(name: str, metavar: str, text: str, least: int = 1, **settings) -> O
 
 SCALE = "scale of everything (default: %(default)s)"
 DEMO = _option("--profile", choices=PROFILES, default="demo", help=SCALE)
+STUDY = _option("--profile", choices=PROFILES, default="study", help=SCALE)
 PAPER = _option("--profile", choices=PROFILES, default="paper", help=SCALE)
 JSON = _flag("--json", "print everything as JSON")
 CHECKPOINT = _flag(
@@ -228,6 +229,24 @@ VERBS = {
             SCHEDULER,
             CHECKPOINT,
         ),
+    ),
+    "study": Verb(
+        "study.study",
+        "go on with the study: train what is missing, most decisive first, and write its tables",
+        "dfil study --hours 3",
+        (
+            STUDY,
+            METHODS,
+            _option("--hours", type=float, metavar="H", help="begin no run after H hours"),
+            _flag("--list", "only list its runs, in their order"),
+            _flag("--publish", "only write the tables of the records there are"),
+        ),
+    ),
+    "verify": Verb(
+        "study.verify",
+        "compute the study's published numbers again from its records, and name what differs",
+        "dfil verify",
+        (STUDY,),
     ),
     "plan": Verb(
         "train.plan",

@@ -57,7 +57,7 @@ def fill(
         trained = [runs.get(spec, home) for spec in specs(cell, runs.profile, home)]
         pooled = trained[0].spec.manipulations != cell.train.manipulations
         notes = (POOLED,) if pooled else ()
-        results[cell.row, cell.column] = _result(trained, tests, cell.test, notes)
+        results[cell.row, cell.column] = result(trained, tests, cell.test, notes)
     return results, {place: reason for place, reason in reasons.items() if reason}
 
 
@@ -120,7 +120,7 @@ def temporal_only(
     for row in rows[0]:
         trained = [runs.get(each[row], store) for each in rows]
         videos = paper.Videos("ffpp", "c23", ("Deepfakes",))
-        results[row, "Deepfakes c23"] = _result(trained, store, videos)
+        results[row, "Deepfakes c23"] = result(trained, store, videos)
     return results
 
 
@@ -183,7 +183,7 @@ def _which(videos: paper.Videos) -> tuple[str, tuple[str, ...]]:
     return videos.compression, videos.manipulations
 
 
-def _result(
+def result(
     trained: Sequence[Run], store: CropStore, videos: paper.Videos, notes: tuple[str, ...] = ()
 ) -> CellResult:
     """The runs' scores of the test videos that a selection names, and what is to be said of them:

@@ -1,0 +1,128 @@
+"""From the study's records to its tables, without training; and whether the published ones agree.
+
+A record keeps the per-video scores of its run, so that tables, intervals and claims are computed
+again in a minute on any machine, and its code's fingerprint, so that a record is named that was made
+by other code of the model, the data or the loop than today's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+from tqdm import tqdm
+
+from dfil import models, paper
+from dfil.profiles import Profile
+from dfil.results import arrange, tables
+from dfil.results.compare import Results
+from dfil.tools.study import MECHANISM, Study, expected
+from dfil.train import experiments, fingerprint
+from dfil.train.experiments import CellResult
+from dfil.train.runs import Run, RunSpec
+
+NOT_YET = "not trained yet"
+TITLE = "The mechanism: synthetic clips without single-frame traces"
+
+
+class _Expected(dict):
+    """What stands for the crop stores, by the name of their data."""
+
+    def __init__(self, profile: Profile):
+        super().__init__()
+        self.profile = profile
+
+    def __missing__(self, source: str) -> SimpleNamespace:
+        self[source] = expected(self.profile, source)
+        return self[source]
+
+
+class Records:
+    """What a study's records hold. Of each cell those seeds count that have a record."""
+
+    def __init__(self, study: Study):
+        self.study, self.profile = study, study.profile
+        self.stores = _Expected(study.profile)
+        self._known: dict[str, bool] = {}
+
+    def tables(self) -> Iterator[tuple[str, paper.Table, Results]]:
+        """Every table by the name of its file, with the results that feed its cells."""
+        yield "temporal_only", *self.mechanism()
+        for table in paper.TABLES.values():
+            cells = table.extended(models.available()).cells()
+            found = {(cell.row, cell.column): self._cell(cell) for cell in cells}
+            yield table.key, table, {place: each for place, each in found.items() if each}
+
+    def mechanism(self) -> tuple[paper.Table, Results]:
+        """The table of the mechanism, and the results of its one column."""
+        seeds, names = self.profile.seeds_for(MECHANISM), models.available()
+        every = [experiments.temporal_only_specs(self.profile, names, seed) for seed in seeds]
+        (column,) = columns = ["Deepfakes c23"]
+        videos, found = paper.Videos("ffpp", "c23", ("Deepfakes",)), {}
+        for row in every[0]:
+            specs = [specs[row] for specs in every]
+            if result := self._result(specs, MECHANISM, MECHANISM, videos):
+                found[row, column] = result
+        rows = [row for row, _ in found] or ["dil"]
+        return arrange.grid(MECHANISM, TITLE, paper.AUC, rows, columns), found
+
+    def _cell(self, cell: paper.Cell) -> CellResult | None:
+        if cell.quoted or cell.method not in models.available():
+            return None
+        specs = experiments.specs(cell, self.profile, self.stores[cell.train.dataset])
+        pooled = specs[0].manipulations != cell.train.manipulations
+        notes = (experiments.POOLED,) if pooled else ()
+        return self._result(specs, cell.train.dataset, cell.test.dataset, cell.test, notes)
+
+    def _result(
+        self, specs: Sequence[RunSpec], source: str, test: str, videos: paper.Videos, notes=()
+    ) -> CellResult | None:
+        runs = [self.study.runs.run(spec, self.stores[source]) for spec in specs]
+        store = self.stores[test]
+        there = [run for run in runs if self._is_there(run, store, videos.compression)]
+        return experiments.result(there, store, videos, notes) if there else None
+
+    def _is_there(self, run: Run, store, compression: str) -> bool:
+        if run.key not in self._known:
+            self._known[run.key] = run.is_trained
+        return self._known[run.key] and run.scores_file(store, compression).is_file()
+
+
+def write(study: Study, folder: Path) -> list[Path]:
+    """Write those tables to `folder` of which the records fill a cell; their CSV files."""
+    written = []
+    for name, table, results in Records(study).tables():
+        if not results:
+            continue
+        df = tables.build(table, results, NOT_YET, study.profile.note, synthetic=True)
+        written.append(tables.save(df, folder, name, table.title))
+    return written
+
+
+def differences(study: Study, published: Path) -> list[str]:
+    """The files below `published` that today's code does not make of the records, with the reason."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="dfil-") as temporary:
+        for now in write(study, Path(temporary)):
+            for made in (now, now.with_suffix(".md")):
+                there = published / made.name
+                if not there.is_file():
+                    found.append(f"{there}: not there; `dfil study --publish` writes it")
+                elif there.read_bytes() != made.read_bytes():
+                    found.append(f"{there}: the records give other numbers or texts")
+    return found
+
+
+def stale(study: Study) -> list[str]:
+    """The records that were made by other code than today's: "<key>: model, loop"."""
+    found, now = [], {}
+    runs = [run for item in study.items if (run := study.run(item)).is_trained]
+    for run in tqdm(runs, desc="fingerprints", disable=None, leave=False):
+        kind = (run.spec.method, run.spec.switches, run.spec.stride, run.spec.training)
+        if kind not in now:
+            now[kind] = run.fingerprint()
+        if parts := fingerprint.changed(run.record["made"]["fingerprint"], now[kind]):
+            found.append(f"{run.key}: made by other code of the {', '.join(parts)}")
+    return found

@@ -1,0 +1,108 @@
+"""The study: its order, its going on, and what its records are checked against."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from dfil import cli, profiles
+from dfil.results.claims import CLAIMS
+from dfil.tools import verify
+from dfil.tools.study import Study, work
+
+METHODS = ["resnet50", "dil"]
+
+
+def test_runs_that_claims_wait_for_come_first_and_in_rounds_of_seeds():
+    items = work(profiles.get("study"))
+    claimed = [item.claimed for item in items]
+    assert claimed == sorted(claimed, reverse=True)
+    rounds = [item.spec.seed // 3 for item in items if item.claimed]
+    assert rounds == sorted(rounds)
+    assert items[0].tables == ("temporal_only",)
+
+
+def test_every_claim_has_runs_for_both_of_its_rows_with_every_seed():
+    items = work(profiles.get("study"))
+    study = profiles.get("study")
+    for claim in CLAIMS:
+        seeds = study.seeds_for(claim.table.replace("temporal_only", "temporal-only"))
+        of_table = [item for item in items if claim.table in item.tables and item.claimed]
+        rows = 2 if isinstance(claim.than, str) else 1
+        assert len(of_table) >= rows * len(seeds), claim.text
+
+
+def test_dils_last_row_of_the_ablations_is_its_row_of_table_1():
+    (both,) = [
+        item
+        for item in work(profiles.get("study"))
+        if {"table1", "table4", "table5", "table6"} <= set(item.tables) and item.spec.seed == 0
+    ]
+    assert both.spec.method == "dil" and both.spec.compression == "c40"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Two runs of the mechanism, trained at the smallest scale and published."""
+    folder, patch = tmp_path_factory.mktemp("study"), pytest.MonkeyPatch()
+    for variable in ("DFIL_DATA", "DFIL_OUTPUTS"):
+        patch.setenv(variable, str(folder / variable))
+    patch.setitem(profiles.PROFILES, "study", replace(profiles.SMOKE, name="study"))
+    patch.setitem(profiles.PROFILES["study"].trees, "temporal-only", _TREE)
+    study = Study(profiles.get("study"), METHODS)
+    study.items = [item for item in study.items if item.tables == ("temporal_only",)][:2]
+    assert study.go_on() == 2
+    tables = folder / "DFIL_OUTPUTS" / "study" / "tables"
+    verify.write(study, tables)
+    yield study, tables
+    patch.undo()
+
+
+_TREE = profiles.SMOKE.trees["temporal-only"]
+
+
+def test_what_is_done_is_not_done_again(small):
+    study, _ = small
+    assert study.todo() == [] and study.go_on() == 0
+    assert "2 of 2 runs are done" in study.forecast([])
+
+
+def test_records_alone_give_the_published_tables(small):
+    study, tables = small
+    for item in study.items:
+        study.run(item).folder.joinpath("weights.safetensors").unlink(missing_ok=True)
+    assert verify.differences(study, tables) == []
+    assert verify.stale(study) == []
+
+
+def test_a_number_that_the_records_do_not_give_is_named(small, tmp_path):
+    study, tables = small
+    for file in tables.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    changed = tmp_path / "temporal_only.csv"
+    lines = changed.read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[5] = "0.123"
+    changed.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    assert any("temporal_only.csv" in line for line in verify.differences(study, tmp_path))
+
+
+def test_a_record_of_other_code_is_named(small):
+    study, _ = small
+    run = study.run(study.items[0])
+    file, before = run.folder / "run.json", (run.folder / "run.json").read_text()
+    record = json.loads(before)
+    record["made"]["fingerprint"]["model"][0] *= 2
+    file.write_text(json.dumps(record))
+    try:
+        assert verify.stale(study) == [f"{run.key}: made by other code of the model"]
+    finally:
+        file.write_text(before)
+
+
+def test_the_list_names_every_run_and_trains_none(capsys):
+    assert cli.main(["study", "--list", "--methods", "dil"]) == 0
+    said = capsys.readouterr().out
+    assert "temporal_only" in said and "runs are done" in said
