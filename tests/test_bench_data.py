@@ -61,7 +61,7 @@ def test_disk_is_that_of_the_files(tiny_store, pngs):
         on_disk, rel=0.05
     )
     assert disk["store"]["mb_per_video"] == pytest.approx(500e-6 * disk["store"]["bytes_per_frame"])
-    assert disk["compact"]["gb_ffpp"] == pytest.approx(disk["store"]["gb_ffpp"] * 80 / 500)
+    assert disk["compact"]["gb_ffpp"] == pytest.approx(disk["store"]["gb_ffpp"] * 64 / 500)
 
 
 def test_all_of_it_at_the_smallest_size():

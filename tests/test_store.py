@@ -1,5 +1,6 @@
 """The crop store: what it serves, and how preprocessing fills it from a synthetic tree."""
 
+import errno
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,13 +18,14 @@ import pandas as pd
 import pytest
 
 from dfil.datasets import load_records
+from dfil.faces import one_video
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.boxes import square_union
 from dfil.faces.video import decode, read_frames
 from dfil.synthetic import write_ffpp
 from dfil.synthetic.codec import encode
-from dfil.system.errors import DataError, RunError
+from dfil.system.errors import DataError, MachineError, RunError
 
 FRAMES = 20
 
@@ -468,7 +471,8 @@ def test_resuming_does_only_what_is_missing_or_changed(own_tree, tmp_path):
     assert changed == {"c23/real/000", "c23/Deepfakes/000_001"}
     assert S.CropStore(folder).meta["digest"] == digest
 
-    os.utime(folders(own_tree)["Deepfakes"] / "001_000.mp4", ns=(1, 1))
+    fake = folders(own_tree)["Deepfakes"] / "001_000.mp4"
+    fake.write_bytes(encode(decoded(fake)[:15], 23))
     run(own_tree, folder)
     changed = {Path(p).stem for p in after if after[p] != state(folder)[p]}
     assert changed == {"001_000"}
@@ -493,23 +497,124 @@ def test_interrupted_by_the_keyboard(own_tree, tmp_path, monkeypatch):
     assert partial.meta["digest"] != S.CropStore(tmp_path / "store").meta["digest"]
 
 
-def test_unexpected_failure_is_a_row_and_tried_again(own_tree, tmp_path, monkeypatch):
-    original = P.write_crops
+def failing_at(monkeypatch, error: Exception) -> None:
+    original = one_video.write_crops
 
     def failing(folder, video_id, *rest):
         if video_id == "c23/Deepfakes/000_001":
-            raise MemoryError("too big")
+            raise error
         return original(folder, video_id, *rest)
 
-    monkeypatch.setattr(P, "write_crops", failing)
-    index = run(own_tree, tmp_path / "store")
-    assert (
-        index.status["c23/Deepfakes/000_001"] == "failed"
-        and index.reason["c23/Deepfakes/000_001"] == "MemoryError: too big"
-    )
+    monkeypatch.setattr(one_video, "write_crops", failing)
+
+
+def test_unexpected_failure_is_a_row_and_tried_again(own_tree, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        failing_at(patched, RuntimeError("no idea"))
+        index = run(own_tree, tmp_path / "store")
+    row = index.loc["c23/Deepfakes/000_001"]
+    assert (row.status, row.reason) == ("failed", "RuntimeError: no idea")
     assert (index.status == "ok").sum() == 5
-    monkeypatch.setattr(P, "write_crops", original)
     assert set(run(own_tree, tmp_path / "store").status) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), "disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.npy"), "not permitted"),
+        (MemoryError("too big"), "memory"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_property_of_a_video(
+    own_tree, tmp_path, monkeypatch, error, why
+):
+    with monkeypatch.context() as patched:
+        failing_at(patched, error)
+        with pytest.raises(MachineError, match=why):
+            run(own_tree, tmp_path / "store")
+    index = S.CropStore(tmp_path / "store").index
+    assert "c23/Deepfakes/000_001" not in set(index.video_id) and set(index.status) == {"ok"}
+    assert set(run(own_tree, tmp_path / "store").status) == {"ok"}
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_first_video(own_tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(P.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(MachineError, match="crops of 6 videos need up to"):
+        run(own_tree, tmp_path / "store")
+    assert not (tmp_path / "store/crops").exists()
+
+
+def test_a_tree_or_a_store_that_has_moved_is_found_again(own_tree, tmp_path, monkeypatch):
+    run(own_tree, tmp_path / "store")
+    before = state(tmp_path / "store")
+    digest = S.CropStore(tmp_path / "store").meta["digest"]
+    own_tree.rename(tmp_path / "elsewhere")
+    for path in (tmp_path / "elsewhere").rglob("*.mp4"):
+        os.utime(path, ns=(1, 1))
+    (tmp_path / "store").rename(tmp_path / "moved")
+    index = run(tmp_path / "elsewhere", tmp_path / "moved")
+    after = state(tmp_path / "moved")
+    unchanged = [p.replace("/store/", "/moved/") for p in before if not p.endswith(".json")]
+    assert all(after[p] == before[p.replace("/moved/", "/store/")] for p in unchanged)
+    assert all("elsewhere" in path for path in index.path)
+    assert S.CropStore(tmp_path / "moved").meta["digest"] == digest
+
+
+def test_the_notebooks_find_the_crops_of_a_moved_tree(own_tree, tmp_path, monkeypatch, capsys):
+    from dfil.train import data
+
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    folder = data.store_folder("ffpp", own_tree, 64)
+    run(own_tree, folder)
+    moved = tmp_path / "mnt" / own_tree.name
+    shutil.copytree(own_tree, moved)
+    assert data.store_folder("ffpp", moved, 64) == folder and str(folder) in capsys.readouterr().out
+    for video in moved.rglob("*.mp4"):
+        video.write_bytes(video.read_bytes()[:-1] + b"x")  # other videos of the same sizes
+    assert data.store_folder("ffpp", moved, 64) != folder
+
+
+def test_two_calls_on_one_store_give_what_one_gives(tree, store, tmp_path):
+    found = load_records("ffpp", tree)
+    halves = [
+        [r for r in found if r.manipulation in ("real", m)] for m in ("Deepfakes", "NeuralTextures")
+    ]
+    with ThreadPoolExecutor(2) as threads:
+        calls = [
+            threads.submit(P.preprocess, half, tmp_path, 64, jobs=1, progress=False)
+            for half in halves
+        ]
+        for call in calls:
+            call.result()
+    both = S.CropStore(tmp_path)
+    assert both.meta["digest"] == store.meta["digest"] and set(both.index.status) == {"ok"}
+
+
+def test_unfinished_files_of_a_living_process_stay(own_tree, tmp_path):
+    place = tmp_path / "store/crops/c23/real"
+    place.mkdir(parents=True)
+    living = place / f"000.npy.{os.getppid()}.part"
+    living.write_bytes(b"half")
+    run(own_tree, tmp_path / "store")
+    assert living.exists()
+
+
+def test_what_the_record_says_now_is_in_the_index_without_cutting_anew(own_tree, tmp_path):
+    found = load_records("ffpp", own_tree)
+    P.preprocess(found, tmp_path / "s", 64, jobs=1, progress=False)
+    before = {p: v for p, v in state(tmp_path / "s").items() if not p.endswith(".json")}
+    renamed = [replace(r, person="somebody", split="val") for r in found]
+    again = P.preprocess(renamed, tmp_path / "s", 64, jobs=1, progress=False)
+    assert set(again.index.person) == {"somebody"} and set(again.index.split) == {"val"}
+    assert {p: v for p, v in state(tmp_path / "s").items() if not p.endswith(".json")} == before
+
+
+def test_frames_seen_are_told_from_frames_kept(tree, tmp_path):
+    found = [r for r in load_records("ffpp", tree) if r.manipulation != "NeuralTextures"]
+    index = P.preprocess(found, tmp_path, 64, jobs=1, progress=False, stretches=(2, 4)).index
+    assert set(index.seen) == {FRAMES} and set(index.faces) == {8}
+    assert set(index.reason) == {f"crops of 8 of {FRAMES} frames, a face in {FRAMES}"}
 
 
 def test_one_store_has_one_setting(tree, store, tmp_path):
@@ -556,7 +661,7 @@ def test_the_blocks_of_a_planned_scale_are_its_own():
 
 
 def test_the_person_of_a_video_is_a_column_that_changes_no_digest(store, tmp_path):
-    assert store.index.columns[-1] == "person"
+    assert store.index.columns[-2] == "person"
     shutil.copytree(store.folder, tmp_path / "store")
     for path in (tmp_path / "store/crops").rglob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"person": path.stem[:3]}))

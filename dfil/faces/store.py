@@ -57,7 +57,7 @@ BLOCK = (
 )
 COLUMNS = (
     "dataset video_id label manipulation compression split target boxes_from path masks frames faces status reason crops patch checksum "
-    "tracks rule person"
+    "tracks rule person seen"
 ).split()
 RULES = {
     "largest": "largest",
@@ -71,7 +71,8 @@ class CropStore:
     index: DataFrame, a row per video with the columns COLUMNS (label 1 = fake; frames: in the file; faces: with a usable box in track 0;
     status "ok", "no face", "too short", "unreadable" or "failed", and the reason in words; tracks: how many are stored; rule: how the
     video's score comes from its tracks, "largest" = track 0 is all there is, "max" = the maximum over tracks;
-    person: whom intervals and tests count as one, empty if not known).
+    person: whom intervals and tests count as one, empty if not known; seen: frames in which track 0's face was found,
+    of which `faces` were kept).
     meta: dict with dataset, size, detector, store_margin, reach, synthetic (bool), synthetic_setting, digest, ...
 
     Cheap to pickle and safe in forked or spawned workers: files are opened on first use in each process and closed again,
@@ -90,7 +91,7 @@ class CropStore:
         self.meta: dict = json.loads((self.folder / "meta.json").read_text())
         self.index: pd.DataFrame = pd.read_parquet(self.folder / "index.parquet")
         if "person" not in self.index:  # an index of an earlier release
-            self.index["person"] = ""
+            self.index["person"], self.index["seen"] = "", self.index["faces"]
         self._row_of = {video_id: i for i, video_id in enumerate(self.index["video_id"])}
         self._open: OrderedDict[tuple[str, int], Crops] = OrderedDict()
 
@@ -571,15 +572,22 @@ def crops_path(folder: Path, video_id: str) -> Path:
 def write_index(folder: Path, meta: Mapping) -> CropStore:
     """Collect the rows of all videos into index.parquet and meta.json, and open the store."""
     rows = [json.loads(path.read_text()) for path in sorted((folder / "crops").rglob("*.json"))]
-    rows = [{"person": "", **row} for row in rows]  # a row of an earlier release has no person
+    rows = [{"person": "", "seen": row["faces"], **row} for row in rows]  # of an earlier release
     index = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], columns=COLUMNS)
     index = index.astype(
-        {"label": "int64", "frames": "int64", "faces": "int64", "patch": "int64", "tracks": "int64"}
+        {
+            "label": "int64",
+            "frames": "int64",
+            "faces": "int64",
+            "patch": "int64",
+            "tracks": "int64",
+            "seen": "int64",
+        }
     )
     # The digest stands for the contents: paths, also those in reasons, differ between machines, and
     # who a video shows changes no pixel.
     contents = (
-        index.drop(columns=["path", "masks", "reason", "person"])
+        index.drop(columns=["path", "masks", "reason", "person", "seen"])
         .sort_values("video_id")
         .to_json(orient="records")
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dfil import datasets, synthetic
 from dfil.datasets import load_records
-from dfil.faces.preprocess import Settings, made_with, preprocess
+from dfil.faces import rows
+from dfil.faces.preprocess import Settings, preprocess, settings_of, usual
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.synthetic.settings import RENDERER
@@ -112,13 +113,20 @@ def release(dataset: str, root: Path) -> str:
 
 
 def store_folder(dataset: str, root: Path, size: int) -> Path:
-    """Where the crops of a tree lie if the user names no other place; trees that share a name do not share a folder."""
+    """Where the crops of a tree lie if the user names no other place.
+
+    Trees that share a name do not share a folder, unless one of them is the other, moved: its crops
+    are found by the videos' sizes and checksums.
+    """
     where = Path(root).resolve()
-    return (
-        paths.data()
-        / "crops"
-        / f"{dataset}-{where.name}-{size}-{hashlib.sha256(str(where).encode()).hexdigest()[:6]}"
-    )
+    name = f"{dataset}-{where.name}-{size}-"
+    folder = paths.data() / "crops" / (name + hashlib.sha256(str(where).encode()).hexdigest()[:6])
+    if not folder.is_dir() and folder.parent.is_dir():
+        others = [p for p in folder.parent.iterdir() if p.name[:-6] == name]
+        if moved := rows.moved_store(sorted(others), where):
+            print(f"The crops of {where} are those in {moved}, made where the tree was before.")
+            return moved
+    return folder
 
 
 def crops(
@@ -132,7 +140,8 @@ def crops(
     dataset = release(dataset, root)
     owner = datasets.get(dataset)
     folder = store_folder(dataset, root, profile.size)
-    settings = {"detector": owner.detector, "tracks": owner.tracks} | made_with(folder)
+    settings = {"detector": owner.detector, "tracks": owner.tracks}
+    settings |= settings_of(folder) or usual(root)
     carving = {"share": profile.validation} if owner.carved else {}
     with cluster.executor(cluster.address()) as executor:
         return preprocess(

@@ -23,14 +23,16 @@ def preprocess(a: Namespace) -> int:
     owner = datasets.get(a.dataset)
     records = load_records(a.dataset, root, **_filters(a))
     folder = (a.store or data.store_folder(a.dataset, root, a.size)).absolute()
-    settings = {"tracks": a.tracks or owner.tracks}
-    settings |= crops.COMPACT if a.compact else {}
+    settings = {"detector": owner.detector, "tracks": owner.tracks}
+    settings |= crops.settings_of(folder) or crops.usual(root)
+    settings |= crops.COMPACT if a.compact else crops.WHOLE if a.whole else {}
     if a.stretches:
         settings["stretches"] = _stretches(*a.stretches)
-    detector = a.detector or owner.detector
+    given = {"detector": a.detector, "tracks": a.tracks, "every": a.every}
+    settings |= {name: value for name, value in given.items() if value}
     with cluster.executor(a.scheduler) as executor:
         store = crops.preprocess(
-            records, folder, a.size, detector, a.every, a.jobs, executor=executor, **settings
+            records, folder, a.size, jobs=a.jobs, executor=executor, **settings
         )
     asked = {record.video_id for record in records}
     rows = store.index[store.index["video_id"].isin(asked)]

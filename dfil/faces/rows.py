@@ -1,0 +1,123 @@
+"""The rows of a store, one small file per video: what is done, found again wherever tree and store
+have been moved.
+
+A row's key holds what the crops follow from: the video's id, size and checksum, those of the real
+video whose boxes it takes, and the settings. No absolute path and no time is in it. The checksum is
+of the file's beginning, middle and end, and is taken anew only if size or time, in seconds, differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from zlib import crc32
+
+from dfil.datasets import VideoRecord
+from dfil.datasets.sequences import on_disk
+from dfil.faces.settings import Settings
+from dfil.faces.store import crops_path, track_path, write_json
+
+PIECE = 2**16  # bytes of a file's beginning, middle and end
+
+
+def of_record(record: VideoRecord) -> dict:
+    """What a row takes over from the record."""
+    paths = {"path": str(record.path.absolute())}
+    paths["masks"] = str(record.masks.absolute()) if record.masks else ""
+    return asdict(record) | paths
+
+
+def path_of(folder: Path, video_id: str) -> Path:
+    """The file of a video's row."""
+    return crops_path(folder, video_id).with_name(crops_path(folder, video_id).stem + ".json")
+
+
+def files_of(row_path: Path, track: int) -> list[Path]:
+    """The files of one track, beside its row."""
+    stem = row_path.with_name(row_path.name.removesuffix(".json") + ".npy")
+    return [track_path(stem.with_suffix(suffix), track) for suffix in (".npy", ".npz")]
+
+
+def read(folder: Path, video_id: str) -> dict:
+    """The row of a video; empty where there is none or it is damaged, so that it is made again."""
+    try:
+        row = json.loads(path_of(folder, video_id).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def source_of(record: VideoRecord, folder: Path, settings: Settings) -> dict:
+    """Key, and size, time and checksum of the video's file."""
+    source = _source(on_disk(record.path), read(folder, record.video_id).get("source"))
+    real = read(folder, record.boxes_from) if record.boxes_from else {}
+    of_real = record.boxes_from, real.get("key", ""), real.get("checksum", "")
+    parts = [record.video_id, source[0], source[2], of_real, asdict(settings)]
+    return {"key": hashlib.sha256(json.dumps(parts).encode()).hexdigest(), "source": source}
+
+
+def is_done(record: VideoRecord, folder: Path, settings: Settings) -> bool:
+    """Whether a video's row and files are there and what would be made now."""
+    row = read(folder, record.video_id)
+    if not row or row.get("key") != source_of(record, folder, settings)["key"]:
+        return False
+    target = path_of(folder, record.video_id)
+    files = [path for k in range(row.get("tracks", 1)) for path in files_of(target, k)]
+    return row.get("status") != "ok" or all(path.is_file() for path in files)
+
+
+def refresh(records: Sequence[VideoRecord], folder: Path) -> None:
+    """Write what the records say now (path, split, person, ...) into rows that are done."""
+    for record in records:
+        row, now = read(folder, record.video_id), of_record(record)
+        if row and any(row.get(name) != value for name, value in now.items()):
+            write_json(path_of(folder, record.video_id), row | now)
+
+
+def moved_store(candidates: Sequence[Path], root: Path, sample: int = 12) -> Path | None:
+    """That of the candidates whose videos are those of the tree `root`, which has been moved.
+
+    A few rows are compared by size and checksum, each with the file of the same place below root.
+    """
+    for folder in candidates:
+        paths = sorted((folder / "crops").rglob("*.json"))
+        found = [_same_below(path, root) for path in paths[:: max(1, len(paths) // sample)]]
+        if found and all(found):
+            return folder
+    return None
+
+
+def _same_below(row_path: Path, root: Path) -> bool:
+    try:
+        row = json.loads(row_path.read_text())
+        place, source = Path(row["path"]).parts, row["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    for k in range(1, len(place)):
+        disk = on_disk(root.joinpath(*place[k:]))
+        if disk.exists():
+            return _source(disk, source)[::2] == source[::2]
+    return False
+
+
+def _source(disk: Path, before: list | None) -> list:
+    """Size, time in whole seconds and checksum of a file, or of a folder's names and sizes; nothing
+    known for what is not there. before: the same of an earlier call."""
+    if not disk.exists():
+        return [0, 0, ""]
+    stat = disk.stat()
+    if disk.is_dir():
+        listing = sorted((path.name, path.stat().st_size) for path in disk.iterdir())
+        return [sum(size for _, size in listing), 0, f"{crc32(json.dumps(listing).encode()):08x}"]
+    known = [stat.st_size, int(stat.st_mtime)]
+    if before and before[:2] == known:
+        return before
+    checksum = 0
+    with open(disk, "rb") as file:
+        for at in sorted({0, stat.st_size // 2, max(0, stat.st_size - PIECE)}):
+            file.seek(at)
+            checksum = crc32(file.read(PIECE), checksum)
+    return [*known, f"{checksum:08x}"]

@@ -1,0 +1,121 @@
+"""What the crops of a store depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+from dfil.datasets import VideoRecord, is_synthetic, synthetic_setting
+from dfil.faces import detect
+from dfil.faces.boxes import MAX_GAP
+from dfil.faces.store import REACH, RULES, STORE_MARGIN, write_json
+from dfil.system.errors import DataError
+
+SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
+EVERY = 8  # frames from one detection to the next
+FORMAT = 3  # of the store; a change makes old rows stale
+# What real data get by default, because nobody has the disk for every frame: stretches at 0, 1/3,
+# 2/3 and 1 of a video hold eight different test snippets, or the 16 frames of a baseline each.
+COMPACT = {"store_margin": 1.3, "stretches": (4, 16)}
+WHOLE = {"store_margin": STORE_MARGIN, "stretches": None}
+PACKAGES = {"dlib": "dlib-bin", "mtcnn": "facenet-pytorch"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One store has one of these.
+
+    size: pixels of the typical snippet box. detector: "dlib" or "mtcnn". every: frames from one
+    detection of a face to the next (the last frame always gets one; where a path is doubtful there
+    are more). tracks: "largest" keeps the person with the largest total area, "all" everybody.
+    reach, store_margin: longest snippet in frames and largest margin the store can serve.
+    stretches: (how many, frames each) keeps so many evenly spaced stretches, None all frames.
+    """
+
+    size: int
+    detector: str = "dlib"
+    every: int = EVERY
+    tracks: str = "largest"
+    reach: int = REACH
+    store_margin: float = STORE_MARGIN
+    stretches: tuple[int, int] | None = None
+    format: int = FORMAT
+
+    def __post_init__(self):
+        choices = (
+            ("face detector", self.detector, detect.DETECTORS),
+            ("choice of tracks", self.tracks, RULES),
+        )
+        for what, chosen, known in choices:
+            if chosen not in known:
+                raise DataError(f"Unknown {what} {chosen!r}; choose one of: {', '.join(known)}.")
+        if not 1 <= self.every <= MAX_GAP:
+            raise DataError(
+                f"A face must be looked for every 1 to {MAX_GAP} frames, not every {self.every}."
+            )
+        if self.size < 8 or self.reach < 1 or self.store_margin < 1:
+            raise DataError(
+                f"size {self.size}, reach {self.reach}, store_margin {self.store_margin}:"
+                " at least 8, 1 and 1 are needed."
+            )
+        if self.stretches and (self.stretches[0] < 1 or self.stretches[1] < SHORTEST):
+            raise DataError(
+                f"{self.stretches[0]} stretches of {self.stretches[1]} frames:"
+                f" at least one of {SHORTEST} frames is needed."
+            )
+
+
+def usual(root: Path) -> dict:
+    """Keywords of `preprocess` for a tree without a store: all of built-in clips, which are short,
+    and stretches of real videos (COMPACT)."""
+    return {} if is_synthetic(root) else COMPACT
+
+
+def settings_of(folder: Path) -> dict:
+    """The settings of an existing store but for its size, as keywords of `preprocess`; empty if
+    there is none."""
+    path = Path(folder) / "meta.json"
+    if not path.is_file():
+        return {}
+    meta = json.loads(path.read_text())
+    names = [f.name for f in fields(Settings) if f.name not in ("size", "format")]
+    kept = {name: meta[name] for name in names if name in meta}
+    return kept | {"stretches": tuple(kept["stretches"]) if kept.get("stretches") else None}
+
+
+def describe(records: Sequence[VideoRecord], settings: Settings) -> dict:
+    """What the store's meta.json says of records with these settings."""
+    datasets = sorted({r.dataset for r in records})
+    if len(datasets) > 1:
+        raise DataError(
+            f"One store holds one dataset, not {' and '.join(datasets)}; give each its own folder."
+        )
+    marks = [synthetic_setting(p) for p in {r.path.parent: r.path for r in records}.values()]
+    if any(mark != marks[0] for mark in marks):
+        raise DataError(
+            "The records come from several trees, of which at least one is synthetic;"
+            " give each its own store."
+        )
+    packages = ("dfil", "av", "numpy", "opencv-python-headless", PACKAGES[settings.detector])
+    about = {"dataset": datasets[0], **asdict(settings)}
+    about |= {"synthetic": marks[0] is not None, "synthetic_setting": marks[0]}
+    return json.loads(json.dumps(about | {"versions": {name: version(name) for name in packages}}))
+
+
+def claim(folder: Path, meta: dict) -> None:
+    """Make the folder a store with these settings, or find that it is one already."""
+    path = folder / "meta.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, meta)
+        return
+    before = json.loads(path.read_text())
+    names = ["dataset", *(f.name for f in fields(Settings)), "synthetic", "synthetic_setting"]
+    if other := [name for name in names if before.get(name) != meta[name]]:
+        was = ", ".join(f"{name} {before.get(name)!r} (now {meta[name]!r})" for name in other)
+        raise DataError(
+            f"{folder} is a crop store with {was}; take another folder, or delete this one."
+        )
