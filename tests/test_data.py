@@ -224,8 +224,10 @@ def test_a_carved_dataset_gets_the_profiles_share_and_all_people_where_the_proto
     assert seen["celebdf"] == {"share": 0.3} and seen["settings"] == {
         "detector": "mtcnn",
         "tracks": "largest",
+        "store_margin": 1.3,  # as real data get it: stretches, because nobody has the disk for all
+        "stretches": (4, 16),
     }
     data.crops(profile, tmp_path, "dfdc-preview")  # without dataset.json: the full release
     assert seen["dfdc"] == {"share": 0.3} and seen["settings"]["tracks"] == "all"
     data.crops(profile, tmp_path, "ffpp")
-    assert seen["ffpp"] == {} and seen["settings"] == {"detector": "dlib", "tracks": "largest"}
+    assert seen["ffpp"] == {} and seen["settings"]["detector"] == "dlib"
