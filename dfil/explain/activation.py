@@ -78,7 +78,7 @@ def class_activation(
     model: Detector, x: torch.Tensor, name: str = "Grad-CAM"
 ) -> dict[str, np.ndarray]:
     """Figure 3: Grad-CAM of the logit at the last residual block. Any method with the project's ResNet can be asked."""
-    return grad_cam(model, x, {name: _blocks(model)[-1][1]})
+    return grad_cam(model, x, {name: blocks(model)[-1][1]})
 
 
 def intra_activation(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
@@ -141,7 +141,7 @@ def _batch(model: Detector, x: torch.Tensor) -> torch.Tensor:
     return normalise(x.to(next(model.parameters()).device))[None]
 
 
-def _blocks(model: Detector) -> list[tuple[str, nn.Module]]:
+def blocks(model: Detector) -> list[tuple[str, nn.Module]]:
     if not hasattr(model, "backbone"):
         raise RunError(
             f"{type(model).__name__} has no `backbone` whose last block could be looked at; take dil or resnet50"
@@ -152,7 +152,7 @@ def _blocks(model: Detector) -> list[tuple[str, nn.Module]]:
 def _last_of_stage(model: Detector, kind: str) -> dict[str, tuple[str, nn.Module]]:
     """The last block of each stage that has an Intra-SIM (`intra`) or an Inter-SIM (`inter`): "stage 2" -> (block's name, module)."""
     found = {}
-    for name, block in _blocks(model):
+    for name, block in blocks(model):
         if getattr(block, kind, None) is not None:
             found[f"stage {name.removeprefix('layer').split('.')[0]}"] = name, getattr(block, kind)
     if not found:
