@@ -11,7 +11,7 @@ import inspect
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from dfil import paper, profiles
 from dfil.faces.store import CropStore
-from dfil.profiles import Profile
+from dfil.profiles import Profile, Training
 from dfil.results import compare, figures, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
@@ -166,10 +166,13 @@ class Notebook:
         return figures.strips(strips, heads, title=title, height=0.8, synthetic=self.synthetic)
 
     def settings(self, table: str) -> pd.DataFrame:
-        """How a table's models are trained, a row per setting."""
-        training = self.profile.training_for("dil", table)
-        values = self.profile.settings(training) | {"lr of single methods": self.profile.rates}
-        return pd.Series(values, name="value").astype(str).to_frame()
+        """How a table's models are trained: the main settings, and what is not as in the paper."""
+        training = asdict(self.profile.training_for("dil", table))
+        usual, main = asdict(Training()), ("epochs", "lr", "batch", "schedule", "keep")
+        shown = {k: v for k, v in training.items() if k in main or v != usual[k]}
+        shown |= {"size": self.profile.size, "backbone": self.profile.backbone or "ResNet-50"}
+        shown |= {f"lr of {method}": rate for method, rate in self.profile.rates.items()}
+        return pd.Series(shown, name="value").astype(str).to_frame()
 
     def train(self, name: str, methods: Sequence[str] = ("dil",)) -> Trained:
         """What a table of the paper needs: models trained or found again, test videos scored."""
