@@ -56,14 +56,12 @@ def lacks(profile: Profile, needs: str, root: str = "") -> str:
 def save_empty_table(profile: Profile, name: str, column: str, reason: str) -> None:
     """Write a table of the paper, or a column of it, with the reason why it has no values.
 
-    One that has values stays as it is.
+    A cell that has a value keeps it.
     """
-    folder, table = paths.outputs(profile.name) / "tables", paper.TABLES[name]
+    table = paper.TABLES[name]
     df = tables.build(table, {}, reason, synthetic=False)
-    columns = [column] if column else [each.key for each in table.columns]
-    there = tables.load(folder).get(name, df)
-    if there.loc[there["column"].isin(columns), "ours"].isna().all():
-        tables.save(df, folder, name, table.title, columns=columns)
+    columns = [column] if column else []
+    tables.save(df, paths.outputs(profile.name) / "tables", name, table.title, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,8 @@ class Notebook:
                 strips[f"{kind} {number}" if each > 1 else kind] = snippet
         heads = [[f"frame {t}" for t in range(self.profile.frames)]]
         heads += [[""] * self.profile.frames] * (len(strips) - 1)
-        return figures.strips(strips, heads, title=title, height=0.8, synthetic=self.synthetic)
+        height = min(0.8, 5 / len(strips) - 0.2)  # inches: no taller than a screen
+        return figures.strips(strips, heads, title=title, height=height, synthetic=self.synthetic)
 
     def settings(self, table: str) -> pd.DataFrame:
         """How a table's models are trained: the main settings, and what is not as in the paper."""
@@ -216,7 +215,7 @@ class Notebook:
     def save_trained(self, trained: Trained, columns: Sequence[str] = ()) -> pd.DataFrame:
         """`save_table` of a table of the paper; what earlier calls found with the same data stays.
 
-        columns: the only ones to write, where several notebooks share a table.
+        columns: the only ones to write and return, where several notebooks share a table.
         """
         table, folder = trained.table, self.out / "tables"
 
@@ -232,7 +231,7 @@ class Notebook:
             by_auc = table.measured_by(paper.AUC)
             beside = self._build(by_auc, trained.results, missing)
             tables.save(beside, folder, by_auc.key, by_auc.title, columns=columns)
-        return df
+        return df[df["column"].isin(columns)] if columns else df
 
     def _build(self, table: paper.Table, results: Mapping, missing, note: str = "") -> pd.DataFrame:
         texts = (note, self.profile.note)
