@@ -1,4 +1,7 @@
-"""The scales at which everything runs: `smoke`, `demo`, `study` and `paper`. Nothing else asks which profile it is in."""
+"""The scales at which everything runs:
+
+`smoke`, `demo`, `study`, `paper`. Nothing else asks which.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,9 @@ class Training:
     plateau_on: str = "loss"
     patience: int = 3
     lowest_lr: float = 1e-6  # of the plateau schedule
-    # The weights that a run ends with: those of the "best" epoch by `best_by` ("auc", then loss;
-    # "loss"; "accuracy", then loss, of the validation videos); of the "last" epoch; or the "average"
-    # of the last `averaged` epochs, its batch statistics taken anew from the training videos.
+    # The weights that a run ends with: of the "best" epoch by `best_by` ("auc", then loss; "loss";
+    # "accuracy", then loss, of the validation videos); of the "last" epoch; or the "average" of the
+    # last `averaged` epochs, its batch statistics taken anew from the training videos.
     keep: str = "best"
     best_by: str = "auc"
     averaged: int = 3
@@ -46,14 +49,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Profile:
-    """Sizes, budgets and data of one scale. The text fields are printed where the scale has to explain itself."""
+    """Sizes, budgets and data of one scale; its text is printed where it has to explain itself."""
 
     name: str
     what: str  # one sentence: what its numbers mean
     size: int  # crop side in pixels
-    backbone: dict = field(
-        default_factory=dict
-    )  # depth, width, stem of the ResNet; empty = ResNet-50
+    # of the ResNet: depth, width, stem; empty: ResNet-50
+    backbone: dict = field(default_factory=dict)
     pretrained: bool = False  # ImageNet weights
     frames: int = 4  # T
     test_snippets: int = 8  # U in testing
@@ -63,32 +65,29 @@ class Profile:
     within_starts: bool = False
     across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
-    rates: dict[str, float] = field(
-        default_factory=dict
-    )  # learning rates of single methods that differ from the trainings' own
-    methods: dict[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # rows run unless asked otherwise, by table or "" for the others
+    # of single methods, where they differ from the trainings' own
+    rates: dict[str, float] = field(default_factory=dict)
+    # rows run by default, by table or "" for the others
+    methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
     validation: float = 0.1  # of the training identities, where the owners give no validation split
-    per_manipulation: bool = (
-        False  # one model per manipulation, as in the paper, or one for all four
-    )
+    per_manipulation: bool = False  # one model each, as in the paper, or one for all four
     seeds: tuple[int, ...] = (0,)
     ablation_seeds: tuple[int, ...] = ()  # of Tables 4 to 6; empty: as the others
-    trees: dict[str, dict] = field(
-        default_factory=dict
-    )  # sizes of the synthetic trees by setting; empty: real data only
+    # sizes of the synthetic trees by setting; empty: real data only
+    trees: dict[str, dict] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
-        """What stands beside every number if the backbone is not the paper's ResNet-50; empty if it is."""
+        """What stands beside every number if the backbone is not the paper's; empty if it is."""
         if not self.backbone:
             return ""
         blocks = "-".join(map(str, self.backbone["depth"]))
-        return f"backbone of {blocks} bottleneck blocks, width {self.backbone['width']}, {self.size} px, no ImageNet weights"
+        width = self.backbone["width"]
+        what = f"{blocks} bottleneck blocks, width {width}, {self.size} px"
+        return f"backbone of {what}, no ImageNet weights"
 
     def runs(self, table: str) -> tuple[str, ...]:
-        """Registry names of the methods that a table's notebook runs unless asked otherwise; empty for all."""
+        """Registry names of the methods that a table's notebook runs by default; empty for all."""
         return self.methods.get(table, self.methods.get("", ()))
 
     def training_for(self, method: str, table: str = "") -> Training:
@@ -106,7 +105,7 @@ class Profile:
         return (ablation and self.ablation_seeds) or self.seeds
 
     def settings(self, training: Training) -> dict:
-        """Everything that decides a trained model's weights apart from method, data and seed; part of a run's key."""
+        """All that decides a model's weights but method, data and seed; part of a run's key."""
         return {
             "size": self.size,
             "frames": self.frames,
@@ -116,10 +115,8 @@ class Profile:
         }
 
 
-_ONE_KIND = {
-    "qualities": ("c23",),
-    "manipulations": ("Deepfakes",),
-}  # all that the temporal-only experiment needs
+# All that the temporal-only experiment needs.
+_ONE_KIND = {"qualities": ("c23",), "manipulations": ("Deepfakes",)}
 
 _SMOKE = Training(epochs=1, lr=1e-3, paired=True, same_gap=False)
 SMOKE = Profile(
@@ -142,9 +139,10 @@ SMOKE = Profile(
     },
 )
 _SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
-# The last epoch is kept: under one-cycle the rate has then come down to nothing, while the epoch with
-# the best AUC of a few validation people is often one from the middle, with batch statistics behind
-# its weights. 460 updates at least: with 153 it is a matter of luck whether a training takes off.
+# The last epoch is kept: under one-cycle the rate has then come down to nothing, and so running
+# batch statistics are those of the weights; the epoch with the best AUC of a few validation
+# people is often one from the middle, with validation losses of 8 and more. At least 460 updates:
+# with 153 it is a matter of luck whether a training takes off.
 _SMALL_TRAINING = Training(
     epochs=12, lr=1e-2, schedule="one-cycle", keep="last", paired=True, redraw=True
 )
@@ -211,7 +209,8 @@ PROFILES = {p.name: p for p in (SMOKE, DEMO, STUDY, PAPER)}
 def get(name: str, seeds: int | Sequence[int] = ()) -> Profile:
     """The profile called `name`, with another seed or other seeds than its own if any are given.
 
-    Raises RunError for an unknown name, naming those there are, and for seeds that are no different whole numbers from 0 on.
+    Raises RunError for an unknown name, naming those there are, and for seeds that are no different
+    whole numbers from 0 on.
     """
     if name not in PROFILES:
         raise RunError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")

@@ -1,1 +1,1 @@
-"""From crops to scores: snippets, the training loop, the run store, and which runs feed which table."""
+"""From crops to scores: snippets, the training loop, the run store, which runs feed which table."""

@@ -1,4 +1,4 @@
-"""From a profile to the crops it works on: a real tree where one is given, the built-in synthetic one otherwise."""
+"""The crops a profile works on: of a real tree where one is named, else of a built-in one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ COUNTED = ("people", "real_clips", "real_sequences")
 
 
 def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting: str = "") -> Path:
-    """The tree of a dataset that a profile reads: `root` if given, the synthetic one (written now if it is not there yet) for a profile
-    that has one, else the real one named by $DFIL_FFPP and so on or dfil.toml.
+    """The tree of a dataset that a profile reads.
 
-    setting: of the synthetic tree, default the dataset's. Raises DataError if there is none, saying how to name one.
+    That is `root` if given, the synthetic one (written now if it is not there yet) for a profile
+    that has one, else the real one named by $DFIL_FFPP and so on or dfil.toml.
+    setting: of the synthetic tree, default the dataset's. Raises DataError if there is none,
+    saying how to name one.
     """
     setting = setting or datasets.get(dataset).setting
     if reason := absent(profile, root, dataset, setting):
@@ -61,13 +63,14 @@ def absent(
         else f"by the parameter {dataset.removesuffix('-preview')}_root, "
     )
     return (
-        f"the profile {profile.name} needs the real {name}, which is not there: name its tree {option}by "
+        f"the profile {profile.name} needs the real {name}, which is not there: name its tree"
+        f" {option}by "
         f"${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as {dataset}"
     )
 
 
 def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
-    """What the meta of a crop store of the profile's built-in tree will say; nothing is made for it."""
+    """The meta of a crop store of the profile's built-in tree, while nothing is made for it."""
     setting = setting or datasets.get(dataset).setting
     sizes = profile.trees[setting]
     counts = {split: sizes[split] for split in ("train", "val", "test") if split in sizes}
@@ -83,7 +86,7 @@ def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
 
 
 def contents(meta: Mapping, profile: Profile) -> str | dict:
-    """What a run's key says of its data: a crop store's digest, or of built-in data their version and settings.
+    """What a run's key says of its data: a store's digest, or built-in data's version and settings.
 
     Another processor's clips differ in some bits, and so do the digests of crops cut from them;
     settings are the same everywhere, so that a run trained elsewhere is found again.
@@ -107,7 +110,7 @@ def _real(dataset: str) -> Path | None:
 
 
 def release(dataset: str, root: Path) -> str:
-    """The adapter that reads a tree: `dataset`, but for a DFDC tree that is the full release where the preview was asked for."""
+    """The adapter that reads a tree: DFDC's full release may lie where the preview is asked for."""
     preview = (Path(root) / "dataset.json").is_file()
     return "dfdc" if dataset == "dfdc-preview" and not preview else dataset
 
@@ -134,8 +137,9 @@ def crops(
 ) -> CropStore:
     """The crop store of a tree at the profile's size, made now or completed if it is not there yet.
 
-    A store that `dfil preprocess` has made keeps the settings it was made with (detector, tracks, stretches, ...). Where the owners give
-    no validation split, the profile's share of the training identities is carved (dfil.datasets.splits).
+    A store that `dfil preprocess` has made keeps the settings it was made with (detector, tracks,
+    stretches, ...). Where the owners give no validation split, the profile's share of the
+    training identities is carved (dfil.datasets.splits).
     """
     dataset = release(dataset, root)
     owner = datasets.get(dataset)
@@ -159,8 +163,9 @@ def stores(
 ) -> dict[str, CropStore]:
     """The crop stores of those datasets of `names` that are there; what is not is said.
 
-    roots: trees by dataset, as in `tree`. Synthetic and real trees are not mixed: with one real tree given, the synthetic ones are
-    left out, because a model trained on real faces says nothing about drawn ones.
+    roots: trees by dataset, as in `tree`. Synthetic and real trees are not mixed: with one real
+    tree given, the synthetic ones are left out, because a model trained on real faces says
+    nothing about drawn ones.
     """
     found = {}
     for dataset in names:
@@ -171,7 +176,6 @@ def stores(
             found[dataset] = crops(profile, tree(profile, root, dataset), dataset)
     real = {dataset: store for dataset, store in found.items() if not store.meta["synthetic"]}
     for dataset in found.keys() - real.keys() if real else ():
-        print(
-            f"{datasets.get(dataset).title}: only the synthetic one is there, and it is not mixed with real data."
-        )
+        title = datasets.get(dataset).title
+        print(f"{title}: only the synthetic one is there, and it is not mixed with real data.")
     return real or found

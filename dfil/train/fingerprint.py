@@ -95,7 +95,7 @@ class _MeanColour(Detector):
 
 @lru_cache
 def _data_and_loop(training: Training, size: int) -> tuple[list[float], list[float]]:
-    """Statistics of a training batch of fixed videos; losses of two epochs and the weights they leave."""
+    """Statistics of a training batch of fixed videos; what two epochs on them lose and leave."""
     with tempfile.TemporaryDirectory(prefix="dfil-") as folder:
         store = _FixedStore(Path(folder))
         how = {"snippets": 2, "frames": 4, "size": size, "seed": 0}

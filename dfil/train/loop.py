@@ -1,9 +1,11 @@
-"""The training loop that all methods share: Adam, binary cross-entropy, selection on the validation split only."""
+"""The training loop that all methods share: Adam, cross-entropy, selection by validation videos."""
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from tqdm import tqdm
 from dfil.models import Detector
 from dfil.models.resnet import ResNet
 from dfil.profiles import Training
-from dfil.system.errors import RunError
+from dfil.system.errors import RunError, machine_fault
 from dfil.system.files import atomic
 from dfil.system.memory import keep_freed
 from dfil.train.parallel import (
@@ -91,8 +93,8 @@ def train(
 
     Returns one dict per epoch: epoch, lr, train_loss, val_loss, val_auc, val_accuracy, seconds,
     clips (seen so far), best (so far) and kept (whether the weights left are this epoch's, or their
-    mean has them). Raises RunError for settings that do not exist, if the loss stops being a number,
-    or if the validation split lacks a class.
+    mean has them). Raises RunError for settings that do not exist, if the loss stops being a
+    number, or if the validation split lacks a class.
     """
     with repeatable(settings):
         return _train(model, train_data, val_data, settings, seed, checkpoint, device, label)
@@ -192,14 +194,14 @@ def _window(settings: Training) -> int:
 
 
 class _State:
-    """All that a training goes on from: model, optimiser, schedule, random state, history, kept weights."""
+    """What a training goes on from: model, optimiser, schedule, random state, history, weights."""
 
     def __init__(self, model, optimiser, schedule, device: torch.device):
         self.parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
         self.device, self.history, self.kept = device, [], {}
 
     def keep(self, line: dict, settings: Training) -> None:
-        """Take the weights after an epoch for those that `settings.keep` names, if they belong to them."""
+        """Take the weights after an epoch if they belong to those that `settings.keep` names."""
         weights = {k: v.detach().cpu() for k, v in self.parts["model"].state_dict().items()}
         first = settings.epochs - _window(settings) + 1  # of those that are averaged
         if settings.keep == "best" and line["best"]:
@@ -220,11 +222,26 @@ class _State:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.history[:], self.kept = state["history"], state["kept"]
-        torch.set_rng_state(state["random"])
+        """Go on from a checkpoint;
+
+        one that is damaged is named, removed, and training begins anew.
+        """
+        before = copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()})
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            history, kept, random = state["history"], state["kept"], state["random"]
+        except Exception as error:  # of a damaged file torch raises whatever its bytes lead to
+            if machine_fault(error):
+                raise
+            print(f"{path}: damaged; this training begins anew.", file=sys.stderr, flush=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(before[name])
+            path.unlink()
+            return
+        self.history[:], self.kept = history, kept
+        torch.set_rng_state(random)
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state_all(state["random_cuda"])
 

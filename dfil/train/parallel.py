@@ -1,9 +1,11 @@
-"""One training shared by several processes, as `torchrun` starts them; without it every function here does nothing.
+"""One training shared by several processes, as `torchrun` starts them; alone, all this does
+nothing.
 
-Each process takes its part of every batch, and the gradients are averaged to those of the whole batch. So the
-result is that of one process, to rounding, but for two things. Batch normalisation sees the whole batch on GPUs
-(SyncBatchNorm); on CPUs torch has no such layer, and each process normalises by its own part. And dropout draws
-other masks. A loss that is not a mean over videos is averaged over the parts, weighted by their numbers of videos.
+Each process takes its part of every batch, and the gradients are averaged to those of the whole
+batch. So the result is that of one process, to rounding, but for two things. Batch normalisation
+sees the whole batch on GPUs (SyncBatchNorm); on CPUs torch has no such layer, and each process
+normalises by its own part. And dropout draws other masks. A loss that is not a mean over videos
+is averaged over the parts, weighted by their numbers of videos.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Learning rates, searched alike for every method.
 
-Three values are tried, and their neighbours where the best is at an edge,
-
-trained as for Table 1 at c23 with a seed that no table uses, and judged by the validation videos of
-the weights that are kept: AUC first, then loss. Test videos are not looked at.
+Three values are tried, and their neighbours where the best is at an edge, trained as for Table 1
+at c23 with a seed that no table uses, and judged by the validation videos of the weights that are
+kept: AUC first, then loss. Test videos are not looked at.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def search(runs: RunStore, store: CropStore, method: str) -> float:
 
 
 def decided(runs: RunStore, store: CropStore, methods: Iterable[str]) -> dict[str, float]:
-    """The rates of those methods whose search has ended. Trains nothing, needs only the store's meta."""
+    """The rates of those methods whose search has ended. Trains nothing, only needs the meta."""
     return {
         method: _best(_trained(runs, store, method))
         for method in methods
@@ -69,7 +68,7 @@ def table(runs: RunStore, store: CropStore, methods: Iterable[str]) -> pd.DataFr
 
 
 def _trained(runs: RunStore, store: CropStore, method: str) -> dict[float, tuple[float, float]]:
-    """Of the rates that were tried: validation AUC and minus validation loss of the weights kept."""
+    """Of the rates tried: validation AUC and minus validation loss of the weights kept."""
     found = {rate: runs.run(spec(runs.profile, method, rate), store) for rate in RATES}
     return {rate: _judged(run) for rate, run in found.items() if run.is_trained}
 

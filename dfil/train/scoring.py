@@ -26,7 +26,7 @@ def pick_device() -> torch.device:
 
 
 def place(model: nn.Module, device: torch.device) -> None:
-    """Move a model to a device, with the weights of its convolutions in the memory order that channels-last activations want."""
+    """Move a model to a device, its convolutions' weights in the memory order of channels-last."""
     model.to(device)
     nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
     nn.utils.convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
@@ -40,7 +40,10 @@ def precision(device: torch.device) -> Iterator[None]:
 
 
 def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device) -> DataLoader:
-    """Batches by index. Worker processes only feed a GPU: beside a training on the CPU they would take its cores."""
+    """Batches by index, the same however many processes feed them.
+
+    Only a GPU is fed by others: beside a training on the CPU they would take its cores.
+    """
     workers = min(8, cores() - 1) if device.type == "cuda" else 0
     return DataLoader(
         data,
@@ -52,7 +55,7 @@ def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device)
 
 
 def video_logits(model: Detector, x: torch.Tensor, views: int = 1) -> torch.Tensor:
-    """Logits (B,) of clips x (B, U, T, 3, H, W), shown as `views` clips of U / views (Sampling.views)."""
+    """Logits (B,) of x (B, U, T, 3, H, W), shown as `views` clips of U / views (Sampling.views)."""
     if views == 1 or x.shape[1] % views:
         return model(x)
     x_bvu = x.unflatten(1, (-1, views)).transpose(1, 2)
@@ -68,9 +71,10 @@ def score(
     device: torch.device | None = None,
     views: int = 1,
 ) -> pd.DataFrame:
-    """One row per video of `data`, in its order, with SCORE_COLUMNS; score = sigmoid(logit) = probability of being fake.
+    """One row per video of `data`, in its order, with SCORE_COLUMNS.
 
-    A video of which `data` has several tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
+    score = sigmoid(logit) is the probability of being fake. A video of which `data` has several
+    tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
     """
     keep_freed()
     device = device or pick_device()

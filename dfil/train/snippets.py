@@ -1,6 +1,7 @@
 """Snippets: which T consecutive native frames a method looks at, and how they become a batch.
 
-Training takes one snippet at a random place in each of U equal segments of the video, testing the centred one; reading, items 20-21.
+Training takes one snippet at a random place in each of U equal segments of the video, testing the
+centred one; reading, items 20-21.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ def snippet_starts(
     stride: int = 1,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """First frame numbers (U,) of `snippets` snippets of `frames` frames, `stride` apart (1 = neighbouring frames, the paper's).
+    """First frame numbers (U,) of `snippets` snippets of `frames` frames, `stride` apart.
 
-    runs are the stretches (first frame, count) of native frames that follow one another (Crops.runs); a snippet never crosses from one
-    to the next, so its frames are neighbours in the video and not only in the store. The time from the first frame to the last is cut
-    into U equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng` the centred one is taken. Where a
-    segment is shorter than a snippet, the snippet's centre stays inside; where even that is not possible, the start nearest to the
-    centred one is taken. Short videos thus repeat frames.
+    runs are the stretches (first frame, count) of native frames that follow one another
+    (Crops.runs); a snippet never crosses from one to the next, so its frames are neighbours in
+    the video and not only in the store. The time from the first frame to the last is cut into U
+    equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng`
+    the centred one is taken. Where a segment is shorter than a snippet, the snippet's centre
+    stays inside; where even that is not possible, the start nearest to the centred one is taken.
+    Short videos thus repeat frames.
 
     Raises DataError if no run is long enough for one snippet.
     """
@@ -44,7 +47,8 @@ def snippet_starts(
     if not len(possible):
         longest = max((count for _, count in runs), default=0)
         raise DataError(
-            f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames; the longest stretch has {longest}"
+            f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames; the"
+            f" longest stretch has {longest}"
         )
     edges = np.linspace(runs[0][0], sum(runs[-1]), snippets + 1)
     starts = np.empty(snippets, np.int64)
@@ -74,13 +78,16 @@ class SnippetDataset(Dataset):
         rows: the rows of its index to serve; all must have status "ok".
         snippets, frames, stride: U, T and the distance of a snippet's frames.
         size: crop side in pixels.
-        train: random starts and a horizontal flip of the whole clip with probability 1/2; otherwise centred and unflipped.
-        seed: with the epoch, the video's target (if `paired`) or its id, it decides every draw, so that batches do not depend on the
-            number of workers and a resumed run sees what an uninterrupted one would have.
-        paired: a real clip and its fakes share their draws: the same frames, flipped or not alike.
-        margin, box: see Crops.snippet. A video whose longest stretch is shorter than a snippet shows that stretch and holds its last frame.
-        all_tracks: one item per person followed through the video, where the store keeps several (its index's column `tracks`),
-            instead of one item per video with the largest face. `videos` says which row of `rows` each item belongs to.
+        train: random starts and a horizontal flip of the whole clip with probability 1/2;
+            otherwise centred and unflipped.
+        seed: decides every draw, with the epoch and the video's id, so that batches do not depend
+            on the number of workers and a resumed run sees what an uninterrupted one would have.
+        paired: the target in place of the id: a real clip and its fakes share their draws.
+        margin, box: see Crops.snippet. A video whose longest stretch is shorter than a snippet
+            shows that stretch and holds its last frame.
+        all_tracks: one item per person followed through the video, where the store keeps several
+            (its index's column `tracks`), instead of one per video with the largest face.
+            `videos` says which row of `rows` each item belongs to.
     """
 
     def __init__(
@@ -122,12 +129,12 @@ class SnippetDataset(Dataset):
         return x[0], float(labels[0]), int(items[0])
 
     def __getitems__(self, items: Sequence) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A batch: (B, U, T, 3, size, size) uint8, labels (B,) float32, items (B,). A DataLoader asks for this if there is one.
+        """A batch: (B, U, T, 3, size, size) uint8, labels (B,) float32, items (B,).
 
-        Instead of an item there may be a pair (item, other), for frames and flip as they are drawn for the other one.
-
-        Every crop is resized into its place in the batch, so nothing is copied. The pixels stay in the order in which the crops lie in
-        memory, channels last, which is also what the models' convolutions want.
+        A DataLoader asks for this if there is one. Instead of an item there may be a pair (item,
+        other), for frames and flip as they are drawn for the other one. Every crop is resized into
+        its place in the batch, so nothing is copied. The pixels stay in the order in which crops
+        lie in memory, channels last, which is also what the models' convolutions want.
         """
         x_buthwc = np.empty(
             (len(items), self.snippets, self.frames, self.size, self.size, 3), np.uint8
@@ -170,12 +177,12 @@ class SnippetDataset(Dataset):
 
 
 def batch_as_read(batch: tuple) -> tuple:
-    """What SnippetDataset.__getitems__ returns is a batch already; a DataLoader would else try to make one of it."""
+    """The batch: SnippetDataset reads batches whole, and a DataLoader would make one of each."""
     return batch
 
 
 def _number(text: str) -> int:
-    """A number for a random generator's seed that does not change from one Python process to the next, as hash() does."""
+    """A number for a random generator's seed that is the same in every Python process."""
     return int.from_bytes(text.encode(), "little")
 
 
@@ -188,7 +195,7 @@ def batches(
     redraw: bool = False,
     balance: bool = False,
 ) -> list[list]:
-    """One epoch as lists of positions in `rows`, shuffled, `size` videos each; a last batch of one joins the one before it.
+    """One epoch as shuffled lists of positions in `rows`, `size` videos each; no list has just one.
 
     paired: every fake comes with the real clip of its target and compression (any real one where
     that is missing), so classes are balanced and a real clip is seen once per fake of it. redraw:
@@ -202,7 +209,8 @@ def batches(
         reals = {keys[i]: i for i in np.flatnonzero(labels == 0)}
         if not reals:
             raise DataError(
-                "there is no real video to pair the fakes with; check the splits and the index's status column"
+                "there is no real video to pair the fakes with; check the splits and the index's"
+                " status column"
             )
         anywhere = list(reals.values())
         order: list = []

@@ -19,7 +19,7 @@ class RunSpec:
     switches are the model's, as sorted pairs; stride is the distance of a snippet's frames (1:
     neighbours). manipulations are those of the fakes trained on, none named meaning all. box: one
     crop box per "snippet", or per "frame" (Crops.snippet). start: the run on the profile's built-in
-    data with whose weights this one begins; None: with ImageNet's or random ones, as the profile says.
+    data with whose weights this one begins; None: ImageNet's or random ones, as the profile says.
     """
 
     method: str
@@ -60,7 +60,8 @@ class RunSpec:
         return " ".join(filter(None, (self.dataset, self.compression, fakes)))
 
     def select(self, store: CropStore, split: str) -> pd.DataFrame:
-        """The usable rows of the store's index that this run uses of one split: all reals, and its fakes.
+        """The rows of the store's index that this run uses of one split: usable reals and its
+        fakes.
 
         Raises RunError if they are not of both classes.
         """
@@ -68,8 +69,8 @@ class RunSpec:
         rows = rows[rows["status"] == "ok"]
         if rows["label"].nunique() < 2:
             raise RunError(
-                f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.videos}, not "
-                "both classes; look at the status and reason columns of its index"
+                f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.videos},"
+                " not both classes; look at the status and reason columns of its index"
             )
         return rows
 
@@ -77,7 +78,7 @@ class RunSpec:
 def select(
     index: pd.DataFrame, split: str, compression: str = "", manipulations: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """Rows of a store's index, also those without crops: all reals and the fakes named, or all fakes."""
+    """Rows of a store's index, also those without crops: all reals and the fakes named, or all."""
     rows = index[index["split"] == split]
     rows = rows[rows["compression"] == compression] if compression else rows
     fakes = rows["manipulation"].isin(manipulations or rows["manipulation"])
@@ -85,9 +86,9 @@ def select(
 
 
 def missing(rows: pd.DataFrame) -> str:
-    """How many of an index's rows have no crops, by split and manipulation, and why; empty if all have.
+    """How many of an index's rows have no crops, by split and manipulation, and why.
 
-    "2 of 48 train videos of Deepfakes missing (1 no face, 1 unreadable), ...".
+    "2 of 48 train videos of Deepfakes missing (1 no face, 1 unreadable), ..."; empty if all have.
     """
     said = []
     for (split, manipulation), group in rows.groupby(["split", "manipulation"], sort=False):

@@ -1,0 +1,301 @@
+"""One run: its record, its model and its scores.
+
+Its folder holds
+
+    run.json                           "settings", what the key is made of, and "made", see `made`
+    history.csv                        a line per epoch
+    weights.safetensors, config.json   the model and how it is used
+    scores/<data>.parquet              a logit per video; metrics and intervals come from these
+    checkpoint.pt                      only while it trains
+
+run.json is written last: a run that has one is trained. Weights apart, this is the record of a run,
+a few tens of kB, from which every table can be computed again on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import dfil
+from dfil import models
+from dfil.faces.store import CropStore
+from dfil.models import Detector, Sampling, build
+from dfil.profiles import Profile
+from dfil.system.errors import MachineError, RunError, machine_fault
+from dfil.system.files import atomic
+from dfil.train import data, fingerprint
+from dfil.train.loop import repeatable
+from dfil.train.scoring import SCORE_COLUMNS, pick_device, score
+from dfil.train.snippets import SnippetDataset
+from dfil.train.spec import RunSpec, missing, select
+
+# A training loss above this share of the loss of whoever knows but how frequent the classes are
+# (ln 2 where they are equally so) has not left chance.
+AT_CHANCE = 0.98
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a run store: its record, its model and its scores."""
+
+    folder: Path
+    spec: RunSpec
+    profile: Profile
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its record is there and whole; a damaged file is named, and nothing else said."""
+        file = self.folder / "run.json"
+        if not file.is_file():
+            return False
+        try:
+            sizes = self.record["made"]["bytes"]
+        except (ValueError, KeyError, TypeError):
+            _damaged(file, "the run is trained again")
+            return False
+        for name, size in sizes.items():
+            there = self.folder / name
+            if there.is_file() and there.stat().st_size != size:
+                _damaged(there, "the run is trained again")
+                return False
+        return (self.folder / "history.csv").is_file()
+
+    @property
+    def record(self) -> dict:
+        """run.json: "settings" and "made"."""
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether its training never left chance, by the last epoch's training loss (AT_CHANCE)."""
+        return self.record["made"]["at_chance"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "history.csv")
+
+    @property
+    def sampling(self) -> Sampling:
+        """What its model looks at:
+
+        the method's own sampling, or the profile's at the run's stride.
+        """
+        training = self.spec.training
+        own = models.sampling(self.spec.method)
+        if own:
+            return own if training.same_gap else replace(own, views=1)
+        profile = self.profile
+        return Sampling(training.snippets, profile.test_snippets, profile.frames, self.spec.stride)
+
+    @property
+    def switches(self) -> dict:
+        """The arguments of the model's constructor."""
+        return {**self.profile.backbone, "frames": self.sampling.frames, **dict(self.spec.switches)}
+
+    def config(self, store: CropStore) -> dict:
+        """What is needed to use the weights: the model's arguments, how to find and sample faces,
+        and whether it learnt from synthetic data."""
+        how = self.sampling
+        sampling = {
+            "size": self.profile.size,
+            "frames": how.frames,
+            "stride": how.stride,
+            "snippets": how.test,
+            "views": how.views,
+            "detector": store.meta["detector"],
+        }
+        return {
+            "method": self.spec.method,
+            "switches": self.switches,
+            "sampling": sampling,
+            "trained_on": self.key,
+            "synthetic": bool(store.meta["synthetic"]),
+        }
+
+    def build(self) -> Detector:
+        """The untrained model."""
+        return build(self.spec.method, **self.switches)
+
+    def model(self) -> Detector:
+        """The trained model, in evaluation mode on the CPU."""
+        return load_weights(self.folder / "weights.safetensors")[0]
+
+    def fingerprint(self) -> dict[str, list[float]]:
+        """Of today's code behind this run; `fingerprint.changed` compares it with the record's."""
+        return fingerprint.of(self.build, self.sampling, self.profile.size, self.spec.training)
+
+    def dataset(
+        self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False
+    ) -> SnippetDataset:
+        training = self.spec.training
+        return SnippetDataset(
+            store,
+            rows,
+            snippets=snippets,
+            frames=self.sampling.frames,
+            size=self.profile.size,
+            stride=self.sampling.stride,
+            train=train,
+            seed=self.spec.seed,
+            paired=training.paired and not training.redraw,
+            box=self.spec.box,
+            all_tracks=not train and store.meta["tracks"] == "all",
+        )
+
+    def scores_file(self, store: CropStore, compression: str = "", split: str = "test") -> Path:
+        """Where `scores` keeps what it computed. Only the store's meta is looked at."""
+        digest = digest_of(data.contents(store.meta, self.profile))
+        name = "-".join(filter(None, (store.meta["dataset"], compression, split, digest)))
+        return self.folder / "scores" / f"{name}.parquet"
+
+    def scores(self, store: CropStore, compression: str = "", split: str = "test") -> pd.DataFrame:
+        """Per-video scores (scoring.SCORE_COLUMNS) on a split of `store`; score = sigmoid(logit).
+
+        compression: empty for all. Computed once and kept; what is kept needs only the store's
+        meta.
+        """
+        path = self.scores_file(store, compression, split)
+        with machine_errors():
+            try:
+                found = pd.read_parquet(path)
+            except (OSError, ValueError) as error:
+                if not isinstance(error, FileNotFoundError):
+                    if machine_fault(error):
+                        raise
+                    _damaged(path, "the videos are scored again")
+                found = self._score(store, compression, split)
+                with atomic(path) as temporary:
+                    found.to_parquet(temporary, index=False, compression="zstd")
+        logits = torch.tensor(found["logit"].to_numpy(np.float64))
+        return found.assign(logit=logits.numpy(), score=torch.sigmoid(logits).numpy())[
+            SCORE_COLUMNS
+        ]
+
+    def _score(self, store: CropStore, compression: str, split: str) -> pd.DataFrame:
+        rows = select(store.index, split, compression)
+        if text := missing(rows):
+            print(
+                f"{self.key}: {text}; see the reasons in the index of {store.folder}.", flush=True
+            )
+        rows = rows[rows["status"] == "ok"]
+        with repeatable(self.spec.training):
+            scored = score(
+                self.model(),
+                self.dataset(store, rows, self.sampling.test),
+                batch=self.spec.training.batch,
+                views=self.sampling.views,
+            )
+        logits = scored["logit"].astype(np.float32)  # what the models compute in
+        return scored.assign(logit=logits).drop(columns="score")
+
+
+def save_weights(model: Detector, path: Path, config: dict) -> None:
+    """`path` (.safetensors) with `config` as JSON in its header and beside it."""
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    with atomic(path.with_name("config.json")) as temporary:
+        temporary.write_text(json.dumps(config, indent=1) + "\n")
+    with atomic(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_weights(path: Path) -> tuple[Detector, dict]:
+    """The model that `save_weights` wrote, in evaluation mode, and its config; nothing is
+    unpickled.
+
+    Raises RunError if the file, or the config.json beside it, is missing or damaged, or if the
+    two do not belong together.
+    """
+    path, beside = Path(path), Path(path).with_name("config.json")
+    for file in (path, beside):
+        if not file.is_file():
+            raise RunError(
+                f"{file}: no such file; weights are a .safetensors file with its config.json"
+                " beside it"
+            )
+    try:
+        config = json.loads(beside.read_text())
+        switches = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()
+        }
+        method = config["method"]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise RunError(
+            f"{beside}: damaged; take the file that was saved with the weights"
+        ) from error
+    model = build(method, **switches)
+    try:
+        state = load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{path}: damaged; train it again or take another copy") from error
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunError(
+            f"{path}: these weights do not fit the model in {beside}; use the pair that was saved"
+            " together"
+        ) from error
+    return model.eval(), config
+
+
+def made(
+    run: Run, store: CropStore, history: list[dict], rows: Mapping[str, pd.DataFrame], lost: str
+) -> dict:
+    """What is worth knowing of how a run came about and is no part of its key."""
+    spec, device = run.spec, pick_device()
+    fakes = 0.5 if spec.training.paired or spec.training.balance else rows["train"]["label"].mean()
+    entropy = -fakes * math.log(fakes) - (1 - fakes) * math.log(1 - fakes)
+    files = ("history.csv", "weights.safetensors", "config.json")
+    return {
+        "data": store.meta["digest"],
+        "videos": {split: len(found) for split, found in rows.items()},
+        "missing": lost,
+        "kept": spec.training.keep,
+        "at_chance": history[-1]["train_loss"] > AT_CHANCE * entropy,
+        "seconds": round(sum(line["seconds"] for line in history), 1),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "versions": {
+            "dfil": dfil.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "fingerprint": run.fingerprint(),
+        "bytes": {name: (run.folder / name).stat().st_size for name in files},
+    }
+
+
+def digest_of(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Faults of the disk, the memory or permissions as one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MachineError) and (sentence := machine_fault(error)):
+            raise MachineError(sentence) from error
+        raise
+
+
+def _damaged(file: Path, what_now: str) -> None:
+    print(f"{file}: damaged; {what_now}.", file=sys.stderr, flush=True)
