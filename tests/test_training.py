@@ -223,7 +223,7 @@ def test_a_run_is_trained_once_and_found_again(tiny_store, runs, monkeypatch):
         and scores["score"].between(0, 1).all()
     )
     np.testing.assert_allclose(scores["score"], 1 / (1 + np.exp(-scores["logit"])))
-    monkeypatch.setattr("dfil.train.runs.score", lambda *a, **k: pytest.fail("scored again"))
+    monkeypatch.setattr("dfil.train.run.score", lambda *a, **k: pytest.fail("scored again"))
     pd.testing.assert_frame_equal(run.scores(tiny_store, "c23"), scores)
 
 

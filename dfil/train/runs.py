@@ -1,7 +1,7 @@
 """The run store: a model is trained once and found again by every table that needs it.
 
-A run's key is a hash of all that decides its result (RunStore.describe); run.py says what its folder
-holds.
+A run's key is a hash of all that decides its result (RunStore.describe). run.py says what its
+folder holds.
 """
 
 from __future__ import annotations

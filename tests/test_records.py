@@ -1,0 +1,304 @@
+"""What a run leaves behind: the same bytes however it was trained, whole or made again, found elsewhere."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dfil import models
+from dfil.profiles import PROFILES, SMOKE, STUDY, Training
+from dfil.system.errors import MachineError, RunError
+from dfil.tools import plan
+from dfil.train import data, fingerprint, loop
+from dfil.train.runs import RunSpec, RunStore
+from dfil.train.scoring import SCORE_COLUMNS, video_logits
+from dfil.train.snippets import SnippetDataset, batches
+from dfil.train.spec import missing, select
+
+TINY = {"depth": (1, 1, 1, 1), "width": 4, "stem": "small"}
+HOW = Training(epochs=2, lr=1e-2, batch=4, paired=True, snippets=2, schedule="one-cycle")
+PROFILE = dataclasses.replace(SMOKE, backbone=TINY, training=HOW)
+SPEC = RunSpec.of_table(PROFILE, "table1", "resnet50", "ffpp", "c23", ("Deepfakes",))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_store, tmp_path_factory):
+    """A run trained in this process, which had two threads before."""
+    runs = RunStore(tmp_path_factory.mktemp("trained"), PROFILE)
+    torch.set_num_threads(2)
+    try:
+        run = runs.get(SPEC, tiny_store)
+        run.scores(tiny_store, "c23")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    return runs, run
+
+
+def weights(run):
+    return (run.folder / "weights.safetensors").read_bytes()
+
+
+def test_a_run_is_the_same_bytes_with_two_threads_before_and_beside_another_in_a_pool(
+    trained, tiny_store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dfil.train.runs.cores", lambda: 2)
+    other = dataclasses.replace(SPEC, seed=1)
+    beside, _ = RunStore(tmp_path, PROFILE).get_all([SPEC, other], tiny_store)
+    assert weights(beside) == weights(trained[1])
+    assert beside.scores(tiny_store, "c23").equals(trained[1].scores(tiny_store, "c23"))
+
+
+def test_a_record_is_small_names_no_place_and_needs_no_crops_to_be_read(trained, tiny_store):
+    runs, run = trained
+    files = [f for f in run.folder.rglob("*") if f.is_file() and f.suffix != ".safetensors"]
+    assert {f.name for f in files} >= {"run.json", "history.csv"}
+    assert sum(f.stat().st_size for f in files) < 40_000
+    for file in files:
+        assert str(tiny_store.folder).encode() not in file.read_bytes()
+        assert str(Path.home()).encode() not in file.read_bytes()
+    settings = run.record["settings"]
+    assert settings["data"]["renderer"] and settings["seed"] == 0 and settings["threads"] == 1
+
+    class MetaOnly:
+        meta = tiny_store.meta
+
+    assert runs.run(SPEC, MetaOnly).is_trained
+    scores = runs.run(SPEC, MetaOnly).scores(MetaOnly, "c23")
+    assert list(scores) == SCORE_COLUMNS and scores["person"].nunique() == 1
+
+
+def test_clips_that_differ_in_bits_leave_the_key_of_built_in_data_alone_and_real_ones_change_it():
+    meta = data.planned(STUDY, "ffpp") | {"digest": "a"}
+    assert data.contents(meta, STUDY) == data.contents(meta | {"digest": "b"}, STUDY)
+    real = meta | {"synthetic": False, "synthetic_setting": None}
+    assert data.contents(real, STUDY) != data.contents(real | {"digest": "b"}, STUDY)
+    setting = {"synthetic_setting": meta["synthetic_setting"] | {"renderer": -1}}
+    assert data.contents(meta, STUDY) != data.contents(meta | setting, STUDY)
+
+
+def test_what_is_planned_of_built_in_data_names_the_runs_of_what_is_made(
+    tiny_tree, tiny_store, tmp_path
+):
+    sizes = {"train": 4, "val": 2, "test": 2, "frames": 20}
+    profile = dataclasses.replace(PROFILE, trees={"temporal-only": sizes})
+    store = plan.expected(profile, "ffpp", "temporal-only")
+    runs = RunStore(tmp_path, profile)
+    assert runs.key(SPEC, store) == runs.key(SPEC, tiny_store)
+    assert len(store.index) > 0
+
+
+@pytest.mark.parametrize("name", ["run.json", "history.csv", "weights.safetensors"])
+def test_a_cut_file_of_a_run_is_named_and_the_run_made_again(
+    trained, tiny_store, tmp_path, capsys, name
+):
+    runs = RunStore(tmp_path, PROFILE)
+    run = runs.run(SPEC, tiny_store)
+    _copy(trained[1].folder, run.folder)
+    file = run.folder / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert not run.is_trained and name in capsys.readouterr().err
+    assert weights(runs.get(SPEC, tiny_store)) == weights(trained[1]) and run.is_trained
+
+
+def test_cut_scores_and_checkpoints_are_named_and_made_again(
+    trained, tiny_store, tmp_path, capsys, monkeypatch
+):
+    runs = RunStore(tmp_path, PROFILE)
+    run = runs.run(SPEC, tiny_store)
+    _copy(trained[1].folder, run.folder)
+    (scores,) = (run.folder / "scores").iterdir()
+    before = run.scores(tiny_store, "c23")
+    scores.write_bytes(scores.read_bytes()[:100])
+    assert run.scores(tiny_store, "c23").equals(before)
+    assert scores.name in capsys.readouterr().err
+
+    (run.folder / "run.json").unlink()
+    (run.folder / "checkpoint.pt").write_bytes(b"PK\3\4 and then nothing")
+    assert weights(runs.get(SPEC, tiny_store)) == weights(trained[1])
+    assert "checkpoint.pt: damaged" in capsys.readouterr().err
+
+
+def test_cut_weights_of_ones_own_are_one_sentence(trained, tmp_path):
+    from dfil.train.runs import load_weights
+
+    _copy(trained[1].folder, tmp_path / "run")
+    file = tmp_path / "run" / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(RunError, match="weights.safetensors: damaged"):
+        load_weights(file)
+    (tmp_path / "run" / "config.json").write_text("{")
+    with pytest.raises(RunError, match="config.json: damaged"):
+        load_weights(file)
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_call_goes_on(
+    trained, tiny_store, tmp_path, monkeypatch
+):
+    runs = RunStore(tmp_path, PROFILE)
+
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device", "history.csv")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", full)
+        with pytest.raises(MachineError, match="the disk is full"):
+            runs.get(SPEC, tiny_store)
+    assert not runs.is_trained(SPEC, tiny_store)
+    assert weights(runs.get(SPEC, tiny_store)) == weights(trained[1])
+
+
+def test_two_processes_that_ask_for_one_run_train_it_once(trained, tiny_store, tmp_path):
+    command = [sys.executable, __file__, str(tiny_store.folder), str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("trained it" in text for text in said) == [False, True]
+    assert weights(RunStore(tmp_path, PROFILE).run(SPEC, tiny_store)) == weights(trained[1])
+
+
+def test_a_training_on_fewer_videos_than_the_index_lists_says_which_and_why(tiny_store):
+    index = tiny_store.index.copy()
+    place = index.index[(index["split"] == "train") & (index["label"] == 1)][0]
+    index.loc[place, ["status", "reason"]] = "no face", "none seen"
+    assert missing(select(tiny_store.index, "train")) == ""
+    expected = "1 of 4 train videos of Deepfakes missing (1 no face)"
+    assert missing(select(index, "train", "c23", ("Deepfakes",))) == expected
+
+
+def test_the_history_says_which_weights_are_kept_and_they_are(tiny_store):
+    val = _dataset(tiny_store, "val")
+    for keep, kept in (("last", [3]), ("average", [2, 3])):
+        how = dataclasses.replace(HOW, epochs=3, keep=keep, averaged=2)
+        torch.manual_seed(0)
+        model = models.build("resnet50", **TINY)
+        history = loop.train(model, _dataset(tiny_store, "train", train=True), val, how)
+        assert [line["epoch"] for line in history if line["kept"]] == kept
+        if keep == "last":
+            again = loop._validate(model, val, 4, torch.device("cpu"))
+            assert again["val_loss"] == pytest.approx(history[-1]["val_loss"])
+
+
+def test_averaged_weights_are_the_mean_of_the_last_epochs_with_new_batch_statistics(
+    tiny_store, monkeypatch
+):
+    seen = []
+    validate = loop._validate
+
+    def looked_at(model, *arguments):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return validate(model, *arguments)
+
+    monkeypatch.setattr(loop, "_validate", looked_at)
+    model = models.build("resnet50", **TINY)
+    data_ = _dataset(tiny_store, "train", train=True)
+    how = dataclasses.replace(HOW, epochs=3, keep="average", averaged=2)
+    loop.train(model, data_, _dataset(tiny_store, "val"), how)
+    for name, value in model.named_parameters():
+        mean = (seen[1][name] + seen[2][name]) / 2
+        torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
+    means = [name for name, _ in model.named_buffers() if name.endswith("running_mean")]
+    assert any(not torch.allclose(model.state_dict()[m], seen[2][m]) for m in means)
+
+
+def test_a_real_video_is_drawn_anew_with_each_of_its_fakes(tiny_store):
+    rows = SPEC.select(tiny_store, "train").reset_index(drop=True)
+    epoch = batches(rows, 4, True, np.random.default_rng(0), redraw=True)
+    flat = [pair for batch in epoch for pair in batch]
+    for (real, by), (fake, also) in zip(flat[::2], flat[1::2], strict=True):
+        assert by == also == fake and (rows["label"][real], rows["label"][fake]) == (0, 1)
+
+    clips = _dataset(tiny_store, "train", train=True)
+    real = int(np.flatnonzero(rows["label"] == 0)[0])
+    first, other = np.flatnonzero(rows["label"] == 1)[:2].tolist()
+    x = clips.__getitems__([(real, first), (real, other), (first, first)])[0]
+    assert not torch.equal(x[0], x[1])
+    backgrounds = (x[0].float() - x[2].float()).abs()[..., :2, :].mean()
+    assert backgrounds < (x[1].float() - x[2].float()).abs()[..., :2, :].mean()
+
+
+def test_balanced_epochs_have_as_many_videos_of_both_classes():
+    rows = pd.DataFrame({"label": [0] * 2 + [1] * 7})
+    epoch = batches(rows, 4, False, np.random.default_rng(0), balance=True)
+    flat = [i for batch in epoch for i in batch]
+    assert sorted(rows["label"][flat]) == [0] * 7 + [1] * 7 and set(flat) == set(range(9))
+
+
+@pytest.mark.parametrize("name", ["tei", "stil", "s-mil-t", "addnet-3d"])
+def test_sparse_frames_are_as_far_apart_in_testing_as_in_training(name):
+    sampling = models.sampling(name)
+    assert sampling.frames == 1 and sampling.test == sampling.views * sampling.train
+    seen = []
+
+    def model(x):
+        seen.append(x)
+        return x.mean((1, 2, 3, 4, 5))
+
+    times = torch.arange(float(sampling.test)).reshape(1, -1, 1, 1, 1, 1)
+    logit = video_logits(model, times, sampling.views)
+    gaps = seen[0].flatten(1).diff(dim=1).unique().tolist()
+    assert gaps == [sampling.views] and seen[0].shape[:2] == (sampling.views, sampling.train)
+    assert float(logit) == pytest.approx((sampling.test - 1) / 2)
+
+
+def test_a_run_says_whether_it_ever_left_chance(trained, tiny_store, tmp_path):
+    slow = dataclasses.replace(PROFILE, training=dataclasses.replace(HOW, lr=1e-9))
+    spec = RunSpec.of_table(slow, "table1", "resnet50", "ffpp", "c23", ("Deepfakes",))
+    assert RunStore(tmp_path, slow).get(spec, tiny_store).at_chance is True
+    last = trained[1].history["train_loss"].iloc[-1]
+    assert trained[1].at_chance == (last > 0.98 * np.log(2))
+
+
+def test_a_fingerprint_tells_other_code_from_other_threads(monkeypatch):
+    how = dataclasses.replace(HOW, threads=2)
+    sampling = models.Sampling(2, 2, 4)
+
+    def build():
+        return models.build("dil", **TINY)
+
+    one, two = (fingerprint.of(build, sampling, 32, t) for t in (HOW, how))
+    assert not fingerprint.changed(one, two)
+    monkeypatch.setattr(models.DIL, "loss", lambda self, x, y: 1.1 * self(x).sub(y).square().mean())
+    assert fingerprint.changed(one, fingerprint.of(build, sampling, 32, HOW)) == ["model"]
+
+
+def test_unknown_settings_are_one_sentence(tiny_store):
+    val = _dataset(tiny_store, "val")
+    model = models.build("resnet50", **TINY)
+    for name in ("keep", "best_by", "plateau_on", "schedule"):
+        with pytest.raises(RunError, match=f"no {name} is called 'what'"):
+            loop.train(model, val, val, dataclasses.replace(HOW, **{name: "what"}))
+
+
+def test_every_training_of_the_study_makes_at_least_460_updates():
+    for table, source, setting in (("table1", "ffpp", "ff-like"), ("temporal-only", "ffpp", "")):
+        fakes = STUDY.trees[setting or table]["train"] * (4 if setting else 1)
+        how = STUDY.training_for("dil", table)
+        assert how.epochs * -(-2 * fakes // how.batch) >= 460 and how.threads == 1, source
+    assert all(len(p.seeds) == len(set(p.seeds)) for p in PROFILES.values())
+
+
+def _dataset(store, split, **how):
+    rows = SPEC.select(store, split)
+    return SnippetDataset(store, rows, snippets=2, frames=4, size=32, **how)
+
+
+def _copy(source: Path, target: Path) -> None:
+    for file in source.rglob("*"):
+        if file.is_file():
+            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            (target / file.relative_to(source)).write_bytes(file.read_bytes())
+
+
+if __name__ == "__main__":  # one of two processes that ask for one run
+    from dfil.faces.store import CropStore
+    from dfil.train import runs as module
+
+    real_train = module.train
+    module.train = lambda *a, **k: (print("trained it", flush=True), real_train(*a, **k))[1]
+    RunStore(Path(sys.argv[2]), PROFILE).get(SPEC, CropStore(Path(sys.argv[1])))
