@@ -15,6 +15,7 @@ original_sequences/actors and of which no list speaks, so that all of it is for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -138,7 +139,9 @@ def read_splits(root: str | Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def _is_pair(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair)
+    """Of names that files can have; \\w leaves out what would lead elsewhere."""
+    named = isinstance(pair, list) and all(isinstance(x, str) for x in pair)
+    return named and len(pair) == 2 and all(re.fullmatch(r"\w{1,99}", x, re.ASCII) for x in pair)
 
 
 def _split_of(pairs: dict[str, list[tuple[str, str]]]) -> dict[str, str]:

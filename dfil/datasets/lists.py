@@ -25,8 +25,8 @@ def label(value: object, file: Path, name: str) -> int:
     spelling = str(value).strip().lower()
     if spelling not in LABELS:
         raise DataError(
-            f"{file} gives {name} the label {str(value)[:99]!r}, which is none of {', '.join(LABELS)}; "
-            "take the owners' file."
+            f"{file} gives {name} the label {str(value)[:99]!r}, which is none of "
+            f"{', '.join(LABELS)}; take the owners' file."
         )
     return LABELS[spelling]
 

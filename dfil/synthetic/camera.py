@@ -1,6 +1,8 @@
-"""Other cameras than the renderer's own, put behind it: light, colour, focus and sensor noise of a whole clip.
+"""Other cameras than the renderer's own, put behind it: light, colour, focus and sensor noise of a
+whole clip.
 
-A camera knows a target's number and nothing about labels: a real clip and its fakes get the same treatment, down to the grain.
+A camera knows a target's number and nothing about labels: a real clip and its fakes get the same
+treatment, down to the grain.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ GRAIN = cv2.getGaussianKernel(
 
 @dataclass(frozen=True)
 class Camera:
-    """gain: exposure, in linear terms of the pixel values. gamma: above 1 darkens the middle tones. tint: factors of R, G and B.
-    blur: standard deviation in pixels of a lens that is out of focus. noise: standard deviation of the sensor's noise, of 255."""
+    """gain: exposure, in linear terms of the pixel values. gamma: above 1 darkens the middle tones.
+    tint: factors of R, G and B. blur: standard deviation in pixels of a lens that is out of focus.
+    noise: standard deviation of the sensor's noise, of 255."""
 
     gain: float = 1.0
     gamma: float = 1.0
@@ -28,7 +31,8 @@ class Camera:
     noise: float = 0.0
 
     def shoot(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What the camera makes of uint8 RGB frames (T, H, W, 3): uint8 of the same shape. rng draws the grain."""
+        """What the camera makes of uint8 RGB frames (T, H, W, 3): uint8 of the same shape. rng
+        draws the grain."""
         frames, height, width, _ = frames_thwc.shape
         level = 255 * self.gain * (np.arange(256) / 255) ** self.gamma
         table = np.clip(level[:, None] * np.array(self.tint), 0, 255).astype(np.float32)[None]

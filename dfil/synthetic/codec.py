@@ -1,4 +1,5 @@
-"""H.264 in and out of memory through PyAV: deterministic on one machine, one thread, no files but what is asked for."""
+"""H.264 in and out of memory through PyAV: deterministic on one machine, one thread, no files but
+what is asked for."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from dfil.synthetic.settings import FPS
 
-# x264's macroblock tree is not reproducible on processors with AVX-512: the same frames give different files (seen with x264 165 and
-# PyAV 18). Without it they are the same, a quarter larger and half a decibel better.
+# x264's macroblock tree is not reproducible on processors with AVX-512: the same frames give
+# different files (seen with x264 165 and PyAV 18). Without it they are the same, a quarter larger
+# and half a decibel better.
 X264 = {"threads": "1", "mbtree": "0"}
 PACKET = 16 * 2**10  # bytes; at qp 23 a frame of 320 x 320 has 7 to 12 thousand
 FILLER = b"\0\0\0\1\x0c"  # start code and type of the NAL unit
@@ -50,7 +52,7 @@ def _filled(packet: av.Packet) -> av.Packet:
 
 
 def decode(video: bytes | str | Path, pixels: str = "rgb24") -> np.ndarray:
-    """All frames of a file or of encoded bytes: uint8 (T, H, W, 3), or (T, H, W) with `pixels="gray"`."""
+    """All frames of a file or of encoded bytes: uint8 (T, H, W, 3), (T, H, W) for pixels="gray"."""
     source = io.BytesIO(video) if isinstance(video, bytes) else str(video)
     with av.open(source) as container:
         return np.stack([frame.to_ndarray(format=pixels) for frame in container.decode(video=0)])

@@ -16,10 +16,10 @@ IRIS_RADIUS = 0.40
 def paint_features(
     texture_hwc: np.ndarray, head: Head, *, lid, gaze_x, gaze_y, mouth, smile, width
 ) -> None:
-    """Repaint eyes and mouth of `head` in place; the rest of the texture must already be its albedo.
+    """Repaint eyes and mouth of `head` in place; the rest of the texture must be its albedo.
 
-    lid: opening, 0 closed to 1 open. gaze: shift of the iris in half eye widths. mouth: opening, 0 to about 0.85.
-    smile: about -1 to 1. width: relative change of the mouth's width.
+    lid: opening, 0 closed to 1 open. gaze: shift of the iris in half eye widths. mouth: opening, 0
+    to about 0.85. smile: about -1 to 1. width: relative change of the mouth's width.
     """
     for eye in head.eyes:
         texture_hwc[eye.window] = head.albedo_hwc[eye.window]

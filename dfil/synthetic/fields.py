@@ -11,7 +11,8 @@ from dfil.synthetic.settings import SIZE
 
 
 def generator(seed: int, number: int, purpose: str) -> np.random.Generator:
-    """Independent random stream for one purpose of one identity or clip, so that adding a draw in one place moves no other."""
+    """Independent random stream for one purpose of one identity or clip, so that adding a draw in
+    one place moves no other."""
     return np.random.default_rng([seed, number, zlib.crc32(purpose.encode())])
 
 

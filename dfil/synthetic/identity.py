@@ -1,8 +1,10 @@
-"""Who is in the picture: outer identity (head, skin, hair, clothes, room) and inner identity (eyes, brows, nose, mouth).
+"""Who is in the picture: outer identity (head, skin, hair, clothes, room) and inner identity (eyes,
+brows, nose, mouth).
 
-The two are drawn independently. A face swap puts one person's inner face into another person's head, and because every real person
-is such a random combination as well, the combination alone gives nothing away.
-Lengths are in units of the head's half width, x to the right and y down; colours are RGB between 0 and 1.
+The two are drawn independently. A face swap puts one person's inner face into another person's
+head, and because every real person is such a random combination as well, the combination alone
+gives nothing away. Lengths are in units of the head's half width, x to the right and y down;
+colours are RGB between 0 and 1.
 """
 
 from __future__ import annotations
@@ -13,27 +15,16 @@ import numpy as np
 
 from dfil.synthetic.fields import generator
 
-SKIN_TONES = (
-    np.array(
-        [(240, 205, 185), (226, 184, 156), (205, 158, 126), (168, 120, 90), (128, 88, 66)],
-        np.float32,
-    )
-    / 255
-)
+SKIN_TONES = np.float32(
+    [(240, 205, 185), (226, 184, 156), (205, 158, 126), (168, 120, 90), (128, 88, 66)]
+) / np.float32(255)
 HAIR_COLOURS = (
-    (0.09, 0.07, 0.06),
-    (0.20, 0.13, 0.09),
-    (0.36, 0.23, 0.13),
-    (0.62, 0.47, 0.28),
-    (0.45, 0.20, 0.10),
-    (0.55, 0.54, 0.53),
+    *((0.09, 0.07, 0.06), (0.20, 0.13, 0.09), (0.36, 0.23, 0.13)),
+    *((0.62, 0.47, 0.28), (0.45, 0.20, 0.10), (0.55, 0.54, 0.53)),
 )
 IRIS_COLOURS = (
-    (0.25, 0.15, 0.08),
-    (0.35, 0.22, 0.10),
-    (0.25, 0.38, 0.50),
-    (0.30, 0.40, 0.25),
-    (0.12, 0.08, 0.06),
+    *((0.25, 0.15, 0.08), (0.35, 0.22, 0.10), (0.25, 0.38, 0.50)),
+    *((0.30, 0.40, 0.25), (0.12, 0.08, 0.06)),
 )
 
 
@@ -96,72 +87,51 @@ class Inner:
 def outer_identity(seed: int, number: int) -> Outer:
     """Outer identity of person `number`."""
     rng = generator(seed, number, "outer identity")
-
-    def u(lo, hi):
-        return float(rng.uniform(lo, hi))
-
-    tone = u(0, len(SKIN_TONES) - 1.001)
+    tone = float(rng.uniform(0, len(SKIN_TONES) - 1.001))
     i, share = int(tone), tone % 1
     skin = (SKIN_TONES[i] * (1 - share) + SKIN_TONES[i + 1] * share) * rng.uniform(0.96, 1.04, 3)
+    shape = dict(half_width_px=(58, 67), height=(1.30, 1.42), depth=(1.10, 1.25), chin=(2.3, 3.1))
+    shape = _drawn(rng, **shape, taper=(0.12, 0.26))
+    hair = HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))] * rng.uniform(0.85, 1.15, 3)
+    cut = dict(hairline=(-0.92, -0.70), parting=(-0.12, 0.12), fringe=(0.01, 0.05))
+    cut = _drawn(rng, **cut, volume=(1.05, 1.14), sideburn=(0.0, 0.45))
     return Outer(
         seed=seed,
         number=number,
-        half_width_px=u(58, 67),
-        height=u(1.30, 1.42),
-        depth=u(1.10, 1.25),
-        chin=u(2.3, 3.1),
-        taper=u(0.12, 0.26),
         skin=skin.astype(np.float32),
-        hair=(HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))] * rng.uniform(0.85, 1.15, 3)).astype(
-            np.float32
-        ),
-        hairline=u(-0.92, -0.70),
-        parting=u(-0.12, 0.12),
-        fringe=u(0.01, 0.05),
-        volume=u(1.05, 1.14),
-        sideburn=u(0.0, 0.45),
+        hair=hair.astype(np.float32),
         long_hair=bool(rng.random() < 0.45),
         cloth=_muted(rng.uniform(0.08, 0.75, 3)),
         wall=_muted(rng.uniform(0.25, 0.80, 3)),
-        light=np.array([u(-0.55, 0.55), u(-0.6, -0.3), 1.0], np.float32),
-        ambient=u(0.50, 0.62),
+        light=np.float32([rng.uniform(-0.55, 0.55), rng.uniform(-0.6, -0.3), 1.0]),
+        ambient=float(rng.uniform(0.50, 0.62)),
+        **shape,
+        **cut,
     )
 
 
 def inner_identity(seed: int, number: int) -> Inner:
     """Inner identity of person `number`, independent of the same person's outer identity."""
     rng = generator(seed, number, "inner identity")
+    eyes = dict(eye_x=(0.39, 0.45), eye_y=(-0.03, 0.03), eye_width=(0.19, 0.225))
+    eyes |= dict(lid_up=(0.36, 0.50), lid_down=(0.20, 0.30), eye_tilt=(-0.14, 0.08))
+    eyes = _drawn(rng, **eyes)
+    iris = np.float32(IRIS_COLOURS[rng.integers(len(IRIS_COLOURS))])
+    rest = dict(brow_y=(-0.33, -0.26), brow_width=(0.24, 0.30), brow_thickness=(0.030, 0.055))
+    rest |= dict(brow_arch=(0.02, 0.08), brow_ink=(0.25, 0.45))
+    rest |= dict(nose_width=(0.13, 0.18), nose_y=(0.47, 0.56), nose_height=(0.20, 0.30))
+    rest |= dict(mouth_y=(0.80, 0.88), mouth_width=(0.30, 0.38))
+    rest |= dict(lip_up=(0.16, 0.27), lip_down=(0.24, 0.38))
+    rest = _drawn(rng, **rest)
+    lip = np.float32([rng.uniform(*r) for r in ((0.74, 0.95), (0.45, 0.68), (0.48, 0.70))])
+    last = _drawn(rng, fold=(0.03, 0.14), beard=(-0.5, 0.30), blush=(0.0, 0.08))
+    last["beard"] = max(0.0, last["beard"])
+    return Inner(seed=seed, number=number, iris=iris, lip=lip, **eyes, **rest, **last)
 
-    def u(lo, hi):
-        return float(rng.uniform(lo, hi))
 
-    return Inner(
-        seed=seed,
-        number=number,
-        eye_x=u(0.39, 0.45),
-        eye_y=u(-0.03, 0.03),
-        eye_width=u(0.19, 0.225),
-        lid_up=u(0.36, 0.50),
-        lid_down=u(0.20, 0.30),
-        eye_tilt=u(-0.14, 0.08),
-        iris=np.array(IRIS_COLOURS[rng.integers(len(IRIS_COLOURS))], np.float32),
-        brow_y=u(-0.33, -0.26),
-        brow_width=u(0.24, 0.30),
-        brow_thickness=u(0.030, 0.055),
-        brow_arch=u(0.02, 0.08),
-        brow_ink=u(0.25, 0.45),
-        nose_width=u(0.13, 0.18),
-        nose_y=u(0.47, 0.56),
-        nose_height=u(0.20, 0.30),
-        mouth_y=u(0.80, 0.88),
-        mouth_width=u(0.30, 0.38),
-        lip_up=u(0.16, 0.27),
-        lip_down=u(0.24, 0.38),
-        lip=np.array([u(0.74, 0.95), u(0.45, 0.68), u(0.48, 0.70)], np.float32),
-        fold=u(0.03, 0.14),
-        beard=max(0.0, u(-0.5, 0.30)),
-        blush=u(0.0, 0.08),
-    )
+def _drawn(rng: np.random.Generator, **ranges: tuple[float, float]) -> dict[str, float]:
+    """A number from each range, in this order."""
+    return {name: float(rng.uniform(*limits)) for name, limits in ranges.items()}
 
 
 def _muted(colour: np.ndarray, saturation: float = 0.45) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Backgrounds beside the plain wall of `room`: the stage of an interview and somebody's living room. RGB between 0 and 1, float32."""
+"""Backgrounds beside the plain wall of `room`: the stage of an interview and somebody's living
+room. RGB between 0 and 1, float32."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from dfil.synthetic.fields import noise, ramp
 
 
 def stage(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A lit backdrop far out of focus: two colours from top to bottom, a printed panel and discs of light, (height, width, 3)."""
+    """A lit backdrop far out of focus: two colours from top to bottom, a printed panel and discs of
+    light, (height, width, 3)."""
     yy, xx = _grid(height, width)
     top, bottom = rng.uniform(0.05, 0.55, (2, 3)).astype(np.float32)
     share = ramp(yy - height * np.float32(rng.uniform(0.3, 0.7)), height * 0.8)[..., None]

@@ -1,9 +1,11 @@
 """Real and forged clips of one target, drawn together.
 
-A clip's pixels depend on its target (head, room, motion, sensor noise) and on a `Take`: whose inner face, which expression, which
-nuisances. All takes of a target share pose, hair, light and everything behind the face; each draws only its own face.
-With artefact = 0 a fake's frame is a frame of the real clip that has the same inner face, expression and nuisances (the tests compare
-them byte for byte), and those three follow the same law in real and fake clips. What is left to see is how they move.
+A clip's pixels depend on its target (head, room, motion, sensor noise) and on a `Take`: whose inner
+face, which expression, which nuisances. All takes of a target share pose, hair, light and
+everything behind the face; each draws only its own face. With artefact = 0 a fake's frame is a
+frame of the real clip that has the same inner face, expression and nuisances (the tests compare
+them byte for byte), and those three follow the same law in real and fake clips. What is left to see
+is how they move.
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ from dfil.synthetic.room import back_hair, torso, wall
 from dfil.synthetic.settings import METHODS, SIZE, Setting
 from dfil.synthetic.signals import Expression, Motion, expression, motion, nuisances
 
-SWAPS = (
-    "Deepfakes",
-    "FaceSwap",
-)  # replace the inner face; the other two replay the source's expression on the target's own face
+# These replace the inner face; the other two replay the source's expression on the target's own.
+SWAPS = ("Deepfakes", "FaceSwap")
+# How much detail the single-frame traces take away.
+LOST = {"Deepfakes": 3.0, "FaceSwap": 0.6, "Face2Face": 1.5, "NeuralTextures": 2.5}
 POOL = 160  # the sensor noise of a frame is a random window of one larger noise image
 MASK_THRESHOLD = 0.02  # share of forged colour from which a pixel counts as forged
 
 
 @dataclass(frozen=True)
 class Take:
-    """What one clip of a target draws on the target's head. method is `real` or one of METHODS; forged_t says which frames it forges."""
+    """What one clip of a target draws on the target's head. method is `real` or one of METHODS;
+    forged_t says which frames it forges."""
 
     method: str
     inner: Inner
@@ -45,7 +48,8 @@ class Take:
 
 @dataclass(frozen=True)
 class Clip:
-    """frames_thwc: uint8 RGB (T, SIZE, SIZE, 3). masks_thw: uint8 (T, SIZE, SIZE), 255 where forged. forged_t: bool (T,)."""
+    """frames_thwc: uint8 RGB (T, SIZE, SIZE, 3). masks_thw: uint8 (T, SIZE, SIZE), 255 where
+    forged. forged_t: bool (T,)."""
 
     method: str
     frames_thwc: np.ndarray
@@ -63,16 +67,15 @@ def render_target(
     seed: int = 0,
     span: tuple[int, int] | None = None,
 ) -> Iterator[Clip]:
-    """The real clip of identity `target`, then its fake by each of `methods`, with `source` as the other person.
+    """The real clip of identity `target`, then its fake by each of `methods`, with `source` as the
+    other person.
 
-    frames: length, default the setting's. span: forge only the frames [start, stop); all others equal the real clip's exactly.
-    The same arguments give the same bytes, whatever other methods are drawn along.
+    frames: length, default the setting's. span: forge only the frames [start, stop); all others
+    equal the real clip's exactly. The same arguments give the same bytes, whatever other methods
+    are drawn along.
     """
-    yield from render_takes(
-        target,
-        takes(target, source, setting, methods=methods, frames=frames, seed=seed, span=span),
-        seed=seed,
-    )
+    how = dict(methods=methods, frames=frames, seed=seed, span=span)
+    yield from render_takes(target, takes(target, source, setting, **how), seed=seed)
 
 
 def takes(
@@ -88,14 +91,14 @@ def takes(
 ) -> list[Take]:
     """The real take of `target` and one take per method; arguments as in `render_target`.
 
-    people: whose inner faces target and source have, where one person has several clips; default the two numbers themselves.
+    people: whose inner faces target and source have, where one person has several clips; default
+    the two numbers themselves.
     """
     person, other = people or (target, source)
     frames = frames or setting.frames
     own = expression(seed, target, frames)
-    driving = expression(
-        seed, source, frames, purpose="driving expression"
-    )  # another clip of the source than its real video
+    # Another clip of the source than its real video.
+    driving = expression(seed, source, frames, purpose="driving expression")
     forged = np.zeros(frames, bool)
     forged[slice(*(span or (0, frames)))] = True
     still = nuisances(seed, target, frames, setting.strength)
@@ -104,9 +107,8 @@ def takes(
     found = [real]
     for method in methods:
         moving = nuisances(seed, target, frames, setting.strength, moving=method, tau=setting.tau)
-        take = replace(
-            real, method=method, nuisances=moving, forged_t=forged, artefact=setting.artefact
-        )
+        what = dict(nuisances=moving, forged_t=forged, artefact=setting.artefact)
+        take = replace(real, method=method, **what)
         if method in SWAPS:
             take = replace(take, inner=inner_identity(seed, other))
         elif method == "Face2Face":
@@ -125,33 +127,27 @@ def render_takes(
     outer: Outer | None = None,
     wall_hwc: np.ndarray | None = None,
 ) -> list[Clip]:
-    """Draw several takes of one target. Frames that a take does not forge are copied from the first, which then must be real.
+    """Draw several takes of one target. Frames that a take does not forge are copied from the
+    first, which then must be real.
 
-    outer: whose head it is, where one person has several clips; default the one of the number `target`, which always decides motion
-    and sensor noise. wall_hwc: another background than that person's wall, RGB between 0 and 1, (SIZE, SIZE, 3) float32.
+    outer: whose head it is, where one person has several clips; default the one of the number
+    `target`, which always decides motion and sensor noise. wall_hwc: another background than that
+    person's wall, RGB between 0 and 1, (SIZE, SIZE, 3) float32.
     """
     frames = len(takes[0].forged_t)
     outer, moves = outer or outer_identity(seed, target), motion(seed, target, frames)
-    room = _Room(
-        outer,
-        moves,
-        generator(seed, target, "sensor"),
-        wall(outer) if wall_hwc is None else wall_hwc.copy(),
-    )
+    behind = wall(outer) if wall_hwc is None else wall_hwc.copy()
+    room = _Room(outer, moves, generator(seed, target, "sensor"), behind)
     looks = _Looks(generator(seed, target, "look of the forgery"))
     heads = {}  # one head per inner face
     for take in takes:
         key = (take.inner.seed, take.inner.number)
         if key not in heads:
             heads[key] = _PaintedHead(Head(outer, take.inner))
+    shape = frames, SIZE, SIZE
     clips = [
-        Clip(
-            take.method,
-            np.empty((frames, SIZE, SIZE, 3), np.uint8),
-            np.zeros((frames, SIZE, SIZE), np.uint8),
-            take.forged_t,
-        )
-        for take in takes
+        Clip(t.method, np.empty((*shape, 3), np.uint8), np.zeros(shape, np.uint8), t.forged_t)
+        for t in takes
     ]
     for t in range(frames):
         stage = _set_stage(outer, moves, room, t)
@@ -177,12 +173,10 @@ class _Room:
         self.scene_hwc = wall_hwc
         over(self.scene_hwc, place(colour, dx, dy), self.torso_alpha_hw)
         self.back_hair, self.hair_hwc = back_hair(outer), hair_texture(outer)
-        grain = rng.standard_normal((SIZE + POOL, SIZE + POOL, 3), dtype=np.float32) * np.float32(
-            rng.uniform(2.5, 4.5)
-        )
-        self.noise_hwc = cv2.GaussianBlur(grain, (0, 0), 0.6) + np.float32(
-            0.5
-        )  # the half makes truncation to uint8 round
+        grain = rng.standard_normal((SIZE + POOL, SIZE + POOL, 3), dtype=np.float32)
+        grain = grain * np.float32(rng.uniform(2.5, 4.5))
+        # The half makes truncation to uint8 round.
+        self.noise_hwc = cv2.GaussianBlur(grain, (0, 0), 0.6) + np.float32(0.5)
         self.noise_offset_yx = rng.integers(0, POOL, (len(moves.yaw), 2))
 
 
@@ -193,13 +187,13 @@ class _Looks:
         half = (TEX_H // 2, TEX_W // 2)
         self.modes_khw = np.stack([noise(rng, half, (c / 2, c / 2)) for c in (5, 8, 14)])
         self.cast = rng.uniform(-0.07, 0.07, 3).astype(np.float32)
-        self.chequer_hw = (
-            (np.add.outer(np.arange(TEX_H), np.arange(TEX_W)) // 2) % 2 * 2 - 1
-        ).astype(np.float32)
+        squares = np.add.outer(np.arange(TEX_H), np.arange(TEX_W)) // 2
+        self.chequer_hw = (squares % 2 * 2 - 1).astype(np.float32)
 
 
 class _PaintedHead:
-    """A head with its texture as last painted; two takes with the same face and expression paint it once."""
+    """A head with its texture as last painted; two takes with the same face and expression paint it
+    once."""
 
     def __init__(self, head: Head):
         self.head, self._texture_hwc, self._painted = head, head.albedo_hwc.copy(), None
@@ -213,13 +207,11 @@ class _PaintedHead:
 
 @dataclass(frozen=True)
 class _Stage:
-    """One frame of a target without its face. Arrays _half lie on the head's window at half resolution."""
+    """One frame of a target without its face. Arrays _half: the head's window, half resolution."""
 
     window: tuple[slice, slice]
     around_hwc: np.ndarray  # the finished frame outside the window, uint8
-    behind_hwc: (
-        np.ndarray
-    )  # what the face is added to inside the window, 0 to 255 and noise included
+    behind_hwc: np.ndarray  # what the face is added to inside it, 0 to 255, noise included
     weight_hw: np.ndarray  # visibility of the face, times 255
     noise_hwc: np.ndarray
     lon_half: np.ndarray
@@ -242,18 +234,14 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     light, halfway = _to_head(light, yaw, pitch), _to_head(halfway, yaw, pitch)
 
     # The head's window on the screen, with even corners so that half resolution fits.
-    unit, cx, cy = (
-        outer.half_width_px * scale,
-        SIZE / 2 + float(moves.shift_x[t]),
-        SIZE / 2 - 4 + float(moves.shift_y[t]),
-    )
+    unit = outer.half_width_px * scale
+    cx, cy = SIZE / 2 + float(moves.shift_x[t]), SIZE / 2 - 4 + float(moves.shift_y[t])
     edges = cx - 1.3 * unit, cx + 1.3 * unit, cy - 1.72 * unit, cy + 1.55 * unit
     left, right, top, bottom = (int(np.clip(edge, 0, SIZE)) // 2 * 2 for edge in edges)
     window = np.s_[top:bottom, left:right]
-    gx, gy = np.meshgrid(
-        ((np.arange(left, right, 2) + 0.5 - cx) / unit).astype(np.float32),
-        ((np.arange(top, bottom, 2) + 0.5 - cy) / unit).astype(np.float32),
-    )
+    spans = (left, right, cx), (top, bottom, cy)
+    grid = (((np.arange(a, b, 2) + 0.5 - c) / unit).astype(np.float32) for a, b, c in spans)
+    gx, gy = np.meshgrid(*grid)
     x, y = gx * cos(roll) + gy * sin(roll), gy * cos(roll) - gx * sin(roll)
     lon, lat, cover = project(outer, x, y, yaw, pitch)
     face_alpha = np.clip(double(cover) * (unit / 3.2) + 0.5, 0, 1)
@@ -261,10 +249,8 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     # Room and torso, with long hair between them.
     image = room.scene_hwc * np.float32(gain)
     if room.back_hair is not None:
-        colour, alpha = (
-            place(layer, float(moves.shift_x[t]) - 9 * sin(yaw), float(moves.shift_y[t]) - 4, scale)
-            for layer in room.back_hair
-        )
+        dx, dy = float(moves.shift_x[t]) - 9 * sin(yaw), float(moves.shift_y[t]) - 4
+        colour, alpha = (place(layer, dx, dy, scale) for layer in room.back_hair)
         over(image, colour, alpha * (1 - room.torso_alpha_hw))
 
     # Hair is a second, larger shell; its far side and the ears lie behind the face.
@@ -283,11 +269,10 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
     hair_alpha = double(cap) * hair[..., 3]
     tone = double(0.75 * gain + 0.35 * (x * light[0] - y * 0.5))
 
-    # behind * (1 - face) * (1 - hair) + hair; the face comes on top as face * weight, which commutes with the rest.
-    behind = (
-        inside * ((1 - face_alpha) * (1 - hair_alpha))[..., None]
-        + hair[..., :3] * (tone * hair_alpha)[..., None]
-    )
+    # behind * (1 - face) * (1 - hair) + hair; the face comes on top as face * weight, which
+    # commutes with the rest.
+    behind = inside * ((1 - face_alpha) * (1 - hair_alpha))[..., None]
+    behind = behind + hair[..., :3] * (tone * hair_alpha)[..., None]
     dy, dx = room.noise_offset_yx[t]
     sensor = room.noise_hwc[dy : dy + SIZE, dx : dx + SIZE]
     image *= 255
@@ -316,34 +301,25 @@ def _set_stage(outer: Outer, moves: Motion, room: _Room, t: int) -> _Stage:
 def _draw_face(
     out_hwc: np.ndarray, stage: _Stage, painted: _PaintedHead, take: Take, looks: _Looks, t: int
 ) -> np.ndarray | None:
-    """Draw frame t of a take into its window (uint8, in place). Returns the share of forged colour per pixel, None for a real take."""
+    """Draw frame t of a take into its window (uint8, in place). Returns the share of forged colour
+    per pixel, None for a real take."""
     head, forged = painted.head, take.method != "real"
     swap, landmarks, replay, texture = (
         take.nuisances[m][t] for m in ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures")
     )
     mouth = float(np.clip(take.expression.mouth[t] + replay[0] + texture[0], 0, 0.85))
-    smile, brow = (
-        float(take.expression.smile[t] + replay[1]),
-        float(take.expression.brow[t] + replay[2]),
-    )
+    smile = float(take.expression.smile[t] + replay[1])
+    brow = float(take.expression.brow[t] + replay[2])
     lid = float(np.clip(take.expression.lid[t] * (1 + replay[3]), 0, 1.15))
-    texture_hwc = painted.texture(
-        lid=lid,
-        gaze_x=stage.gaze_x,
-        gaze_y=stage.gaze_y,
-        mouth=mouth,
-        smile=smile,
-        width=float(texture[1]),
-    )
+    eyes = dict(lid=lid, gaze_x=stage.gaze_x, gaze_y=stage.gaze_y)
+    texture_hwc = painted.texture(**eyes, mouth=mouth, smile=smile, width=float(texture[1]))
     if forged and take.artefact > 0:
-        texture_hwc = _leave_traces(
-            texture_hwc, head.region_hw[take.method], take.method, take.artefact, looks
-        )
+        texture_hwc = _leave_traces(texture_hwc, head.region_hw[take.method], take, looks)
 
-    # Where each pixel looks up the texture: nuisances and expression displace it, the relief shifts it by parallax.
-    weights = np.concatenate(
-        [[brow, smile, 0.55 * mouth * head.inner.mouth_width], swap[:4], landmarks]
-    ).astype(np.float32)
+    # Where each pixel looks up the texture: nuisances and expression displace it, the relief shifts
+    # it by parallax.
+    expressed = [brow, smile, 0.55 * mouth * head.inner.mouth_width]
+    weights = np.concatenate([expressed, swap[:4], landmarks]).astype(np.float32)
     moved_hwc = (weights @ head.basis).reshape(TEX_H // 4, TEX_W // 4, 2)
     column, row = to_texel(stage.lon_half, stage.lat_half)
     move = cv2.remap(moved_hwc, column / 4 - 0.375, row / 4 - 0.375, cv2.INTER_LINEAR)
@@ -352,11 +328,9 @@ def _draw_face(
         stage.lon_half - move[..., 0] - relief * stage.sin_yaw,
         stage.lat_half - move[..., 1] + relief * stage.sin_pitch,
     )
-    shade_hwc = double(
-        cv2.remap(
-            _shade(head, stage, take, looks, t), column / 2 - 0.25, row / 2 - 0.25, cv2.INTER_LINEAR
-        )
-    )
+    shade_hwc = _shade(head, stage, take, looks, t)
+    shade_hwc = cv2.remap(shade_hwc, column / 2 - 0.25, row / 2 - 0.25, cv2.INTER_LINEAR)
+    shade_hwc = double(shade_hwc)
     column, row = double(column), double(row)
 
     face_hwc = cv2.remap(texture_hwc, column, row, cv2.INTER_LINEAR)
@@ -366,9 +340,8 @@ def _draw_face(
     face_hwc += stage.behind_hwc
     where_hw = None
     if forged:
-        where_hw = cv2.remap(head.region_hw[take.method], column, row, cv2.INTER_LINEAR) * (
-            stage.weight_hw * np.float32(1 / 255)
-        )
+        where_hw = cv2.remap(head.region_hw[take.method], column, row, cv2.INTER_LINEAR)
+        where_hw = where_hw * (stage.weight_hw * np.float32(1 / 255))
         if take.artefact > 0:  # a generator does not reproduce the camera's noise
             face_hwc -= stage.noise_hwc * (0.8 * min(1.0, take.artefact) * where_hw)[..., None]
     out_hwc[:] = np.clip(face_hwc, 0, 255, out=face_hwc)
@@ -399,25 +372,21 @@ def _shade(head: Head, stage: _Stage, take: Take, looks: _Looks, t: int) -> np.n
 
 
 def _leave_traces(
-    texture_hwc: np.ndarray, region_hw: np.ndarray, method: str, artefact: float, looks: _Looks
+    texture_hwc: np.ndarray, region_hw: np.ndarray, take: Take, looks: _Looks
 ) -> np.ndarray:
-    """The classic single-frame traces: lost detail everywhere, a colour cast of the swaps, a chequerboard of the other two."""
-    shrink = (
-        1
-        + artefact
-        * {"Deepfakes": 3.0, "FaceSwap": 0.6, "Face2Face": 1.5, "NeuralTextures": 2.5}[method]
-    )
-    small = cv2.resize(
-        texture_hwc, (int(TEX_W / shrink), int(TEX_H / shrink)), interpolation=cv2.INTER_AREA
-    )
+    """The classic single-frame traces: lost detail everywhere, a colour cast of the swaps, a
+    chequerboard of the other two."""
+    method, artefact = take.method, take.artefact
+    shrink = 1 + artefact * LOST[method]
+    size = int(TEX_W / shrink), int(TEX_H / shrink)
+    small = cv2.resize(texture_hwc, size, interpolation=cv2.INTER_AREA)
     soft = cv2.resize(small, (TEX_W, TEX_H), interpolation=cv2.INTER_LINEAR)
     soft -= texture_hwc
     soft *= region_hw[..., None]
     soft += texture_hwc
     if method in SWAPS:
-        soft *= 1 + region_hw[..., None] * (
-            looks.cast * (artefact * (1.0 if method == "Deepfakes" else 1.3))
-        )
+        cast = looks.cast * (artefact * (1.0 if method == "Deepfakes" else 1.3))
+        soft *= 1 + region_hw[..., None] * cast
     else:
         soft *= (1 + region_hw * looks.chequer_hw * (0.02 * artefact))[..., None]
     return soft

@@ -1,4 +1,5 @@
-"""What can be set in the built-in benchmark, and the settings the project uses: two for FaceForensics++, one for each further dataset."""
+"""What can be set in the built-in benchmark, and the settings the project uses: two for
+FaceForensics++, one for each further dataset."""
 
 from __future__ import annotations
 
@@ -19,15 +20,18 @@ RENDERER = 1  # raised whenever the same seed no longer gives the same frames
 class Setting:
     """How strongly, and in which way, a synthetic fake differs from a real clip.
 
-    tau: share of a fake's nuisances that is drawn anew in each frame, 0 to 1 (see `signals.nuisances`).
-    artefact: strength of classic single-frame traces (blur, colour cast, chequerboard, lost sensor noise); at 0 a single frame
-        carries no information about the label.
-    strength: factor per method on the standard deviations of `signals.SIGMA`, real clips included. Chosen once with the model-free
-        statistic of `dfil.explain.inconsistency`, never by the score of a trained model.
+    tau: share of a fake's nuisances that is drawn anew in each frame, 0 to 1 (see
+        `signals.nuisances`).
+    artefact: strength of classic single-frame traces (blur, colour cast, chequerboard, lost sensor
+        noise); at 0 a single frame carries no information about the label.
+    strength: factor per method on the standard deviations of `signals.SIGMA`, real clips included.
+        Chosen once with the model-free statistic of `dfil.explain.inconsistency`, never by the
+        score of a trained model.
     frames: length of a clip at 25 frames per second.
-    crf: H.264 constant rate factor behind each quality folder. FaceForensics++ uses 23 and 40; at 320 pixels crf 40 smears far more
-        than in its larger frames, so the folder c40 holds 33 here: the largest of 33, 35 and 37 at which the statistic still
-        separates each of the four methods from real clips with an AUC of 0.75, in two samples of 40 people.
+    crf: H.264 constant rate factor behind each quality folder. FaceForensics++ uses 23 and 40; at
+        320 pixels crf 40 smears far more than in its larger frames, so the folder c40 holds 33
+        here: the largest of 33, 35 and 37 at which the statistic still separates each of the four
+        methods from real clips with an AUC of 0.75, in two samples of 40 people.
     qp: H.264 constant quantiser of the qualities whose frames are coded one by one, in packets of
         one size, instead of by crf. P and B frames code jitter anew, so that it comes out crisper
         than what stands still: at crf 23 eleven features of one frame separate `artefact = 0` with
@@ -88,7 +92,8 @@ def _scaled(factor: float) -> dict[str, float]:
     return {method: round(factor * strength, 4) for method, strength in STRENGTH.items()}
 
 
-# Trees of the further datasets have one compression each, which has no name; WildDeepfake's draws its crf for each source video.
+# Trees of the further datasets have one compression each, which has no name; WildDeepfake's draws
+# its crf for each source video.
 SETTINGS = {
     "temporal-only": Setting(
         "temporal-only", tau=0.8, artefact=0.0, crf={}, qp={"c23": 23, "c40": 33}, version=2

@@ -1,12 +1,16 @@
-"""What changes in time: pose and light, expression, and the nuisances that make a fake inconsistent.
+"""What changes in time: pose and light, expression, and the nuisances that make a fake
+inconsistent.
 
-Natural motion is smooth (sums of a few slow sinusoids). The nuisances are small errors of a forger's re-rendering: where the inner
-face is put and how it is coloured (Deepfakes), where its landmarks fall (FaceSwap), how far the expression is off (Face2Face), how the
-mouth's texture comes out (NeuralTextures). Real clips carry them too, drawn once per clip; a fake redraws its own in every frame.
+Natural motion is smooth (sums of a few slow sinusoids). The nuisances are small errors of a
+forger's re-rendering: where the inner face is put and how it is coloured (Deepfakes), where its
+landmarks fall (FaceSwap), how far the expression is off (Face2Face), how the mouth's texture comes
+out (NeuralTextures). Real clips carry them too, drawn once per clip; a fake redraws its own in
+every frame.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,35 +20,28 @@ from dfil.synthetic.settings import FPS, METHODS
 
 # Where FaceSwap's landmark offsets act: eyes, brows, nose, corners of the mouth (half head widths).
 LANDMARKS_XY = (
-    (-0.42, 0),
-    (0.42, 0),
-    (-0.42, -0.27),
-    (0.42, -0.27),
-    (0, 0.42),
-    (-0.33, 0.8),
-    (0.33, 0.8),
+    *((-0.42, 0), (0.42, 0), (-0.42, -0.27), (0.42, -0.27)),
+    *((0, 0.42), (-0.33, 0.8), (0.33, 0.8)),
 )
 
-# Standard deviation of each nuisance before the setting's strength. One law for real and fake clips.
+# Standard deviation of each nuisance before the setting's strength. One law for real and fake
+# clips.
 SIGMA = {
-    "Deepfakes": np.array(
-        [0.022, 0.022, 0.030, 0.025, 0.016, 0.016, 0.016], np.float32
-    ),  # shift x, y; rotation; log scale; RGB gain
-    "FaceSwap": np.full(
-        2 * len(LANDMARKS_XY), 0.026, np.float32
-    ),  # x and y offset of each landmark
-    "Face2Face": np.array(
-        [0.07, 0.22, 0.30, 0.08, 0.025], np.float32
-    ),  # mouth, smile, brow, lid, shade of the lower face
-    "NeuralTextures": np.array(
-        [0.06, 0.05, 0.03, 0.022, 0.022, 0.022], np.float32
-    ),  # mouth, width, gain, three texture modes
+    # shift x, y; rotation; log scale; RGB gain
+    "Deepfakes": np.float32([0.022, 0.022, 0.030, 0.025, 0.016, 0.016, 0.016]),
+    # x and y offset of each landmark
+    "FaceSwap": np.full(2 * len(LANDMARKS_XY), 0.026, np.float32),
+    # mouth, smile, brow, lid, shade of the lower face
+    "Face2Face": np.float32([0.07, 0.22, 0.30, 0.08, 0.025]),
+    # mouth, width, gain, three texture modes
+    "NeuralTextures": np.float32([0.06, 0.05, 0.03, 0.022, 0.022, 0.022]),
 }
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Pose, gaze and light of a clip, each of shape (T,): angles in radians, shifts in pixels, the rest relative."""
+    """Pose, gaze and light of a clip, each of shape (T,): angles in radians, shifts in pixels, the
+    rest relative."""
 
     yaw: np.ndarray
     pitch: np.ndarray
@@ -71,10 +68,7 @@ class Expression:
 def motion(seed: int, number: int, frames: int) -> Motion:
     """Natural motion of clip `number`: slow sway with a faster, smaller tremble on top."""
     rng = generator(seed, number, "motion")
-
-    def wave(amplitude, lo_hz, hi_hz):
-        return _wave(rng, frames, amplitude, lo_hz, hi_hz)
-
+    wave = _waves(rng, frames)
     return Motion(
         yaw=wave(0.14, 0.1, 0.5) + wave(0.04, 0.6, 1.6) + rng.uniform(-0.15, 0.15),
         pitch=wave(0.06, 0.1, 0.5) + wave(0.04, 0.8, 2.0) + rng.uniform(-0.06, 0.06),
@@ -90,12 +84,10 @@ def motion(seed: int, number: int, frames: int) -> Motion:
 
 
 def expression(seed: int, number: int, frames: int, *, purpose: str = "expression") -> Expression:
-    """Talking, smiling and blinking of clip `number`. The four signals are independent of each other; so are other purposes' signals."""
+    """Talking, smiling and blinking of clip `number`. The four signals are independent of each
+    other; so are other purposes' signals."""
     rng = generator(seed, number, purpose)
-
-    def wave(amplitude, lo_hz, hi_hz):
-        return _wave(rng, frames, amplitude, lo_hz, hi_hz)
-
+    wave = _waves(rng, frames)
     talk = ramp(wave(1, 0.2, 0.7) + 0.5, 1.0)
     mouth = np.clip(0.30 + wave(0.24, 2.0, 4.5), 0, 0.75) * talk
     smile = np.clip(wave(0.35, 0.1, 0.5) + rng.uniform(-0.2, 0.5), -0.4, 1.0)
@@ -119,8 +111,9 @@ def nuisances(
 ) -> dict[str, np.ndarray]:
     """The nuisances theta of one clip, per method an array of shape (T, K).
 
-    The vector of the method `moving` follows theta_t = sigma * (sqrt(1 - tau^2) * g + tau * e_t) with g drawn once and e_t in every
-    frame; all others stay at sigma * g. A single frame's theta is N(0, sigma^2) either way, whatever tau is.
+    The vector of the method `moving` follows theta_t = sigma * (sqrt(1 - tau^2) * g + tau * e_t)
+    with g drawn once and e_t in every frame; all others stay at sigma * g. A single frame's theta
+    is N(0, sigma^2) either way, whatever tau is.
     """
     theta = {}
     for method in METHODS:
@@ -133,18 +126,12 @@ def nuisances(
     return theta
 
 
-def _wave(
-    rng: np.random.Generator,
-    frames: int,
-    amplitude: float,
-    lo_hz: float,
-    hi_hz: float,
-    terms: int = 5,
-) -> np.ndarray:
-    """Band-limited signal of shape (T,) with standard deviation about `amplitude`."""
-    hz, phase = rng.uniform(lo_hz, hi_hz, (terms, 1)), rng.uniform(0, 2 * np.pi, (terms, 1))
-    return (
-        amplitude
-        * np.sqrt(2 / terms)
-        * np.sin(2 * np.pi * hz * np.arange(frames) / FPS + phase).sum(0)
-    )
+def _waves(rng: np.random.Generator, frames: int) -> Callable[[float, float, float], np.ndarray]:
+    """A drawer of band-limited signals (T,) with standard deviation about their amplitude."""
+
+    def wave(amplitude: float, lo_hz: float, hi_hz: float, terms: int = 5) -> np.ndarray:
+        hz, phase = rng.uniform(lo_hz, hi_hz, (terms, 1)), rng.uniform(0, 2 * np.pi, (terms, 1))
+        angle = 2 * np.pi * hz * np.arange(frames) / FPS + phase
+        return amplitude * np.sqrt(2 / terms) * np.sin(angle).sum(0)
+
+    return wave
