@@ -85,6 +85,7 @@ ROWS = "rows of Tables 1-3, all for every one (default: the profile's)"
 METHODS = _several("--methods", "NAME", ROWS, default=[])
 FINDER = "face detector (default: the paper's for the dataset, or the training data's)"
 DETECTOR = _option("--detector", choices=("dlib", "mtcnn"), help=FINDER)
+MEASURE = _flag("--measure", "measure on this machine first, and keep that for later plans")
 JOBS = _number("--jobs", "N", "files at a time (default: one per core)")
 NAMES = ", ".join(each.name for each in BUILT_IN)
 DATASETS = f"one of: {NAMES}, or one that an installed package brings along"
@@ -116,6 +117,7 @@ BENCHES = {
     "data": "crops to batches",
     "preprocess": "videos to crops",
     "reproduce": "smoke, notebook by notebook",
+    "gpu": "all that needs one, in eight minutes",
 }
 
 
@@ -159,6 +161,17 @@ VERBS = {
         "bring what notebooks opened by hand have made to the published results",
         "dfil publish demo",
         (_option("profile", choices=PROFILES, metavar="PROFILE", help=", ".join(PROFILES)),),
+    ),
+    "selftest faults": Verb(
+        "reproduce.faults",
+        "kill a reproduction at random moments and start it again: the tables must be the same",
+        "dfil selftest faults --kills 3 --only 20 30",
+        (
+            _number("--kills", "N", "how many (default: %(default)s)", default=20),
+            _number("--seed", "S", "of the moments (default: %(default)s)", 0, default=0),
+            _several("--only", "NN", "of these notebooks (default: all)", default=[]),
+            JSON,
+        ),
     ),
     "report": Verb(
         "reproduce.report",
@@ -252,9 +265,9 @@ VERBS = {
     ),
     "plan": Verb(
         "train.plan",
-        "what the six tables take: runs, hours, disk",
+        "what the six tables take: runs, hours on a CPU and a GPU, disk",
         "dfil plan --profile paper --methods dil resnet50",
-        (PAPER, METHODS, SEEDS, _flag("--list", "a line for each run"), JSON),
+        (PAPER, METHODS, SEEDS, MEASURE, _flag("--list", "a line for each run"), JSON),
     ),
     "score": Verb(
         "score.score",
@@ -289,7 +302,10 @@ VERBS = {
         ),
     ),
 }
-_GROUPS = {"data": "write or check a dataset's tree"}
+_GROUPS = {
+    "data": "write or check a dataset's tree",
+    "selftest": "test what takes too long for the tests",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ VERBS = [
     "bench",
     "report",
     "publish",
+    "selftest faults",
 ]
 
 

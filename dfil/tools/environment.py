@@ -38,7 +38,7 @@ def describe(
         "seeds": list(chosen.seeds),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": cores(),
         "memory": _memory(),
         "gpu": _gpu(),
@@ -87,7 +87,7 @@ def commit() -> str:
         return ""
 
 
-def _cpu() -> str:
+def cpu() -> str:
     info = Path("/proc/cpuinfo")
     found = (
         re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.is_file() else None

@@ -1,21 +1,27 @@
-"""What the six tables take before anything is started: the distinct runs, hours by a short measurement on this machine, and disk.
+"""What the six tables take before anything is started: the distinct runs, hours, and disk.
 
-    hours of a run = (epochs x (training clips x seconds per training clip + validation videos x their seconds)
+    hours of a run = (epochs x (training clips x seconds per training clip
+                                + validation videos x their seconds)
                       + test videos x seconds per scored video) / 3600
 
-On a GPU these are hours of it. On a CPU they are hours of one core, measured as the processor time of one thread, so that other work on
-the machine does not count; several cores share them at best evenly. Numbers of videos are the owners' published ones, or the profile's
-for its synthetic trees. Seconds are those of each method's full model on noise already in memory: ablated models, which are smaller, are
-overestimated a little, and loading the crops is not counted (`dfil bench data` compares it). Cutting the crops is not in the hours
-either: `dfil preprocess` forecasts that from its first videos.
+Seconds come from throughputs.json, which the package ships, and from the file of the same form in
+the data folder, which `dfil plan --measure` and `dfil bench gpu` write for their machine. On a CPU
+they are processor time of one core, which several cores share at best evenly. They are those of each
+method's full model on noise already in memory: ablated models, which are smaller, are overestimated
+a little, and loading the crops is not counted (`dfil bench data` compares it). Numbers of videos are
+the owners' published ones, or the profile's for its synthetic trees. Cutting the crops is not in
+the hours: `dfil preprocess` forecasts that from its first videos.
 """
 
 from __future__ import annotations
 
+import json
+import platform
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,106 +32,177 @@ from tqdm import tqdm
 
 from dfil import datasets, models, paper, synthetic
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
-from dfil.profiles import Profile
+from dfil.profiles import PROFILES, Profile
 from dfil.system import paths
-from dfil.system.cores import cores
+from dfil.system.files import atomic
+from dfil.tools import environment
 from dfil.train import data, experiments
 from dfil.train.runs import Run, RunSpec
 from dfil.train.scoring import pick_device, place, precision
 from dfil.train.snippets import batches, normalise
 
-# Real and fake videos by split. FaceForensics++: people, of whom each has one real video and one fake per manipulation.
+# Real and fake videos by split. FaceForensics++: people, of whom each has one real video and one
+# fake per manipulation.
 FFPP = {"train": 720, "val": 140, "test": 140}
 DFDC_TEST = {"real": 276, "fake": 504}  # of the preview's dataset.json: 780 test clips
-# Mean frames per video as the owners publish them: 1.8 million images of 4000 fakes and 0.5 of 1000 reals; 2.34 million of 6229 videos;
-# clips of 15 seconds; 1.18 million of 7314 sequences.
+# Mean frames per video as the owners publish them: 1.8 million images of 4000 fakes and 0.5 of 1000
+# reals; 2.34 million of 6229 videos; clips of 15 seconds; 1.18 million of 7314 sequences.
 FRAMES = {"ffpp": 500, "celebdf": 376, "dfdc-preview": 450, "wilddeepfake": 161}
-PATCH = (
-    300 / 224
-)  # side of a stored patch over the crop's, see dfil.faces.store; one person per video
+PATCH = 300 / 224  # side of a stored patch over the crop's, see dfil.faces.store
 MEGAPIXELS = 1.0  # about what a CPU is given in one measured step; a GPU gets the profile's batch
+DEVICES = ("cpu", "gpu")
+UNMEASURED = "not measured yet"
+
+Seconds = dict[str, dict[str, float]]  # by method: train, test, parameters
+
+
+def selections(profile: Profile, methods: Sequence[str] = ()) -> dict[str, dict]:
+    """Plans by title: of the named methods, or of DIL alone and of all that the profile runs."""
+    if methods:
+        return {", ".join(methods): make(profile, methods)}
+    return {"dil alone": make(profile, ["dil"]), "all methods": make(profile)}
 
 
 def make(profile: Profile, methods: Sequence[str] = ()) -> dict:
-    """The plan as plain values: `device` and what its hours are `hours_of`, `methods` (seconds per clip), `runs`, `tables` (runs and
-    hours, shared runs in each table that needs them), `hours` in all, each run once, and `gigabytes` of crops by dataset and of weights.
+    """The plan as plain values: `devices`, `methods` (seconds per clip), `runs`, `tables` (runs and
+    hours, shared runs in each table that needs them), `hours` in all, each run once, and
+    `gigabytes` of crops by dataset and of weights. Hours are by device, None where a method that
+    they need was not measured there.
 
-    methods: registry names, default the profile's. Raises RunError for a name that is not registered.
+    methods: registry names, default the profile's. Raises RunError for one that is not registered.
     """
     stores = {dataset: expected(profile, dataset) for dataset in FRAMES}
     needed = needs(profile, methods, stores)
-    used = list(dict.fromkeys(spec.method for spec in needed))
-    seconds = {
-        method: measure(profile, method)
-        for method in tqdm(used, desc="measuring", disable=None, leave=False)
-    }
-    runs = [
-        _run(profile, spec, need, stores, seconds[spec.method]) for spec, need in needed.items()
-    ]
+    known = throughputs(profile)
+    runs = [_run(profile, spec, need, stores, known) for spec, need in needed.items()]
     tables = {}
     for key in paper.TABLES:
         there = [run for run in runs if key in run["tables"]]
-        tables[key] = {"runs": len(there), "hours": sum(run["hours"] for run in there)}
+        tables[key] = {"runs": len(there), "hours": _sum(there)}
+    weights = [
+        4e-9
+        * next(
+            (
+                known[d][1][run["method"]]["parameters"]
+                for d in DEVICES
+                if run["method"] in known[d][1]
+            ),
+            0.0,
+        )
+        for run in runs
+    ]
+    used = list(dict.fromkeys(spec.method for spec in needed))
     return {
         "profile": profile.name,
-        "device": torch.cuda.get_device_name(0)
-        if torch.cuda.is_available()
-        else f"CPU ({cores()} cores)",
-        "hours_of": "a GPU" if torch.cuda.is_available() else "a core",
-        "methods": seconds,
+        "devices": {device: known[device][0] or UNMEASURED for device in DEVICES},
+        "methods": {m: {d: known[d][1].get(m) for d in DEVICES} for m in used},
         "runs": runs,
         "tables": tables,
-        "hours": sum(run["hours"] for run in runs),
+        "hours": _sum(runs),
         "gigabytes": {
             "crops": {d: _crops(profile, d, rows) for d, rows in _read(needed, stores).items()},
-            "weights": sum(4e-9 * seconds[run["method"]]["parameters"] for run in runs),
+            "weights": sum(weights),
         },
     }
+
+
+def _sum(runs: Sequence[dict]) -> dict[str, float | None]:
+    hours = {device: [run["hours"][device] for run in runs] for device in DEVICES}
+    return {d: None if None in each else sum(each) for d, each in hours.items()}
+
+
+def throughputs(profile: Profile) -> dict[str, tuple[str, Seconds]]:
+    """By device: what was measured, and the seconds by method, for networks of the profile's size.
+
+    The file of this machine counts more than the one that the package ships.
+    """
+    shipped = json.loads((files("dfil.tools") / "throughputs.json").read_text(encoding="utf-8"))
+    own = _own()
+    found = {}
+    for device in DEVICES:
+        names, seconds = [], {}
+        for source in (shipped.get(device, {}), own.get(device, {})):
+            for name, by_method in source.get("seconds", {}).items():
+                if name in PROFILES and _network(PROFILES[name]) == _network(profile):
+                    seconds |= by_method
+                    names = [*names, source["device"]]
+        found[device] = ("; ".join(dict.fromkeys(names)), seconds)
+    return found
+
+
+def _network(profile: Profile) -> tuple:
+    sampling = (profile.frames, profile.training.snippets, profile.test_snippets)
+    return profile.size, sampling, sorted(profile.backbone.items())
+
+
+def _own() -> dict:
+    file = paths.data() / "throughputs.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        print(f"{file} is no JSON ({error}) and is not used; dfil plan --measure writes it anew.")
+        return {}
+
+
+def keep(profile: Profile, seconds: Seconds) -> Path:
+    """Add what was measured on this machine to its file, and return that."""
+    gpu, own, file = torch.cuda.is_available(), _own(), paths.data() / "throughputs.json"
+    device = torch.cuda.get_device_name(0) if gpu else f"one core of {environment.cpu()}"
+    entry = own.setdefault("gpu" if gpu else "cpu", {"seconds": {}})
+    entry |= {"device": device, "torch": torch.__version__, "python": platform.python_version()}
+    entry["seconds"].setdefault(profile.name, {}).update(seconds)
+    with atomic(file) as part:
+        part.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+def measure_all(profile: Profile, methods: Sequence[str], until: float = float("inf")) -> Seconds:
+    """`measure` of every method that is begun before the clock (time.monotonic) shows `until`."""
+    found = {}
+    for method in tqdm(methods, desc="measuring", disable=None, leave=False):
+        if time.monotonic() < until:
+            found[method] = measure(profile, method)
+    return found
 
 
 def needs(
     profile: Profile, methods: Sequence[str], stores: dict[str, SimpleNamespace]
 ) -> dict[RunSpec, dict]:
-    """Every distinct run behind the six tables, with the names of the `tables` it feeds and the (dataset, compression) of its `tests`."""
+    """Every distinct run behind the six tables, with the names of the `tables` it feeds and the
+    (dataset, compression) of its `tests`."""
     found: dict[RunSpec, dict] = {}
     for table in paper.TABLES.values():
         chosen = experiments.methods(profile, methods, table.key)
         for cell in table.cells():
             if cell.quoted or cell.method not in chosen:
                 continue
+            test = cell.test.dataset, cell.test.compression
             for spec in experiments.specs(cell, profile, stores[cell.train.dataset]):
                 need = found.setdefault(spec, {"tables": {}, "tests": {}})
-                need["tables"][table.key] = need["tests"][
-                    cell.test.dataset, cell.test.compression
-                ] = True
+                need["tables"][table.key] = need["tests"][test] = True
     return found
 
 
 def expected(profile: Profile, dataset: str, setting: str = "") -> SimpleNamespace:
-    """What a crop store of the dataset will hold, as far as experiments.specs and RunSpec.select look at one: an index of usable videos."""
+    """What a crop store of the dataset will hold, as far as experiments.specs and RunSpec.select
+    look at one: an index of usable videos."""
     setting = setting or datasets.get(dataset).setting
     tree = profile.trees.get(setting, {})
     rows: list[tuple] = []  # split, manipulation, compression, target
     if dataset == "ffpp":
+        kinds = (REAL, *tree.get("manipulations", paper.ALL_MANIPULATIONS))
         for split, people in FFPP.items():
             for compression in tree.get("qualities", paper.COMPRESSIONS.values()):
-                for manipulation in (REAL, *tree.get("manipulations", paper.ALL_MANIPULATIONS)):
-                    rows += [
-                        (split, manipulation, compression, f"{split}{n}")
-                        for n in range(tree.get(split, people))
-                    ]
+                for n in range(tree.get(split, people)):
+                    rows += [(split, kind, compression, f"{split}{n}") for kind in kinds]
     else:
         for (split, label), count in _counts(dataset, tree).items():
             validation = round(profile.validation * count) if split == "train" else 0
+            kind = REAL if label == "real" else "fake"
             for n in range(count):
-                rows.append(
-                    (
-                        "val" if n < validation else split,
-                        REAL if label == "real" else "fake",
-                        "",
-                        f"{split}{n}",
-                    )
-                )
+                rows.append(("val" if n < validation else split, kind, "", f"{split}{n}"))
     index = pd.DataFrame(rows, columns=["split", "manipulation", "compression", "target"])
     index = index.assign(
         label=(index["manipulation"] != REAL).astype(int),
@@ -139,9 +216,7 @@ def expected(profile: Profile, dataset: str, setting: str = "") -> SimpleNamespa
 def _counts(dataset: str, tree: dict) -> dict[tuple[str, str], int]:
     """Videos by split and label, validation not yet carved."""
     if tree:
-        return {
-            (split, label): tree[split] for split in ("train", "test") for label in ("real", "fake")
-        }
+        return {(s, label): tree[s] for s in ("train", "test") for label in ("real", "fake")}
     if dataset == "dfdc-preview":
         (total,) = dfdc_preview.EXPECTED.values()
         train = {("train", label): total["", label] - DFDC_TEST[label] for label in DFDC_TEST}
@@ -166,8 +241,9 @@ def _one_thread() -> Iterator[None]:
 def measure(
     profile: Profile, method: str, steps: int = 3, patience: float = 10.0
 ) -> dict[str, float]:
-    """Seconds per clip of a training step (`train`) and per video of scoring (`test`), medians of up to `steps` steps after one that is
-    not counted, the last begun within `patience` seconds; `clips` in a step, and the model's `parameters`."""
+    """Seconds per clip of a training step (`train`) and per video of scoring (`test`), medians of up
+    to `steps` steps after one that is not counted, the last begun within `patience` seconds; `clips`
+    in a step, and the model's `parameters`."""
     run = Run(Path(), RunSpec.of_table(profile, "table1", method, ""), profile)
     device, how = pick_device(), run.sampling
     torch.manual_seed(0)
@@ -179,14 +255,11 @@ def measure(
     for what, snippets in (("train", how.train), ("test", how.test)):
         clips = profile.training.batch
         if device.type == "cpu":
-            clips = min(
-                clips, max(1, round(1e6 * MEGAPIXELS / (snippets * how.frames * profile.size**2)))
-            )
+            pixels = snippets * how.frames * profile.size**2
+            clips = min(clips, max(1, round(1e6 * MEGAPIXELS / pixels)))
         shape = (clips, snippets, how.frames, 3, profile.size, profile.size)
-        x, y = (
-            torch.randint(256, shape, dtype=torch.uint8, device=device),
-            (torch.arange(clips, device=device) % 2).float(),
-        )
+        x = torch.randint(256, shape, dtype=torch.uint8, device=device)
+        y = (torch.arange(clips, device=device) % 2).float()
         step = _training_step if what == "train" else _scoring_step
         model.train(what == "train")
         times: list[float] = []
@@ -219,42 +292,42 @@ def _scoring_step(
 
 
 def _run(
-    profile: Profile, spec: RunSpec, need: dict, stores: dict, seconds: dict[str, float]
+    profile: Profile,
+    spec: RunSpec,
+    need: dict,
+    stores: dict,
+    known: Mapping[str, tuple[str, Seconds]],
 ) -> dict:
-    """One run as plain values, its hours among them."""
+    """One run as plain values, its hours by device among them."""
     store, how, training = stores[spec.dataset], Run(Path(), spec, profile).sampling, spec.training
-    clips = sum(
-        map(
-            len,
-            batches(
-                spec.select(store, "train"),
-                training.batch,
-                training.paired,
-                np.random.default_rng(0),
-            ),
-        )
+    videos, chance = spec.select(store, "train"), np.random.default_rng(0)
+    order = batches(
+        videos,
+        training.batch,
+        training.paired,
+        chance,
+        redraw=training.redraw,
+        balance=training.balance,
     )
-    validation = len(spec.select(store, "val"))
-    test = sum(
-        len(_split(stores[dataset].index, "test", compression))
-        for dataset, compression in need["tests"]
-    )
-    trained = training.epochs * (
-        clips * seconds["train"] + validation * seconds["test"] * how.train / how.test
-    )
-    about = {
-        name: value
-        for name, value in vars(spec).items()
-        if name in ("method", "dataset", "compression", "manipulations", "seed")
-    }
-    return about | {
+    clips, validation = sum(map(len, order)), len(spec.select(store, "val"))
+    test = sum(len(_split(stores[d].index, "test", quality)) for d, quality in need["tests"])
+
+    def hours(seconds: Mapping[str, float] | None) -> float | None:
+        if seconds is None:
+            return None
+        validated = validation * seconds["test"] * how.train / how.test
+        trained = training.epochs * (clips * seconds["train"] + validated)
+        return (trained + test * seconds["test"]) / 3600
+
+    names = ("method", "dataset", "compression", "manipulations", "seed")
+    return {name: getattr(spec, name) for name in names} | {
         "switches": dict(spec.switches),
         "tables": list(need["tables"]),
         "epochs": training.epochs,
         "clips per epoch": clips,
         "validation videos": validation,
         "test videos": test,
-        "hours": (trained + test * seconds["test"]) / 3600,
+        "hours": {device: hours(known[device][1].get(spec.method)) for device in DEVICES},
     }
 
 
@@ -264,19 +337,20 @@ def _split(index: pd.DataFrame, split: str, compression: str) -> pd.DataFrame:
 
 
 def _read(needed: dict, stores: dict) -> dict[str, int]:
-    """Videos whose crops are needed, by dataset: every manipulation of the compressions that a run trains or is tested on."""
-    wanted = {(spec.dataset, spec.compression) for spec in needed} | {
-        test for need in needed.values() for test in need["tests"]
-    }
+    """Videos whose crops are needed, by dataset: every manipulation of the compressions that a run
+    trains or is tested on."""
+    trained = {(spec.dataset, spec.compression) for spec in needed}
+    wanted = trained | {test for need in needed.values() for test in need["tests"]}
     counts: dict[str, int] = {}
     for dataset, compression in sorted(wanted):
-        index = stores[dataset].index
-        counts[dataset] = counts.get(dataset, 0) + int((index["compression"] == compression).sum())
+        there = (stores[dataset].index["compression"] == compression).sum()
+        counts[dataset] = counts.get(dataset, 0) + int(there)
     return counts
 
 
 def _crops(profile: Profile, dataset: str, videos: int) -> float:
-    frames = profile.trees.get(datasets.get(dataset).setting, {}).get("frames", FRAMES[dataset])
+    tree = profile.trees.get(datasets.get(dataset).setting, {})
+    frames = tree.get("frames", FRAMES[dataset])
     return 1e-9 * videos * frames * 3 * (PATCH * profile.size) ** 2
 
 
@@ -296,50 +370,40 @@ def gigabytes_to_come(profile: Profile, roots: Mapping[str, Path]) -> float:
     return total
 
 
-def text(plan: dict, each_run: bool = False) -> str:
-    """The plan for a terminal; each_run adds a line per run."""
-    lines = [
-        f"Profile {plan['profile']}, measured on this machine's {plan['device']}; seconds and hours are those of {plan['hours_of']}."
-    ]
-    lines += [
-        "",
-        f"{'method':12}{'s/training clip':>17}{'s/scored video':>17}{'clips in a step':>17}",
-    ]
-    for name, found in plan["methods"].items():
-        steps = f"{found['train clips']:.0f} and {found['test clips']:.0f}"
-        lines.append(f"{name:12}{found['train']:17.4f}{found['test']:17.4f}{steps:>17}")
-    lines += ["", f"{'table':12}{'runs':>6}{'hours':>12}"]
-    lines += [
-        f"{name:12}{table['runs']:6}{table['hours']:12.2f}"
-        for name, table in plan["tables"].items()
-    ]
-    lines += [
-        f"{'in all':12}{len(plan['runs']):6}{plan['hours']:12.2f}   ({plan['hours'] / 24:.1f} days; a shared run counts once)"
-    ]
-    if each_run:
-        lines += ["", f"{'hours':>9}{'epochs':>8}{'clips':>7}  run"]
-        for run in plan["runs"]:
-            switches = " ".join(f"{name}={value}" for name, value in run["switches"].items())
-            what = (
-                run["method"],
-                switches,
-                run["dataset"],
-                run["compression"],
-                "+".join(run["manipulations"]),
-                f"seed {run['seed']}",
-            )
-            name = " ".join(filter(None, what))
-            lines.append(
-                f"{run['hours']:9.3f}{run['epochs']:8}{run['clips per epoch']:7}  {name} ({', '.join(run['tables'])})"
-            )
-    crops = plan["gigabytes"]["crops"]
-    lines += ["", *(f"crops of {name:14}{gigabytes:10.1f} GB" for name, gigabytes in crops.items())]
-    lines += [
-        f"{'weights':23}{plan['gigabytes']['weights']:10.1f} GB",
-        f"{'in all':23}{_total(plan):10.1f} GB",
-    ]
+def text(plans: Mapping[str, dict], each_run: bool = False) -> str:
+    """Plans for a terminal; each_run adds a line per run."""
+    first = next(iter(plans.values()))
+    lines = [f"Profile {first['profile']}. Hours on"]
+    lines += [f"  {device}: {what}" for device, what in first["devices"].items()]
+    if first["devices"]["gpu"] == UNMEASURED:
+        lines[-1] += " (dfil bench gpu, on a machine with one, measures it)"
+    for title, plan in plans.items():
+        row = "{:22}{:>6}{:>14}{:>12}"
+        lines += ["", row.format(title, "runs", "CPU core", "GPU")]
+        for name, table in plan["tables"].items():
+            lines.append(row.format(name, table["runs"], *_hours(table["hours"])))
+        lines.append(row.format("in all", len(plan["runs"]), *_hours(plan["hours"])))
+        days = ["" if h is None else f"{h / 24:.1f} d" for h in plan["hours"].values()]
+        lines.append(row.format("a shared run once", "", *days))
+        if each_run:
+            lines += ["", f"{'CPU':>9}{'GPU':>9}{'epochs':>8}{'clips':>7}  run"]
+            lines += [_line(run) for run in plan["runs"]]
+        disk = plan["gigabytes"]
+        named = {f"crops of {dataset}": size for dataset, size in disk["crops"].items()}
+        named |= {"weights": disk["weights"]}
+        named["disk in all"] = sum(named.values())
+        lines += ["", *(f"{name:22}{size:10.1f} GB" for name, size in named.items())]
     return "\n".join(lines)
 
 
-def _total(plan: dict) -> float:
-    return sum(plan["gigabytes"]["crops"].values()) + plan["gigabytes"]["weights"]
+def _hours(hours: Mapping[str, float | None]) -> list[str]:
+    return ["-" if value is None else f"{value:.2f}" for value in hours.values()]
+
+
+def _line(run: dict) -> str:
+    switches = [f"{name}={value}" for name, value in run["switches"].items()]
+    kinds = "+".join(run["manipulations"])
+    what = (run["method"], *switches, run["dataset"], run["compression"], kinds)
+    name = f"{' '.join(filter(None, what))} seed {run['seed']} ({', '.join(run['tables'])})"
+    cpu, gpu = _hours(run["hours"])
+    return f"{cpu:>9}{gpu:>9}{run['epochs']:8}{run['clips per epoch']:7}  {name}"

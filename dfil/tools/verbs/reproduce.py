@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from argparse import Namespace
+from functools import partial
 
 from dfil import profiles
 from dfil.results import page
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError, RunError
 from dfil.tools import reproduce as notebooks
+from dfil.tools.faults import faults as measure_faults
 from dfil.tools.publish import publish_by_hand
 from dfil.train.loop import CHECKPOINT
 
@@ -39,6 +43,18 @@ def publish(a: Namespace) -> int:
         print(path)
     print(f"{len(brought)} files published. `dfil report --profile {a.profile}` builds the page.")
     return 0
+
+
+def faults(a: Namespace) -> int:
+    quiet = partial(print, file=sys.stderr) if a.json else print
+    found = measure_faults(a.kills, a.seed, only=a.only, say=quiet)
+    if a.json:
+        print(json.dumps(found | {"kills": [vars(kill) for kill in found["kills"]]}, indent=1))
+    wrong = {name: how for name, how in found["tables"].items() if how != "same"}
+    for name, how in wrong.items():
+        print(f"dfil: {name}: {how} after the kills", file=sys.stderr)
+    quiet(f"{len(found['tables']) - len(wrong)} of {len(found['tables'])} tables are the same.")
+    return 1 if wrong or not found["tables"] else 0
 
 
 def report(a: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from argparse import Namespace
 from importlib import import_module
 
@@ -63,7 +64,11 @@ def train(a: Namespace) -> int:
 
 
 def plan(a: Namespace) -> int:
-    made = plans.make(profiles.get(a.profile, a.seeds), a.methods)
+    profile = profiles.get(a.profile, a.seeds)
+    if a.measure:
+        methods = experiments.methods(profile, a.methods)
+        print(f"Wrote {plans.keep(profile, plans.measure_all(profile, methods))}", file=sys.stderr)
+    made = plans.selections(profile, a.methods)
     print(json.dumps(made, indent=1) if a.json else plans.text(made, each_run=a.list))
     return 0
 
