@@ -41,5 +41,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 # Everything that can be made again. Trained runs, crops and the published results in outputs/demo stay.
 clean:
-	rm -rf $(VENV) build *.egg-info outputs/smoke .pytest_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info outputs/smoke outputs/.work .pytest_cache .ruff_cache
 	find dfil tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

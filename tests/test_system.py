@@ -273,3 +273,28 @@ def test_a_damaged_video_is_no_fault_of_the_machine_and_one_without_permission_i
 
     monkeypatch.setattr("builtins.open", denied)
     assert "not permitted" in machine_fault(damaged)
+
+
+def test_the_block_that_ci_puts_on_connections_lets_only_this_machine_through():
+    code = """
+import socket, urllib.request
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname(), timeout=5).close()
+for call in (
+    lambda: urllib.request.urlopen("https://download.pytorch.org/models/resnet50.pth"),
+    lambda: socket.create_connection(("192.0.2.1", 80), timeout=5),
+    lambda: socket.socket().connect_ex(("192.0.2.1", 80)),
+):
+    try:
+        call()
+    except OSError as error:
+        assert "not allowed here" in str(error), error
+    else:
+        raise SystemExit("connected")
+"""
+    offline = str(Path(__file__).parent / "offline")
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(
+        run, env=os.environ | {"PYTHONPATH": offline}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr + done.stdout

@@ -101,7 +101,7 @@ class Notebook:
         """
         self.profile = profiles.get(profile or os.environ.get("DFIL_PROFILE", "smoke"), seeds)
         self.out = paths.outputs(self.profile.name)
-        self.runs = RunStore(self.out / "runs", self.profile)
+        self.runs = RunStore(paths.runs(self.profile.name), self.profile)
         self.roots = dict(roots or {})
         for needed, root in list(self.roots.items())[:1]:
             if reason := lacks(self.profile, needed, root):

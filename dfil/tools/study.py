@@ -93,7 +93,7 @@ class Study:
 
     def __init__(self, profile: Profile, methods: Sequence[str] = ()):
         self.profile, self.items = profile, work(profile, methods)
-        self.runs = RunStore(paths.outputs(profile.name) / "runs", profile)
+        self.runs = RunStore(paths.runs(profile.name), profile)
 
     def run(self, item: Item) -> Run:
         """The run of an item, trained or not; its name needs no data."""
