@@ -217,7 +217,7 @@ def test_against_pairs_the_videos(rng):
     measured = pd.DataFrame(
         lines, columns=["video_id", "manipulation", "row", "pointing", "energy"]
     )
-    found = localisation.against(measured, "flat")
+    found = localisation.gain_over(measured, "flat")
     assert len(found) == 2 and set(found["map"]) == {"better"} and (found["n"] == 30).all()
     np.testing.assert_allclose(
         found[["difference", "low", "high"]], 0.1

@@ -1,16 +1,17 @@
-"""Whether a map points at the forgery: in space against the forged mask (Figures 3 and 4), in time against the forged frames (Figure 5).
+"""Whether a map points at the forgery: in space (Figures 3 and 4) and in time (Figure 5).
 
-Space. Two measures per video, over its U·T frames that show anything forged:
-- pointing game (Zhang et al., IJCV 2018): the share of frames in which the map's highest pixel lies inside the mask. Where several are
-  equally high (a coarse map enlarged has plateaus at its borders) the frame counts with the share of them inside. A map that is zero
-  everywhere points nowhere and misses.
-- energy inside the mask (the energy-based pointing game of Wang et al., CVPR Workshops 2020): the sum of the map inside the masks
-  divided by its sum, over all those frames together, so that frames with stronger activation weigh more; 0 for a map that is zero
-  everywhere.
-Both favour large masks and centred faces, whatever the model does. So they are read beside maps that know nothing: one that is the same
-everywhere (both measures are then the mask's share of the crop), one that is high in the middle, and differences of pixels.
+Space: against the forged mask, two measures per video over its U·T frames that show it.
+- Pointing game (Zhang et al., IJCV 2018): the share of frames whose highest pixel lies inside the
+  mask. Of several equally high ones (enlarged maps have plateaus at their borders) the share inside
+  counts. A map that is zero everywhere points nowhere and misses.
+- Energy in the mask (Wang et al., CVPR Workshops 2020): the sum of the map inside the masks divided
+  by its sum over all those frames together, so that frames with stronger activation weigh more.
+Both favour large masks and centred faces, whatever the model does. So they are read beside maps
+that know nothing: one that is the same everywhere (both measures are then the mask's share of the
+crop), one that is high in the middle, and differences of pixels.
 
-Time. Per video the AUC of the frames' values, forged frames against the others of the same video, averaged over videos.
+Time: per video the AUC of the frames' values, forged frames against the others of the same video,
+averaged over videos.
 """
 
 from __future__ import annotations
@@ -39,9 +40,8 @@ from dfil.train.experiments import specs
 from dfil.train.runs import Run, RunStore
 from dfil.train.snippets import normalise, snippet_starts
 
-Explainer = Callable[
-    [torch.Tensor], Mapping[str, np.ndarray]
-]  # x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
+# x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
+Explainer = Callable[[torch.Tensor], Mapping[str, np.ndarray]]
 NO_MASK = "no mask"
 METRIC = "localisation"
 MEASURES = {"pointing": "pointing game", "energy": "energy in the mask"}
@@ -49,8 +49,9 @@ MEASURES = {"pointing": "pointing game", "energy": "energy in the mask"}
 
 @dataclass(frozen=True)
 class Video:
-    """One test video as a detector sees it. x: (U, T, 3, H, W) uint8. numbers: native frame numbers (U, T).
+    """One test video as a detector sees it.
 
+    x: (U, T, 3, H, W) uint8. numbers: native frame numbers (U, T).
     masks: bool (U, T, H, W), True where forged; None where the tree has no masks.
     """
 
@@ -68,29 +69,25 @@ class Video:
 def dil_runs(
     runs: RunStore, store: CropStore, compression: str = "c23", method: str = "dil"
 ) -> dict[str, Run]:
-    """The runs behind a method's row of Table 1 at one quality, by manipulation (first seed), trained now if they are not there yet.
+    """The runs behind a method's row of Table 1 at one quality, by manipulation (first seed).
 
-    Manipulations that the store has no test videos of are left out.
+    Trained now if they are not there. Manipulations without test videos in the store are left out.
     """
-    rows = store.index.query("status == 'ok' and split == 'test' and compression == @compression")
     found = {}
     for cell in paper.TABLES["table1"].cells():
-        manipulation = cell.test.manipulations[0] if cell.test and cell.test.manipulations else ""
-        if (
-            cell.row == method
-            and cell.test.compression == compression
-            and (rows["manipulation"] == manipulation).any()
-        ):
-            found[manipulation] = runs.get(specs(cell, runs.profile, store)[0], store)
+        if cell.row == method and cell.test and cell.test.compression == compression:
+            kind = next(iter(cell.test.manipulations), "")
+            if fakes(store, compression, kind):
+                found[kind] = runs.get(specs(cell, runs.profile, store)[0], store)
     return found
 
 
 def load(run: Run, store: CropStore, video_id: str, masks: bool = True) -> Video:
-    """A video at the snippets that `run` tests on. masks: whether to read the forged region, where the tree has it."""
+    """A video at the snippets that `run` tests on, with its forged region if the tree has it."""
     rows = store.index[store.index["video_id"] == video_id]
     if rows.empty:
         raise DataError(
-            f"no video {video_id!r} in the crop store {store.folder}; see the column video_id of its index"
+            f"no video {video_id!r} in the crop store {store.folder}; see video_id in its index"
         )
     shape = run.sampling
     x = run.dataset(store, rows, shape.test)[0][0]
@@ -106,26 +103,25 @@ def load(run: Run, store: CropStore, video_id: str, masks: bool = True) -> Video
 def videos(
     run: Run, store: CropStore, manipulation: str, compression: str = "c23", most: int = 0
 ) -> Iterator[Video]:
-    """The test fakes of one manipulation and quality at the snippets that `run` tests on, one after the other; see `fakes`, `load`."""
+    """`load` of every one of `fakes`, one after the other."""
     for video_id in fakes(store, compression, manipulation, most):
         yield load(run, store, video_id)
 
 
 def fakes(store: CropStore, compression: str, manipulation: str, most: int = 0) -> list[str]:
-    """The ids of the test fakes of one manipulation and quality, in the order of their names; `most` > 0: the first so many."""
+    """The ids of the test fakes of one kind, sorted; most > 0: only the first so many."""
     rows = store.index.query(
-        "status == 'ok' and split == 'test' and label == 1 and compression == @compression and manipulation == @manipulation"
+        "status == 'ok' and split == 'test' and label == 1"
+        " and compression == @compression and manipulation == @manipulation"
     )
     ids = sorted(rows["video_id"])
     return ids[:most] if most else ids
 
 
 def pointing_game(maps: np.ndarray, masks: np.ndarray) -> float:
-    """Share of frames whose highest map value lies inside the mask, ties counting in part; frames with an empty mask do not count.
+    """Share of frames whose highest value lies inside the mask; maps, masks: (..., H, W).
 
-    maps, masks: (..., H, W).
-
-    Raises DataError if every mask is empty.
+    Ties count in part, frames with an empty mask not. Raises DataError if every mask is empty.
     """
     maps_nhw, masks_nhw = _forged_frames(maps, masks)
     highest_n = maps_nhw.max((1, 2), keepdims=True)
@@ -135,9 +131,10 @@ def pointing_game(maps: np.ndarray, masks: np.ndarray) -> float:
 
 
 def energy_inside(maps: np.ndarray, masks: np.ndarray) -> float:
-    """Sum of the maps inside the masks divided by their sum, frames with an empty mask left out; 0 for maps that are zero.
+    """Sum of the maps inside the masks divided by their sum, 0 for maps that are zero; maps >= 0.
 
-    maps: (..., H, W) >= 0. Raises DataError if every mask is empty or a map has negative values.
+    Frames with an empty mask are left out. Raises DataError if every mask is empty or a map has
+    negative values.
     """
     maps_nhw, masks_nhw = _forged_frames(maps, masks)
     if maps_nhw.min() < 0:
@@ -162,21 +159,21 @@ def _forged_frames(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def priors(x: torch.Tensor) -> dict[str, np.ndarray]:
-    """Maps that know nothing of the video: "whole crop", the same everywhere, whose two measures are the mask's share of the crop, and
-    "centre prior", a Gaussian in the middle whose standard deviation is a quarter of the crop.
+    """Maps that know nothing of the video, the same in every frame.
+
+    "whole crop" is the same everywhere: both its measures are the mask's share of the crop. "centre
+    prior" is a Gaussian in the middle with a standard deviation of a quarter of the crop.
     """
     u, t, _, h, w = x.shape
     y, z = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
     centre_hw = np.exp(-(y[:, None] ** 2 + z[None] ** 2) / (2 * 0.25**2))
-    return {
-        "whole crop": np.ones((u, t, h, w)),
-        "centre prior": np.broadcast_to(centre_hw, (u, t, h, w)),
-    }
+    maps = {"whole crop": np.ones((h, w)), "centre prior": centre_hw}
+    return {name: np.broadcast_to(map_hw, (u, t, h, w)) for name, map_hw in maps.items()}
 
 
 def peak_moves(maps: np.ndarray, least: float = 0.1) -> float:
-    """Share of the steps from frame to frame inside the snippets in which the highest point of maps (U, T, H, W) moves by more than
-    `least` of the longer side."""
+    """Share of the steps inside snippets in which the highest point of maps (U, T, H, W) moves by
+    more than `least` of the longer side."""
     u, t, h, w = maps.shape
     peaks = np.stack(np.unravel_index(maps.reshape(u, t, -1).argmax(-1), (h, w)), -1)  # U, T, 2
     steps = np.linalg.norm(np.diff(peaks, axis=1), axis=-1)
@@ -184,63 +181,51 @@ def peak_moves(maps: np.ndarray, least: float = 0.1) -> float:
 
 
 def second_difference(x: torch.Tensor) -> dict[str, np.ndarray]:
-    """|x[t+1] - 2 x[t] + x[t-1]| averaged over channels, without any model; a snippet's two end frames take their inner neighbour's."""
+    """|x[t+1] - 2 x[t] + x[t-1]|, mean over channels; end frames take their inner neighbour's."""
     clip = x.numpy().astype(np.float64)
     inner = np.abs(clip[:, 2:] - 2 * clip[:, 1:-1] + clip[:, :-2]).mean(2)  # U, T - 2, H, W
     return {"second difference": np.concatenate([inner[:, :1], inner, inner[:, -1:]], 1)}
 
 
 def measure(videos: Iterable[Video], explainers: Sequence[Explainer]) -> pd.DataFrame:
-    """A line per video and map: video_id, manipulation, row (the map's name), pointing, energy; both empty where there is no mask."""
+    """A line per video and map: video_id, manipulation, row (the map's name), pointing, energy.
+
+    Both measures are empty where the video has no mask.
+    """
     lines = []
     for video in tqdm(videos, desc="locating", unit="video", disable=None, leave=False):
-        seen = video.masks is not None and video.masks.any()
-        for explain in explainers:
-            for name, maps in explain(video.x).items():
-                values = (
-                    {
-                        "pointing": pointing_game(maps, video.masks),
-                        "energy": energy_inside(maps, video.masks),
-                    }
-                    if seen
-                    else {}
-                )
-                lines.append(
-                    {"video_id": video.video_id, "manipulation": video.manipulation, "row": name}
-                    | values
-                )
+        found = {k: maps for explain in explainers for k, maps in explain(video.x).items()}
+        for name, maps in found.items():
+            line = {"video_id": video.video_id, "manipulation": video.manipulation, "row": name}
+            if video.masks is not None and video.masks.any():
+                line["pointing"] = pointing_game(maps, video.masks)
+                line["energy"] = energy_inside(maps, video.masks)
+            lines.append(line)
     return pd.DataFrame(lines, columns=["video_id", "manipulation", "row", *MEASURES])
 
 
 def located(
     measured: pd.DataFrame, keys: Mapping[str, str]
 ) -> dict[tuple[str, str], tables.Measured]:
-    """`measure`'s lines as cells for `tables.build`: per map a row for each of the two measures, a column per manipulation.
+    """`measure`'s lines as cells for `tables.build`: per map and measure a row.
 
-    Wilson's interval for the pointing game, at n videos and not at n frames, because the frames of a video are not independent; bootstrap
-    over videos for the energy. keys: the runs' keys by manipulation. Where there was no mask there is no cell.
+    Wilson's interval for the pointing game, at n videos and not at n frames, because the frames of
+    a video are not independent; bootstrap over videos for the energy. keys: the runs' keys by
+    manipulation, the columns. Where there was no mask there is no cell.
     """
-    found = {}
+    estimates, found = {"pointing": _proportion, "energy": mean_over_videos}, {}
     for (row, manipulation), part in measured.groupby(["row", "manipulation"], sort=False):
-        there = part.dropna()
-        notes = (
-            [f"{len(part) - len(there)} of {len(part)} videos have no mask"]
-            if len(there) < len(part)
-            else []
-        )
-        for (column, metric), estimate in zip(
-            MEASURES.items(), (_proportion, mean_over_videos), strict=True
-        ):
-            if len(there):
-                cell = tables.Measured(
-                    estimate(there[column].to_numpy()), [keys[manipulation]], tuple(notes)
-                )
-                found[f"{row}: {metric}", manipulation] = cell
+        there, runs = part.dropna(), [keys[manipulation]]
+        left_out = f"{len(part) - len(there)} of {len(part)} videos have no mask"
+        notes = (left_out,) * (len(there) < len(part))
+        for column, metric in MEASURES.items() if len(there) else ():
+            estimate = estimates[column](there[column].to_numpy())
+            found[f"{row}: {metric}", manipulation] = tables.Measured(estimate, runs, notes)
     return found
 
 
 def rows(names: Iterable[str]) -> list[str]:
-    """The rows of `located`'s table for maps of these names: the pointing game of every map, then the energy of every map."""
+    """The rows of `located`'s table: the pointing game of all maps, then the energy of all."""
     return [f"{name}: {metric}" for metric in MEASURES.values() for name in names]
 
 
@@ -250,52 +235,41 @@ def missing(keys: Mapping[str, str], compression: str) -> Callable[[paper.Cell],
     return lambda cell: NO_MASK if cell.column in keys else absent
 
 
-def against(measured: pd.DataFrame, base: str) -> pd.DataFrame:
-    """How much better each map is than the map `base` on the same videos, a line per map, measure and manipulation.
+def gain_over(measured: pd.DataFrame, base: str) -> pd.DataFrame:
+    """How much better each map is than the map `base`, a line per map, measure and manipulation.
 
-    difference is the mean over videos of the paired differences, low and high its 95 % bootstrap interval; above 0 the map knows more
-    than `base`. Videos without a mask are left out.
+    difference is the mean over videos of the paired differences, low and high its 95 % bootstrap
+    interval; above 0 the map knows more than `base`. Videos without a mask are left out.
     """
     lines = []
     for manipulation, part in measured.dropna().groupby("manipulation", sort=False):
         for column, metric in MEASURES.items():
             values = part.pivot(index="video_id", columns="row", values=column)
             for row in [name for name in dict.fromkeys(part["row"]) if name != base]:
-                found = mean_over_videos((values[row] - values[base]).to_numpy())
-                numbers = {
-                    "difference": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                }
-                lines.append(
-                    {"map": row, "measure": metric, "manipulation": manipulation} | numbers
-                )
-    return pd.DataFrame(
-        lines, columns=["map", "measure", "manipulation", "difference", "low", "high", "n"]
-    )
+                gain = mean_over_videos((values[row] - values[base]).to_numpy())
+                lines.append((row, metric, manipulation, gain.value, gain.low, gain.high, gain.n))
+    columns = ["map", "measure", "manipulation", "difference", "low", "high", "n"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def panel(
     video: Video, model: Detector, u: int, explainers: Sequence[Explainer]
 ) -> tuple[str, tuple]:
-    """One group of `figures.activations`: its heading with the video's probability, and snippet u's frames, masks and maps."""
+    """One group of `figures.activations`: a heading with the video's probability, and of snippet u
+    the frames, masks and maps."""
     maps = {name: found[u] for explain in explainers for name, found in explain(video.x).items()}
+    x = normalise(video.x.to(next(model.parameters()).device))[None]
     with torch.no_grad():
-        fake = torch.sigmoid(
-            model(normalise(video.x.to(next(model.parameters()).device))[None])
-        ).item()
+        fake = torch.sigmoid(model(x)).item()
     masks = None if video.masks is None else video.masks[u]
-    return f"{video.manipulation}, probability of fake {fake:.2f}", (
-        video.clip_uthwc[u],
-        masks,
-        maps,
-    )
+    head = f"{video.manipulation}, probability of fake {fake:.2f}"
+    return head, (video.clip_uthwc[u], masks, maps)
 
 
 @dataclass(frozen=True)
 class PartlyForged:
-    """Clips for Figure 5: the ids of fakes in `store`, the run that looks at them, and which frames are forged ({}: nobody knows)."""
+    """Clips for Figure 5: ids of fakes in `store`, the run that looks at them, and which frames are
+    forged ({}: nobody knows)."""
 
     run: Run
     store: CropStore
@@ -307,40 +281,36 @@ class PartlyForged:
         return self.truth[video.video_id][video.numbers] if self.truth else None
 
     def kinds(self) -> dict[str, list[str]]:
-        """The ids by movement, short before long; without truth two kinds that only count the fakes, "test fake 1" and "test fake 2"."""
+        """The ids by movement, short before long; without truth "test fake 1" and "test fake 2"."""
         if not self.truth:
             return {f"test fake {i + 1}": self.ids[i::2] for i in range(min(2, len(self.ids)))}
-        by_kind = {
-            f"{kind} movements": [
-                i for i in self.ids if movement(self.truth[i]) == f"{kind} movements"
-            ]
-            for kind in SPANS
-        }
+        names = [f"{kind} movements" for kind in SPANS]
+        by_kind = {name: [i for i in self.ids if movement(self.truth[i]) == name] for name in names}
         return {kind: ids for kind, ids in by_kind.items() if ids}
 
 
 def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
-    """Partially forged test clips and DIL trained on data of their kind, trained now if it is not there yet; or why there are none.
+    """Partially forged test clips and DIL trained on data of their kind, or why there are none.
 
-    Built-in data: clips of the test people of the FaceForensics++-like tree, rendered for this (dfil.synthetic.partial), and the model of
-    Table 1 (HQ, DF). Real data: FaceForensics++ has no partially forged videos, so the test fakes of a DFDC tree, and DIL's run of Table 2.
+    Built-in data: clips of the test people of the FaceForensics++-like tree, rendered for this, and
+    the model of Table 1 (HQ, DF). Real data: FaceForensics++ has no partially forged videos, so the
+    test fakes of a DFDC tree, and DIL's run of Table 2. Trained now if it is not there yet.
     """
     profile = runs.profile
     if not data.absent(profile, root) and is_synthetic(like := data.tree(profile, root)):
         run = dil_runs(runs, data.crops(profile, like))["Deepfakes"]
-        told_apart = hashlib.sha256(str(Path(like).resolve()).encode()).hexdigest()[
-            :6
-        ]  # from the clips of another tree of that name
-        tree = write_partial(
-            paths.data() / "trees" / profile.name / f"{Path(like).name}-partial-{told_apart}", like
-        )
+        # another tree of that name has other clips
+        place = hashlib.sha256(str(Path(like).resolve()).encode()).hexdigest()[:6]
+        folder = paths.data() / "trees" / profile.name
+        tree = write_partial(folder / f"{Path(like).name}-partial-{place}", like)
         store, truth = data.crops(profile, tree), forged_frames(tree)
         usable = set(store.index.loc[store.index["status"] == "ok", "video_id"])
-        return PartlyForged(
-            run, store, [video_id for video_id in truth if video_id in usable], truth
-        )
+        return PartlyForged(run, store, [i for i in truth if i in usable], truth)
     if data.absent(profile, "", "dfdc-preview"):
-        return "FaceForensics++ has no partially forged videos, and no DFDC tree is named by $DFIL_DFDC_PREVIEW, $DFIL_DFDC or dfil.toml"
+        return (
+            "FaceForensics++ has no partially forged videos, and no DFDC tree is named by "
+            "$DFIL_DFDC_PREVIEW, $DFIL_DFDC or dfil.toml"
+        )
     store = data.crops(profile, data.tree(profile, "", "dfdc-preview"), "dfdc-preview")
     (cell,) = (c for c in paper.TABLES["table2"].cells() if (c.row, c.column) == ("dil", "DFDC"))
     run = runs.get(specs(cell, profile, store)[0], store)
@@ -349,40 +319,35 @@ def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
 
 
 def movement(forged_t: np.ndarray) -> str:
-    """The column of Figure 5's table that a clip belongs to, by how many of its frames are forged."""
+    """The column of Figure 5's table for a clip, by how many of its frames are forged."""
     kind = "short" if forged_t.sum() <= SPANS["short"][1] else "long"
     return f"{kind} movements"
 
 
 def measure_in_time(clips: PartlyForged | str, explainers: Sequence[Explainer]) -> pd.DataFrame:
-    """A line per clip, map and frame of its snippets: video_id, column, row, forged, value. The explainers' maps are (U, T) here.
+    """A line per clip, map and frame of its snippets: video_id, column, row, forged, value.
 
-    Only clips whose truth is known are measured; none if `clips` is the reason why there are none.
+    The explainers' maps are (U, T) here. Only clips whose truth is known are measured; none if
+    `clips` is the reason why there are none.
     """
-    lines = []
-    known = (
-        []
-        if isinstance(clips, str)
-        else [video_id for video_id in clips.ids if video_id in clips.truth]
-    )
+    columns, lines = ["video_id", "column", "row", "forged", "value"], []
+    known = [] if isinstance(clips, str) else [i for i in clips.ids if i in clips.truth]
     for video_id in tqdm(known, desc="locating", unit="video", disable=None, leave=False):
-        video, forged_t = load(clips.run, clips.store, video_id, masks=False), clips.truth[video_id]
-        forged = forged_t[video.numbers].ravel()
+        video = load(clips.run, clips.store, video_id, masks=False)
+        forged, kind = clips.forged(video).ravel(), movement(clips.truth[video_id])
         for explain in explainers:
             for name, values in explain(video.x).items():
-                lines.append(pd.DataFrame({"row": name, "forged": forged, "value": values.ravel()}).assign(
-                    video_id=video_id, column=movement(forged_t)))  # fmt: skip
-    columns = ["video_id", "column", "row", "forged", "value"]
-    return (
-        pd.concat(lines)[columns].reset_index(drop=True) if lines else pd.DataFrame(columns=columns)
-    )
+                cells = video_id, kind, name, forged, values.ravel()
+                lines.append(pd.DataFrame(dict(zip(columns, cells, strict=True))))
+    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=columns)
 
 
 def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Measured]:
-    """Cells for `tables.build` from a line per video, map and frame with the columns video_id, column, row, forged, value.
+    """Cells for `tables.build` from `measure_in_time`'s lines, a row per map.
 
-    Each is the mean over videos of the AUC of the video's own frames, forged against others, with an interval that draws whole videos.
-    Videos whose frames are all of one kind have none and are counted in the note.
+    Each is the mean over videos of the AUC of the video's own frames, forged against others, with
+    an interval that draws whole videos. Videos whose frames are all of one kind have none and are
+    counted in the note.
     """
     found = {}
     for (row, column), part in frames.groupby(["row", "column"], sort=False):
