@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Adapter(ABC):
     carved = True  # the owners give no validation split, so one is carved from training
     lists_all = False  # the tree names every video: another total than published is just a note
     setting = ""  # of dfil.synthetic: its built-in counterpart
+    releases: Mapping[str, Mapping] = {}  # name -> (split, label), "" for any -> published videos
     example = ""  # the path of a video below the root, for the sentence about an empty tree
 
     @abstractmethod
@@ -74,8 +75,8 @@ class Adapter(ABC):
         return ()
 
     def expected(self, root: Path) -> tuple[str, dict[tuple[str, str], int]] | None:
-        """A release's name and its numbers of videos by (split, label), "" for any."""
-        return None
+        """The release that this tree is, and its numbers; None where nothing is published."""
+        return next(iter(self.releases.items()), None)
 
     def records(
         self, root: Path, wanted: Filters = Filters(), share: float = SHARE, seed: int = SEED

@@ -43,7 +43,7 @@ class DFDC(Adapter):
 
     name, title = "dfdc", "DFDC"
     manipulations, tracks, lists_all = MANIPULATIONS, "all", True
-    example = "dfdc_train_part_0/metadata.json"
+    example, releases = "dfdc_train_part_0/metadata.json", EXPECTED
 
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """Files without a label cannot be used and are left out; `notes` names them."""
@@ -83,10 +83,6 @@ class DFDC(Adapter):
                 for stem, (fake, _) in listed.items():
                     if (fakes or not fake) and stem not in there:
                         yield Path(folder, f"{stem}.mp4")
-
-    def expected(self, root: Path) -> tuple[str, dict[tuple[str, str], int]]:
-        """There is one release."""
-        return next(iter(EXPECTED.items()))
 
     def leaks(self, records: Sequence[VideoRecord]) -> Iterator[str]:
         """Files of one name on both sides; names are random, so that is the same video twice."""

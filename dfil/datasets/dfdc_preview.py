@@ -33,7 +33,7 @@ class DFDCPreview(Adapter):
     name, title = "dfdc-preview", "DFDC"
     manipulations, setting = MANIPULATIONS, "dfdc-like"
     tracks, lists_all = "all", True
-    example = f"{ORIGINALS}/1586/1586_A_001.mp4"
+    example, releases = f"{ORIGINALS}/1586/1586_A_001.mp4", EXPECTED
 
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """A file that dataset.json does not name has split ""."""
@@ -66,10 +66,6 @@ class DFDCPreview(Adapter):
             if top in tops and split in wanted.owners_splits and (root / top).is_dir():
                 if name not in there:
                     yield Path(f"{name}.mp4")
-
-    def expected(self, root: Path) -> tuple[str, dict[tuple[str, str], int]]:
-        """There is one release."""
-        return next(iter(EXPECTED.items()))
 
     def leaks(self, records: Sequence[VideoRecord]) -> Iterator[str]:
         """Pairs of target and swapped actor with fakes in training or validation and in test."""

@@ -48,7 +48,7 @@ class WildDeepfake(Adapter):
 
     name, title = "wilddeepfake", "WildDeepfake"
     manipulations, setting = MANIPULATIONS, "wild-like"
-    example = "real_train/0.tar.gz"
+    example, releases = "real_train/0.tar.gz", EXPECTED
 
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """One record per sequence, shards and sequences in the order of their numbers.
@@ -86,10 +86,6 @@ class WildDeepfake(Adapter):
         for _, _, path, listing in _shards(root):
             yield from [listing["problem"]] if listing["problem"] else []
             yield from (f"{path}: {name} is empty" for name in listing["empty"])
-
-    def expected(self, root: Path) -> tuple[str, dict[tuple[str, str], int]]:
-        """There is one release."""
-        return next(iter(EXPECTED.items()))
 
 
 def _categories(root: Path) -> dict[str, Path]:

@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 
 POOL = 96  # the grain of a frame is a random window of one larger image of noise
-GRAIN = cv2.getGaussianKernel(
-    5, 0.5
-)  # sensors interpolate colours, so that the noise of neighbouring pixels is not independent
+# Sensors interpolate colours, so that the noise of neighbouring pixels is not independent.
+GRAIN = cv2.getGaussianKernel(5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,17 @@ class Camera:
         frames, height, width, _ = frames_thwc.shape
         level = 255 * self.gain * (np.arange(256) / 255) ** self.gamma
         table = np.clip(level[:, None] * np.array(self.tint), 0, 255).astype(np.float32)[None]
-        grain = cv2.sepFilter2D(
-            rng.standard_normal((height + POOL, width + POOL, 3), dtype=np.float32),
-            -1,
-            GRAIN,
-            GRAIN,
-        )
-        grain *= np.float32(
-            self.noise / (GRAIN**2).sum()
-        )  # the filter divides the deviation by that
+        grain = rng.standard_normal((height + POOL, width + POOL, 3), dtype=np.float32)
+        grain = cv2.sepFilter2D(grain, -1, GRAIN, GRAIN)
+        grain *= np.float32(self.noise / (GRAIN**2).sum())  # the filter divides it by that
         shot = np.empty_like(frames_thwc)
         for t in range(frames):
-            image = (
-                cv2.GaussianBlur(frames_thwc[t], (0, 0), self.blur) if self.blur else frames_thwc[t]
-            )
+            image = frames_thwc[t]
+            if self.blur:
+                image = cv2.GaussianBlur(image, (0, 0), self.blur)
             image = cv2.LUT(image, table)
             dy, dx = rng.integers(0, POOL, 2)
-            image += grain[dy : dy + height, dx : dx + width] + np.float32(
-                0.5
-            )  # the half makes truncation to uint8 round
+            # The half makes truncation to uint8 round.
+            image += grain[dy : dy + height, dx : dx + width] + np.float32(0.5)
             shot[t] = np.clip(image, 0, 255, out=image)
         return shot

@@ -35,19 +35,14 @@ def _paint_eye(patch, head, eye, lid, gaze_x, gaze_y):
     shade = 1 - 0.38 * np.exp(-np.clip(y - upper, 0, None) / 0.14) - 0.12 * x * x
     d = np.sqrt((x - eye.side * gaze_x) ** 2 + (y + 0.06 - gaze_y) ** 2) / IRIS_RADIUS
     ball = SCLERA * shade[..., None]
-    over(
-        ball,
-        head.inner.iris * (np.clip(1.35 - 0.55 * d, 0.5, 1.4) * shade)[..., None],
-        ramp(1 - d, 0.25),
-    )
+    iris = head.inner.iris * (np.clip(1.35 - 0.55 * d, 0.5, 1.4) * shade)[..., None]
+    over(ball, iris, ramp(1 - d, 0.25))
     ball *= (1 - 0.93 * ramp(0.46 - d, 0.25))[..., None]  # pupil
-    ball += (
-        0.75 * bump(x, y, eye.side * (gaze_x - 0.13), gaze_y - 0.20, 0.09, 0.09)[..., None]
-    )  # glint
+    glint = bump(x, y, eye.side * (gaze_x - 0.13), gaze_y - 0.20, 0.09, 0.09)
+    ball += 0.75 * glint[..., None]
     crease = 0.30 * np.exp(-(((y - upper + 0.26 + 0.08 * lid) / 0.08) ** 2)) * eye.edge_hw
-    lash = 0.80 * np.exp(-(((y - upper) / 0.085) ** 2)) + 0.22 * np.exp(
-        -(((y - lower) / 0.06) ** 2)
-    )
+    lash = 0.80 * np.exp(-(((y - upper) / 0.085) ** 2))
+    lash = lash + 0.22 * np.exp(-(((y - lower) / 0.06) ** 2))
     patch *= (1 - crease)[..., None]
     over(patch, ball, opening)
     patch *= (1 - lash * eye.edge_hw)[..., None]
@@ -66,18 +61,11 @@ def _paint_mouth(patch, head, opening, smile, width):
     upper_lip = -0.18 * (y - top) / np.maximum(gap_top - top + 0.05, 0.05)
     lower_lip = 0.22 * np.exp(-(((y - (gap_bottom + bottom) / 2) / 0.07) ** 2)) - 0.05
     shade = 1 + np.where(y < gap_top, upper_lip, lower_lip)
-    gap = (
-        ramp(y - gap_top, 0.08)
-        * ramp(gap_bottom - y, 0.08)
-        * ramp(profile - 0.06, 0.1)
-        * min(1.0, opening * 6)
-    )
+    gap = ramp(y - gap_top, 0.08) * ramp(gap_bottom - y, 0.08)
+    gap = gap * ramp(profile - 0.06, 0.1) * min(1.0, opening * 6)
     teeth = ramp(gap_top + 0.24 - y, 0.1) * ramp(0.80 - np.abs(x), 0.3) * min(1.0, opening * 3)
-    line = (
-        0.55
-        * np.exp(-(((y - np.where(y < 0, gap_top, gap_bottom)) / 0.045) ** 2))
-        * ramp(1.04 - np.abs(x), 0.1)
-    )
+    edge = np.where(y < 0, gap_top, gap_bottom)
+    line = 0.55 * np.exp(-(((y - edge) / 0.045) ** 2)) * ramp(1.04 - np.abs(x), 0.1)
     below = 0.20 * np.exp(-(((y - bottom - 0.13) / 0.10) ** 2)) * profile
     patch *= (1 - below)[..., None]
     over(patch, (head.outer.skin * i.lip) * shade[..., None], lips)

@@ -55,7 +55,7 @@ def over(image_hwc: np.ndarray, colour_hwc: np.ndarray, alpha_hw: np.ndarray) ->
 
 
 def place(layer: np.ndarray, dx: float, dy: float, scale: float = 1.0) -> np.ndarray:
-    """SIZE x SIZE view of a larger layer, moved by a sub-pixel offset and scaled about its centre."""
+    """SIZE x SIZE view of a larger layer, moved by a sub-pixel offset, scaled about its centre."""
     centre = layer.shape[0] / 2
     matrix = np.array(
         [[scale, 0, SIZE / 2 - scale * centre + dx], [0, scale, SIZE / 2 - scale * centre + dy]],

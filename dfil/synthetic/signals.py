@@ -57,7 +57,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Expression:
-    """Opening of mouth and lids (0 to about 1), smile and brow (about -1 to 1), each of shape (T,)."""
+    """Opening of mouth and lids (0 to about 1), smile and brow (about -1 to 1), each (T,)."""
 
     mouth: np.ndarray
     smile: np.ndarray
