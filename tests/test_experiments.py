@@ -106,12 +106,16 @@ def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
     name = tiny_store.index.loc[tiny_store.index["status"] == "ok", "video_id"].iloc[0]
     crops, small = tiny_store.open(name), {"depth": (1, 1, 1, 1), "width": 8, "stem": "small"}
     whole = models.build("s-mil-t", **small).eval()
-    found = own_video._score(whole, crops, {"frames": 1, "stride": 1, "size": 32}, 6)
-    assert 0 <= found["score"] <= 1 and [s["score"] for s in found["snippets"]] == [None] * 6
+
+    def clips(count, frames):
+        return [(n, crops.snippet(n, frames, 32)) for n in range(count)]
+
+    sampling = {"frames": 1, "stride": 1, "size": 32}
+    found = own_video.judge(whole, clips(6, 1), sampling)
+    assert [s["score"] for s in found["snippets"]] == [None] * 6
     by_fours = models.build("dsanet", **small).eval()
     sampling = {"frames": 4, "stride": 1, "size": 32}
-    assert all(
-        0 <= s["score"] <= 1 for s in own_video._score(by_fours, crops, sampling, 4)["snippets"]
-    )
+    found = own_video.judge(by_fours, clips(4, 4), sampling)
+    assert all(0 <= s["score"] <= 1 for s in found["snippets"])
     with pytest.raises(RunError, match="3 snippets.*--snippets"):
-        own_video._score(by_fours, crops, sampling, 3)
+        own_video.judge(by_fours, clips(3, 4), sampling)

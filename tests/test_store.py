@@ -654,10 +654,10 @@ def test_row_files_hold_the_rows(store):
 def test_the_blocks_of_a_planned_scale_are_its_own():
     """A video's sidecar keeps the scale alone; the blocks found from it must be those that it came from."""
     for scale in np.random.default_rng(0).uniform(0.02, 1, 5000):
-        p, q, k = blocks = S._blocks(scale)
-        assert S._blocks(p / (q * k)) == blocks and p <= q <= 2 * p
+        p, q, k = of_scale = S.blocks(scale)
+        assert S.blocks(p / (q * k)) == of_scale and p <= q <= 2 * p
         assert abs(p / (q * k) / scale - 1) < 0.5 / p + 0.02
-    assert S._blocks(1.0)[:2] in ((16, 16), (8, 8)) and S._blocks(1.0)[2] == 1
+    assert S.blocks(1.0)[:2] in ((16, 16), (8, 8)) and S.blocks(1.0)[2] == 1
 
 
 def test_the_person_of_a_video_is_a_column_that_changes_no_digest(store, tmp_path):

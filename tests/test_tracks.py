@@ -10,7 +10,7 @@ import pytest
 from dfil.datasets.records import VideoRecord
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
-from dfil.faces.video import read_frames
+from dfil.faces.video import decode, read_frames
 from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.codec import encode
 from dfil.system.errors import DataError
@@ -240,3 +240,70 @@ def test_people_seen_too_briefly_are_not_scored(pair, tmp_path, weights, monkeyp
         "too short",
         None,
     ) and "2 people seen for less than 40 frames" in result["reason"]
+
+
+def test_every_person_gets_a_snippet_a_second_none_twice_and_the_share_is_said(
+    pair, tmp_path, weights, monkeypatch
+):
+    from dfil.train import own_video
+
+    monkeypatch.setattr(own_video, "load_weights", lambda path: weights)
+    turns = np.r_[np.arange(FRAMES), np.arange(FRAMES)[::-1]]
+    long = pair[np.r_[turns, turns, turns]]  # 144 frames at 25 a second: six seconds
+    (result,) = own_video.score_videos([write(tmp_path / "long.mp4", long)], tmp_path / "w")
+    assert (result["status"], len(result["people"])) == ("ok", 2)
+    for person in result["people"]:
+        starts = [s["first_frame"] for s in person["snippets"]]
+        assert len(starts) == len(set(starts)) >= 6 and person["frames_with_face"] == 144
+        gaps = np.diff([0, *sorted(starts), 144])
+        assert gaps.max() <= 25 and person["examined"] == pytest.approx(4 * len(starts) / 144)
+    assert 0 < result["examined"] <= 2 * result["people"][0]["examined"]
+    short = write(tmp_path / "short.mp4", pair[:6])
+    (result,) = own_video.score_videos([short], tmp_path / "w", snippets=8)
+    assert [s["first_frame"] for s in result["snippets"]] == [0, 1, 2]
+
+
+def test_snippets_cut_while_decoding_have_the_pixels_of_the_store(pair, tmp_path):
+    from dfil.faces.stream import stream_snippets
+
+    path = write(tmp_path / "two.mp4", pair)
+    store = run([record(path)], tmp_path / "s", tracks="all")
+    wanted, tracks = {}, [store.open("a", k) for k in range(2)]
+    for k, crops in enumerate(tracks):
+        wanted[k] = crops.boxes / np.float32(crops.scale), crops.scale, [0, 2, 9, 19 - 4 * k]
+    for T, stride in ((4, 1), (3, 2)):
+        found = list(stream_snippets(decode(path), wanted, T, stride, 40))
+        assert len(found) == 8
+        for person, start, clip_thwc in found:
+            expected = tracks[person].snippet(start, T, 40, stride=stride)
+            assert np.array_equal(clip_thwc, expected)
+
+
+def test_videos_in_a_folder_are_scored_and_a_folder_of_pictures_is_refused(
+    pair, tmp_path, weights, monkeypatch
+):
+    from dfil.train import own_video
+
+    monkeypatch.setattr(own_video, "load_weights", lambda path: weights)
+    write(tmp_path / "many/b.mp4", pair[:8])
+    write(tmp_path / "many/deeper/a.MKV", pair[:8, :, :320])
+    (tmp_path / "pictures").mkdir()
+    cv2.imwrite(str(tmp_path / "pictures/1.png"), pair[0])
+    folders = [tmp_path / "many", tmp_path / "pictures"]
+    results = list(own_video.score_videos(folders, tmp_path / "w"))
+    assert [Path(r["video"]).name for r in results] == ["b.mp4", "a.MKV", "pictures"]
+    assert [r["status"] for r in results] == ["ok", "ok", "unreadable"]
+    assert "pictures and no video" in results[2]["reason"] and results[2]["score"] is None
+
+
+def test_a_face_that_only_mtcnn_sees_is_mentioned(pair, tmp_path, weights, monkeypatch):
+    from dfil.train import own_video
+
+    monkeypatch.setattr(own_video, "load_weights", lambda path: weights)
+    turned = pair.copy()
+    turned[:, :, 320:] = np.rot90(turned[:, :, 320:], axes=(1, 2))  # dlib sees upright faces
+    box_n5 = np.array([[400, 80, 540, 240, 1.0]], np.float32)
+    monkeypatch.setattr(own_video, "_mtcnn", lambda: lambda frames: [box_n5 for _ in frames])
+    (result,) = own_video.score_videos([write(tmp_path / "hat.mp4", turned)], tmp_path / "w")
+    assert (result["status"], len(result["people"])) == ("ok", 1)
+    assert "MTCNN sees a face that dlib does not" in result["reason"]

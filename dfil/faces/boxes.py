@@ -5,6 +5,7 @@ A box is x0, y0, x1, y1 in pixels, x to the right, y down, x1 and y1 exclusive.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 MAX_GAP = 12  # frames: farther apart, two detections say nothing about the frames between them
@@ -19,7 +20,8 @@ def iou(a_n4: np.ndarray, b_m4: np.ndarray) -> np.ndarray:
 
 
 def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, float, float]:
-    """The square around the union of the boxes, `margin` times as wide, same centre: x0, y0, side (paper: one box per snippet, x 1.3)."""
+    """The square around the union of the boxes, `margin` times as wide, same centre: x0, y0, side
+    (paper: one box per snippet, x 1.3)."""
     x0, y0 = boxes_n4[:, 0].min(), boxes_n4[:, 1].min()
     x1, y1 = boxes_n4[:, 2].max(), boxes_n4[:, 3].max()
     side = margin * max(x1 - x0, y1 - y0)
@@ -38,11 +40,13 @@ def window_squares(boxes_n4: np.ndarray, length: int, margin: float = 1.3) -> np
 
 
 def reached(boxes_n4: np.ndarray, valid_n: np.ndarray, reach: int, margin: float) -> np.ndarray:
-    """A bound on what the squares of all windows of up to `reach` frames that a frame can be part of reach: (n, 4), zero where not valid.
+    """A bound on what the squares of all windows of up to `reach` frames that a frame can be part of
+    reach: (n, 4), zero where not valid.
 
-    Let X and Y be the sides of the union of all boxes up to reach - 1 frames away. A window's square is margin times as wide as the
-    longer side of its own union. If that is its width, the square stands out of it by (margin - 1) / 2 of a width of at most X;
-    otherwise by margin / 2 of a height of at most Y from a centre that is half the frame's own width inside.
+    Let X and Y be the sides of the union of all boxes up to reach - 1 frames away. A window's square
+    is margin times as wide as the longer side of its own union. If that is its width, the square
+    stands out of it by (margin - 1) / 2 of a width of at most X; otherwise by margin / 2 of a height
+    of at most Y from a centre that is half the frame's own width inside.
     """
     low = np.where(valid_n[:, None], boxes_n4[:, :2], np.inf)
     high = np.where(valid_n[:, None], boxes_n4[:, 2:4], -np.inf)
@@ -58,13 +62,30 @@ def reached(boxes_n4: np.ndarray, valid_n: np.ndarray, reach: int, margin: float
 
 
 def runs(frames_n: np.ndarray) -> list[tuple[int, int]]:
-    """Maximal stretches of consecutive numbers in a rising sequence: (position of the first, how many)."""
+    """Maximal stretches of consecutive numbers in a rising sequence: (position of the first, how
+    many)."""
     if not len(frames_n):
         return []
     starts = np.r_[0, np.flatnonzero(np.diff(frames_n) != 1) + 1]
     return [
         (int(a), int(b - a)) for a, b in zip(starts, np.r_[starts[1:], len(frames_n)], strict=True)
     ]
+
+
+def cut_square(frame_hwc: np.ndarray, x0: int, y0: int, side: int) -> np.ndarray:
+    """The square of a picture (H, W) or (H, W, 3); outside the picture its edge is repeated."""
+    height, width = frame_hwc.shape[:2]
+    # A square that lies outside altogether shows nothing but the nearest edge.
+    left, right = (min(max(at, 0), width - 1) for at in (x0, x0 + side - 1))
+    top, bottom = (min(max(at, 0), height - 1) for at in (y0, y0 + side - 1))
+    inside_hwc = frame_hwc[top : bottom + 1, left : right + 1]
+    if inside_hwc.shape[:2] == (side, side):
+        return inside_hwc
+    before = min(max(-y0, 0), side - len(inside_hwc)), min(max(-x0, 0), side - inside_hwc.shape[1])
+    after = side - len(inside_hwc) - before[0], side - inside_hwc.shape[1] - before[1]
+    return cv2.copyMakeBorder(
+        inside_hwc, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE
+    )
 
 
 def _area(boxes_n4: np.ndarray) -> np.ndarray:

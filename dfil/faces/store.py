@@ -40,7 +40,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from dfil.faces.boxes import reached, runs, square_union, window_squares
+from dfil.faces.boxes import cut_square, reached, runs, square_union, window_squares
 from dfil.faces.frame import Frame
 from dfil.faces.video import decode
 from dfil.system.errors import DataError
@@ -167,7 +167,7 @@ class CropStore:
             if len(places):
                 grid_hwc, _ = to_grid(frame.rgb(), (0, 0), crops.source, crops.scale)
             for u, t in places:
-                masks_uthw[u, t] = _resize(_cut(grid_hwc, *squares[u]), size)[..., 0] > 127
+                masks_uthw[u, t] = resized(cut_square(grid_hwc, *squares[u]), size)[..., 0] > 127
             if number == last:
                 return masks_uthw
         raise DataError(
@@ -251,16 +251,18 @@ class Crops:
             raise DataError(f"Unknown box {box!r}; choose snippet or frame.")
         span = self.boxes[start : start + (T - 1) * stride + 1]
         crops_thwc = np.empty((T, size, size, 3), np.uint8) if out is None else out
-        square = _whole(square_union(span, margin))
+        square = whole_pixels(square_union(span, margin))
         for t in range(T):
             x0, y0, side = (
-                square if box == "snippet" else _whole(square_union(span[t * stride][None], margin))
+                square
+                if box == "snippet"
+                else whole_pixels(square_union(span[t * stride][None], margin))
             )
             ox, oy = self.origins[start + t * stride]
             cut_hwc = self.patches[
                 start + t * stride, y0 - oy : y0 - oy + side, x0 - ox : x0 - ox + side
             ]
-            _resize(cut_hwc, size, out=crops_thwc[t])
+            resized(cut_hwc, size, out=crops_thwc[t])
         return crops_thwc
 
     def square(
@@ -268,7 +270,7 @@ class Crops:
     ) -> tuple[int, int, int]:
         """The snippet's square on the video's grid: x0, y0, side. Divided by `scale` it is in pixels of the source."""
         start = self._position(first, T, margin, stride)
-        return _whole(square_union(self.boxes[start : start + (T - 1) * stride + 1], margin))
+        return whole_pixels(square_union(self.boxes[start : start + (T - 1) * stride + 1], margin))
 
     def _position(self, first: int, T: int, margin: float, stride: int) -> int:
         """Where frame `first` lies in the arrays, after making sure that the snippet is there."""
@@ -305,11 +307,11 @@ def plan_scale(boxes_n4: np.ndarray, valid_n: np.ndarray, size: int) -> float:
         np.diff(_windows(boxes_n4[a : a + n], TYPICAL, MARGIN)[:, ::2], axis=1)
         for a, n in _valid_runs(valid_n)
     ]
-    p, q, k = _blocks(min(1.0, size / max(float(np.median(np.concatenate(sides))), 1.0)))
+    p, q, k = blocks(min(1.0, size / max(float(np.median(np.concatenate(sides))), 1.0)))
     return p / (q * k)
 
 
-def _blocks(scale: float) -> tuple[int, int, int]:
+def blocks(scale: float) -> tuple[int, int, int]:
     """p, q, k of the scale p / (q k) next to this one: pictures are shrunk k times, then brought from q to p pixels, p <= q <= 2 p.
 
     q k / p stays below k + 1, so that the blocks of that scale are these again.
@@ -317,7 +319,7 @@ def _blocks(scale: float) -> tuple[int, int, int]:
     k = max(1, int(1 / scale + 1e-6))
     p = max(1, min(16, 2 ** int(np.log2(max(1, BLOCK / 2 / k)))))
     q = max(p, round(p / (scale * k)))
-    return (p, q, k) if q * k < p * (k + 1) else _blocks(1 / (k + 1))
+    return (p, q, k) if q * k < p * (k + 1) else blocks(1 / (k + 1))
 
 
 def to_grid(
@@ -328,7 +330,7 @@ def to_grid(
     corner: x, y of the part in the frame. source: (width, height) of the frame. Where the frame itself ends inside a block, its edge is
     repeated. Each block's pixels depend on the block alone, whatever part it comes in.
     """
-    (p, q, k), (x0, y0) = _blocks(scale), corner
+    (p, q, k), (x0, y0) = blocks(scale), corner
     block = q * k
     if block == p:
         return part_hwc, corner
@@ -422,7 +424,7 @@ class TrackWriter:
         store_margin: float = STORE_MARGIN,
     ):
         self.path, self.scale, self.source = path, scale, source
-        p, q, k = _blocks(scale)
+        p, q, k = blocks(scale)
         if abs(p / (q * k) - scale) > 1e-9:
             raise DataError(
                 f"{path}: scale {scale} is none that `plan_scale` gives; take {p / (q * k)}."
@@ -472,7 +474,7 @@ class TrackWriter:
                 f"{self.path}: frame {self.next} was kept from {x0}, {y0} with {width} x {height} pixels, too little for {shown}."
             )
         ox, oy = self.origins[self.at]
-        patch_hwc = np.ascontiguousarray(_cut(grid_hwc, ox - x0, oy - y0, self.side))
+        patch_hwc = np.ascontiguousarray(cut_square(grid_hwc, ox - x0, oy - y0, self.side))
         self.checksum = crc32(patch_hwc, self.checksum)
         self._file.write(patch_hwc)
         self.kept.append(self.at)
@@ -621,28 +623,12 @@ def _valid_runs(valid_n: np.ndarray) -> list[tuple[int, int]]:
     return [(int(numbers[at]), count) for at, count in runs(numbers)]
 
 
-def _whole(square: tuple[float, float, float]) -> tuple[int, int, int]:
+def whole_pixels(square: tuple[float, float, float]) -> tuple[int, int, int]:
     x0, y0, side = square
     return int(np.floor(x0 + 0.5)), int(np.floor(y0 + 0.5)), max(1, int(np.floor(side + 0.5)))
 
 
-def _cut(frame_hwc: np.ndarray, x0: int, y0: int, side: int) -> np.ndarray:
-    """The square of a picture; outside the picture its edge is repeated."""
-    height, width = frame_hwc.shape[:2]
-    # A square that lies outside altogether shows nothing but the nearest edge.
-    left, right = (min(max(at, 0), width - 1) for at in (x0, x0 + side - 1))
-    top, bottom = (min(max(at, 0), height - 1) for at in (y0, y0 + side - 1))
-    inside_hwc = frame_hwc[top : bottom + 1, left : right + 1]
-    if inside_hwc.shape[:2] == (side, side):
-        return inside_hwc
-    before = min(max(-y0, 0), side - len(inside_hwc)), min(max(-x0, 0), side - inside_hwc.shape[1])
-    after = side - len(inside_hwc) - before[0], side - inside_hwc.shape[1] - before[1]
-    return cv2.copyMakeBorder(
-        inside_hwc, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE
-    )
-
-
-def _resize(cut_hwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+def resized(cut_hwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
     if len(cut_hwc) == size:
         return cut_hwc if out is None else np.copyto(out, cut_hwc)
     # Up to a factor of two bilinear interpolation still reads every pixel, and takes a fifth of the time.

@@ -183,6 +183,12 @@ def count_frames(path: str | Path) -> int:
         return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
 
 
+def frame_rate(path: str | Path) -> float:
+    """Frames a second, on average; 25 where the file does not say."""
+    with _opened(Path(path)) as (_, stream):
+        return float(stream.average_rate or 25)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple]:
     """The file's container and the stream that a player shows.

@@ -1,0 +1,75 @@
+"""Snippets of a video whose people are known, cut while it is decoded once more; nothing is stored.
+
+They have the very pixels that a crop store would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dfil.faces.boxes import cut_square, square_union
+from dfil.faces.frame import Frame
+from dfil.faces.store import MARGIN, blocks, resized, to_grid, whole_pixels
+
+
+@dataclass
+class _Snippet:
+    person: int
+    start: int
+    scale: float
+    square: tuple[int, int, int]  # on the person's grid
+    clip_thwc: np.ndarray = field(repr=False, default=None)
+
+
+def stream_snippets(
+    frames: Iterable[Frame],
+    wanted: Mapping[int, tuple[np.ndarray, float, Iterable[int]]],
+    T: int,
+    stride: int,
+    size: int,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Person, first frame and pixels (T, size, size, 3) uint8 RGB of each snippet, as they end.
+
+    wanted: per person boxes (n, 4) in source pixels, scale (`plan_scale`) and first frames of the
+    snippets, in which every frame has a box.
+    """
+    span = (T - 1) * stride + 1
+    coming: list[_Snippet] = []
+    for person, (boxes_n4, scale, starts) in wanted.items():
+        for start in map(int, starts):
+            on_grid = (boxes_n4[start : start + span] * scale).astype(np.float32)
+            square = whole_pixels(square_union(on_grid, MARGIN))
+            coming.append(_Snippet(person, start, scale, square))
+    coming.sort(key=lambda s: -s.start)
+    running: list[_Snippet] = []
+    for number, frame in enumerate(frames):
+        while coming and coming[-1].start == number:
+            running.append(coming.pop())
+            running[-1].clip_thwc = np.empty((T, size, size, 3), np.uint8)
+        for snippet in running:
+            t, between = divmod(number - snippet.start, stride)
+            if not between:
+                resized(_cut(frame, snippet), size, out=snippet.clip_thwc[t])
+        for snippet in [s for s in running if s.start + span == number + 1]:
+            running.remove(snippet)
+            yield snippet.person, snippet.start, snippet.clip_thwc
+        if not coming and not running:
+            return
+
+
+def _cut(frame: Frame, snippet: _Snippet) -> np.ndarray:
+    """The snippet's square of a frame, from the blocks of the grid that it lies on."""
+    p, q, k = blocks(snippet.scale)
+    x, y, side = snippet.square
+    source = frame.width, frame.height
+    low, high = [], []
+    for at, extent in zip((x, y), source, strict=True):
+        last = (extent - 1) // (q * k)
+        low.append(min(max(0, at // p), last) * q * k)
+        high.append(min(max(1, -(-(at + side) // p)) * q * k, extent))
+    high = [max(b, min(a + q * k, n)) for a, b, n in zip(low, high, source, strict=True)]
+    grid_hwc, (gx, gy) = to_grid(frame.rgb(*low, *high), tuple(low), source, snippet.scale)
+    return cut_square(grid_hwc, x - gx, y - gy, side)
