@@ -23,7 +23,7 @@ FLOORS = (
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 THIN = {"runs": "train"}  # import paths that are kept for users, and the room they show
 # Still to be moved: (module, imported module). Only ever made shorter.
-OFFENDERS = {("dfil.models.baselines.frames", "dfil.train.snippets")}
+OFFENDERS: set[tuple[str, str]] = set()
 
 
 def modules() -> dict[str, Path]:

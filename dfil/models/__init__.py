@@ -1,6 +1,17 @@
-"""Methods by name: `build("dil")`, `available()`. A new method is one file and one line here."""
+"""Methods by name: `build("dil")`, `available()`. A new method is one file and one line here.
+
+From a package of one's own, with `Mine` a Detector:
+
+    [project.entry-points."dfil.methods"]
+    mine = "my_package.mine:Mine"
+
+or, inside one Python process, dfil.models.register("mine", Mine). `with plain():` computes DIL's
+modules by their equations and not by fast.py.
+"""
 
 from __future__ import annotations
+
+from importlib.metadata import entry_points
 
 from dfil.models.baselines.addnet_3d import ADDNet3D
 from dfil.models.baselines.c3d import C3D
@@ -17,12 +28,13 @@ from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
 from dfil.models.fast import plain
+from dfil.system.errors import RunError
 
 __all__ = [
-    "About", "Detector", "Sampling", "about", "available", "build", "plain", "sampling",
+    "About", "Detector", "Sampling", "about", "available", "build", "plain", "register", "sampling",
 ]  # fmt: skip
 
-_METHODS: dict[str, type[Detector]] = {
+BUILT_IN: dict[str, type[Detector]] = {
     "resnet50": FrameResNet,
     "xception": Xception,
     "lstm": FrameLSTM,
@@ -37,15 +49,42 @@ _METHODS: dict[str, type[Detector]] = {
     "stil": STIL,
     "dil": DIL,
 }
+ENTRY_POINTS = "dfil.methods"
+_methods = dict(BUILT_IN)
+
+
+def register(name: str, cls: type[Detector]) -> None:
+    """Make a method known by `name` in this process, after the others; its own name only once.
+
+    cls is a Detector with `about`. Raises ValueError for anything else and for a name that is taken
+    by another class.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Detector) and hasattr(cls, "about")):
+        raise ValueError(f"{name}: a method is a subclass of Detector with `about`, not {cls!r}")
+    if _methods.setdefault(name, cls) is not cls:
+        raise ValueError(f"{name}: this name is taken by {_methods[name].__name__}; take another")
 
 
 def available() -> list[str]:
-    """The names that `build` takes."""
-    return list(_METHODS)
+    """The names that `build` takes: built in, registered, and from entry points of packages.
+
+    Raises RunError naming a package whose method cannot be loaded.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name not in _methods:
+            try:
+                register(point.name, point.load())
+            except Exception as error:  # foreign code: whatever it raises is its fault
+                raise RunError(
+                    f"The method {point.name} of {point.dist.name if point.dist else point.value} "
+                    f"cannot be loaded ({error!r}); repair or uninstall that package."
+                ) from error
+    return list(_methods)
 
 
 def sampling(name: str) -> Sampling | None:
-    """What the method called `name` looks at; None for the profile's snippets. Raises ValueError for an unknown name."""
+    """What the method called `name` looks at; None for the profile's snippets. Raises ValueError
+    for an unknown name."""
     return _method(name).sampling
 
 
@@ -55,9 +94,11 @@ def about(name: str) -> About:
 
 
 def build(name: str, **switches) -> Detector:
-    """The detector called `name`: (B, U, T, 3, H, W) float, ImageNet-normalised -> logits (B,), positive = fake.
+    """The detector called `name`: (B, U, T, 3, H, W) float, ImageNet-normalised -> logits (B,),
+    positive = fake.
 
-    switches are the constructor's keyword arguments; the defaults are the paper's. Raises ValueError for an unknown name or switch.
+    switches are the constructor's keyword arguments; the defaults are the paper's. Raises
+    ValueError for an unknown name or switch.
     """
     method = _method(name)
     try:
@@ -67,6 +108,6 @@ def build(name: str, **switches) -> Detector:
 
 
 def _method(name: str) -> type[Detector]:
-    if name not in _METHODS:
-        raise ValueError(f"no method is called {name!r}; there are {', '.join(available())}")
-    return _METHODS[name]
+    if name not in _methods and name not in available():
+        raise ValueError(f"no method is called {name!r}; there are {', '.join(_methods)}")
+    return _methods[name]

@@ -1,52 +1,156 @@
-"""ImageNet weights for the backbone: torchvision's own, or a file."""
+"""Pretrained weights: found, read without unpickling code, and loaded whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from dfil.models.detector import Detector
 from dfil.models.resnet import load_backbone
-from dfil.system.errors import RunError
+from dfil.system.errors import MachineError, RunError, machine_fault
+
+State = Mapping[str, torch.Tensor]
+# What readers of weights raise for a file that is none.
+_NO_WEIGHTS = (
+    SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError,
+    LookupError, AttributeError, TypeError,
+)  # fmt: skip
+
+
+def read_state(path: Path) -> State:
+    """The state dict in a .safetensors or a torch file, on the CPU; code in it is never run.
+
+    Raises RunError with what the file looks like if it is none.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # it may still be read
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except _NO_WEIGHTS as error:
+        if machine_fault(error):
+            raise MachineError(f"{path}: {machine_fault(error)}") from error
+        raise RunError(f"{path}: {looks_like(path)}") from error
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise RunError(
+            f"{path}: this holds {type(state).__name__} and not only tensors by name; give the "
+            "state dict itself (often under the key 'state_dict' or 'model')"
+        )
+    return state
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file that holds one object. Raises RunError with what it looks like if it does not."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: {looks_like(path)}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: this holds {type(found).__name__} and no settings; fetch it again")
+    return found
+
+
+def looks_like(path: Path) -> str:
+    """What a file that could not be read seems to be instead, and what to do about it."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    size = path.stat().st_size
+    text = start.lstrip().lower()
+    header = int.from_bytes(start[:8], "little")
+    if not start:
+        return "an empty file; fetch it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, which stands for the file; fetch the file with `git lfs pull`"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page and not the file that it leads to; download that again"
+    if start.startswith(b"PK"):
+        return f"a torch file that is cut short or damaged ({size} bytes); fetch it again"
+    if start.startswith(b"\x80"):
+        return (
+            "a pickle with more in it than tensors, or cut short; pickled code is never run here: "
+            "give the weights as .safetensors or as a plain state dict"
+        )
+    if path.suffix == ".safetensors" and start[8:9] == b"{" and header + 8 <= size:
+        return f"cut short or damaged ({size} bytes); fetch it again"
+    kind = {".json": "JSON", ".safetensors": "safetensors"}.get(path.suffix, "torch")
+    return f"cut short or no {kind} file at all ({size} bytes); fetch it again"
+
+
+def find_state(
+    file: Path | None, variable: str, fetch: Callable[[], State], what: str
+) -> tuple[State, str]:
+    """A state dict and where it came from: `file`, else the file that the environment's `variable`
+    names, else what `fetch` returns.
+
+    what: whose weights these are, for the message. Raises RunError where none can be had.
+    """
+    named = file or os.environ.get(variable)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise RunError(f"{path}: no such file; name a file with {what} by ${variable}")
+        return read_state(path), str(path)
+    try:
+        return fetch(), what
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the hash of torch.hub
+        raise RunError(
+            f"{what} could not be fetched ({error}); download the file elsewhere and name it by "
+            f"${variable}"
+        ) from error
+
+
+def load_strictly(model: nn.Module, state: State, heads: tuple[str, ...], source: str) -> None:
+    """Load `state` into `model`, everything but the classifiers whose names start with `heads`.
+
+    Raises RunError naming `source` if anything else is missing, left over or of another shape.
+    Counters of batches are left out: files from before torch 0.4.1 have none, nothing needs them.
+    """
+
+    def counts(name: str) -> bool:
+        return not name.startswith(heads) and not name.endswith(".num_batches_tracked")
+
+    own = {k: v for k, v in model.state_dict().items() if counts(k)}
+    given = {k: v for k, v in state.items() if counts(k)}
+    wrong = sorted(own.keys() ^ given.keys())
+    wrong += sorted(k for k in own.keys() & given.keys() if own[k].shape != given[k].shape)
+    if wrong:
+        raise RunError(
+            f"{source}: these are not the weights of {type(model).__name__} ({len(wrong)} "
+            f"parameters differ, first {wrong[0]}); give the file that the method's description "
+            "names, and build the model at its full size"
+        )
+    model.load_state_dict(given, strict=False)
 
 
 def load_imagenet(model: Detector, file: Path | None = None) -> str:
-    """Load ImageNet weights into `model.backbone` and return where they came from; a method with weights of its own loads those, and
-    one without any starts from scratch.
+    """Load ImageNet weights into `model.backbone` and return where they came from; a method with
+    weights of its own loads those, and one without any starts from scratch.
 
-    `file` (or $DFIL_BACKBONE_WEIGHTS) is a .safetensors or .pth state dict of torchvision's resnet50; without one torchvision fetches
-    its own into torch's cache. Raises RunError with what to do where neither can be had.
+    `file` (or $DFIL_BACKBONE_WEIGHTS) is a state dict of torchvision's resnet50; without one
+    torchvision fetches its own into torch's cache. Raises RunError with what to do otherwise.
     """
     if hasattr(model, "pretrained"):
         return model.pretrained(file)
     if model.about.start == "scratch":
         return "scratch"
-    named = file or os.environ.get("DFIL_BACKBONE_WEIGHTS")
-    if named:
-        path = Path(named).expanduser()
-        if not path.is_file():
-            raise RunError(
-                f"{path}: no such file; give torchvision's resnet50 weights by --backbone-weights or $DFIL_BACKBONE_WEIGHTS"
-            )
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        source = str(path)
-    else:
-        source = f"torchvision {ResNet50_Weights.IMAGENET1K_V1}"
-        try:
-            state = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        except (URLError, OSError) as error:
-            raise RunError(
-                f"the ImageNet weights of ResNet-50 could not be fetched ({error}); download resnet50-0676ba61.pth elsewhere "
-                "and name it by --backbone-weights FILE or $DFIL_BACKBONE_WEIGHTS"
-            ) from error
+    state, source = find_state(
+        file,
+        "DFIL_BACKBONE_WEIGHTS",
+        lambda: ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True),
+        f"torchvision's ResNet-50 ({ResNet50_Weights.IMAGENET1K_V1}, resnet50-0676ba61.pth; also "
+        "--backbone-weights FILE)",
+    )
     load_backbone(model.backbone, state, source)
     return source

@@ -27,13 +27,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import dfil
 from dfil import models
 from dfil.faces.store import CropStore
-from dfil.models import Detector, Sampling, build
+from dfil.models import Detector, Sampling, build, weights
 from dfil.profiles import Profile
 from dfil.system.errors import MachineError, RunError, machine_fault
 from dfil.system.files import atomic
@@ -220,8 +219,8 @@ def load_weights(path: Path) -> tuple[Detector, dict]:
     """The model that `save_weights` wrote, in evaluation mode, and its config; nothing is
     unpickled.
 
-    Raises RunError if the file, or the config.json beside it, is missing or damaged, or if the
-    two do not belong together.
+    Raises RunError if the file, or the config.json beside it, is missing or is something
+    else, or if the two do not belong together.
     """
     path, beside = Path(path), Path(path).with_name("config.json")
     for file in (path, beside):
@@ -230,21 +229,11 @@ def load_weights(path: Path) -> tuple[Detector, dict]:
                 f"{file}: no such file; weights are a .safetensors file with its config.json"
                 " beside it"
             )
-    try:
-        config = json.loads(beside.read_text())
-        switches = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()
-        }
-        method = config["method"]
-    except (ValueError, KeyError, AttributeError) as error:
-        raise RunError(
-            f"{beside}: damaged; take the file that was saved with the weights"
-        ) from error
-    model = build(method, **switches)
-    try:
-        state = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise RunError(f"{path}: damaged; train it again or take another copy") from error
+    config, state = weights.read_json(beside), weights.read_state(path)
+    if not {"method", "switches"} <= config.keys():
+        raise RunError(f"{beside}: names no method and switches; use the one saved with {path}")
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()}
+    model = build(config["method"], **given)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -15,10 +15,8 @@ import torch
 from torch.utils.data import Dataset
 
 from dfil.faces.store import CropStore
+from dfil.models.detector import IMAGENET_MEAN, IMAGENET_STD
 from dfil.system.errors import DataError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def snippet_starts(

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from dfil.models.detector import Detector, check_input
-from dfil.train.snippets import IMAGENET_MEAN, IMAGENET_STD
+from dfil.models.detector import IMAGENET_MEAN, IMAGENET_STD, Detector, check_input
 
 
 class PartwiseDetector(Detector):

@@ -10,8 +10,8 @@ from torchvision.models import GoogLeNet_Weights
 from torchvision.models.googlenet import Inception
 
 from dfil.models.baselines.frames import ClipDetector, dense, to_unit_range
-from dfil.models.baselines.pretrained import State, find_state, load_strictly
 from dfil.models.detector import About, Sampling
+from dfil.models.weights import State, find_state, load_strictly
 
 # Inception-v1's modules: 1x1, 3x3 after its squeeze, "5x5" after its squeeze, behind the pooling (Szegedy et al. 2015, Table 1).
 MODULES = {

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.models.resnet import ResNet
+from dfil.models.weights import load_imagenet
 
 
 class TemporalConv(nn.Conv3d):
@@ -69,9 +71,6 @@ def load_inflated(backbone: ResNet, file: Path | None) -> str:
     `file` as for dfil.models.weights.load_imagenet, which does the reading and raises RunError. Modules that the 2-D network has not, and the
     head, keep their initialisation.
     """
-    from dfil.models.baselines.frame_resnet import FrameResNet
-    from dfil.models.weights import load_imagenet  # which imports dfil.models
-
     flat = FrameResNet(
         depth=tuple(len(stage) for stage in backbone.stages()),
         width=backbone.conv1.out_channels,

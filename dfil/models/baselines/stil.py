@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dfil.models.baselines.pretrained import find_state, load_strictly
 from dfil.models.detector import About, Detector, Sampling, check_input
 from dfil.models.fast import convolve, difference_to_next
 from dfil.models.resnet import ResNet, SnippetBottleneck
+from dfil.models.weights import find_state, load_strictly
 
 _SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"  # the hash in the name is checked
 

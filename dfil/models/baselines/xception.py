@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import FrameDetector, to_unit_range
-from dfil.models.baselines.pretrained import find_state, load_strictly
 from dfil.models.detector import About, Sampling, check_input
+from dfil.models.weights import find_state, load_strictly
 
 WEIGHTS = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth"
 
