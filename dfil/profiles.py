@@ -67,6 +67,7 @@ class Profile:
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
     # of single methods, where they differ from the trainings' own
     rates: dict[str, float] = field(default_factory=dict)
+    search_rates: bool = False  # `dfil study` searches every method's first (train/rates.py)
     # rows run by default, by table or "" for the others
     methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
     validation: float = 0.1  # of the training identities, where the owners give no validation split
@@ -174,6 +175,7 @@ STUDY = replace(
     what="The demonstration's small network on as many built-in synthetic test videos as the paper "
     "has real ones, at several seeds: it decides the paper's claims for this benchmark.",
     within=replace(_SMALL_TRAINING, epochs=12),
+    search_rates=True,
     methods={},
     seeds=(0, 1, 2, 3, 4),
     ablation_seeds=(0, 1, 2, 3, 4, 5, 6, 7),

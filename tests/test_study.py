@@ -11,6 +11,7 @@ from dfil import cli, profiles
 from dfil.results.claims import CLAIMS
 from dfil.tools import verify
 from dfil.tools.study import Study, work
+from dfil.train import rates
 
 METHODS = ["resnet50", "dil"]
 
@@ -61,6 +62,17 @@ def small(tmp_path_factory):
 
 
 _TREE = profiles.SMOKE.trees["temporal-only"]
+
+
+def test_searches_come_first_and_what_they_decide_names_the_other_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
+    before = Study(profiles.get("study"), METHODS)
+    tried = [(item.spec.method, item.spec.training.lr) for item in before.searches()]
+    assert tried == [(method, rate) for method in METHODS for rate in rates.FIRST]
+    monkeypatch.setattr(rates, "decided", lambda runs, store, methods: {"dil": 0.02})
+    after = Study(profiles.get("study"), METHODS)
+    lr = {item.spec.method: item.spec.training.lr for item in after.items}
+    assert lr == {"dil": 0.02, "resnet50": 0.01}
 
 
 def test_what_is_done_is_not_done_again(small):

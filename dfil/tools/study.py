@@ -10,8 +10,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ from dfil.results.claims import CLAIMS
 from dfil.system import paths, workers
 from dfil.system.cores import cores
 from dfil.tools import plan
-from dfil.train import data, experiments
+from dfil.train import data, experiments, rates
 from dfil.train.runs import Run, RunSpec, RunStore
 
 MECHANISM = "temporal-only"  # the built-in tree that feeds the table of this name
@@ -92,8 +92,28 @@ class Study:
     """The work list beside what is done of it, under outputs/<profile>/runs."""
 
     def __init__(self, profile: Profile, methods: Sequence[str] = ()):
-        self.profile, self.items = profile, work(profile, methods)
-        self.runs = RunStore(paths.runs(profile.name), profile)
+        self.profile, self.methods = profile, list(methods) or models.available()
+        self._plan()
+
+    def _plan(self) -> None:
+        """The work with the learning rates that the searches have decided so far."""
+        folder = paths.outputs(self.profile.name) / "runs"
+        if self.profile.search_rates:
+            runs = RunStore(folder, self.profile)
+            found = rates.decided(runs, expected(self.profile, "ffpp"), self.methods)
+            self.profile = replace(self.profile, rates=self.profile.rates | found)
+        self.runs = RunStore(folder, self.profile)
+        self.items = work(self.profile, self.methods)
+
+    def searches(self) -> list[Item]:
+        """The runs that try learning rates: they come first, because all others are named by them."""
+        store = expected(self.profile, "ffpp")
+        return [
+            Item(spec, "ffpp", ("rates",), (), True)
+            for method in self.methods
+            if self.profile.search_rates
+            for spec in rates.wanted(self.runs, store, method)
+        ]
 
     def run(self, item: Item) -> Run:
         """The run of an item, trained or not; its name needs no data."""
@@ -134,17 +154,25 @@ class Study:
         hours: no run is begun after so many. What is interrupted goes on from its last epoch.
         """
         end = time.monotonic() + 3600 * hours if hours else float("inf")
-        todo = self.todo()
-        print(self.forecast(todo), flush=True)
-        added, waiting, stores = 0, {}, _Stores(self.profile)
+        added, stores = 0, _Stores(self.profile)
         with workers.pool(at_a_time(self.profile), torch.set_num_threads, 1) as pool:
-            for item in self._while_time(todo, end):
-                if len(waiting) >= at_a_time(self.profile):
-                    added += self._wait(waiting)
-                folders = {name: stores[name] for name in (item.source, *dict(item.tests))}
-                waiting[pool.submit(_train_and_score, self.runs, item, folders)] = item
-            while waiting:
+            while todo := list(self._while_time(self.searches(), end)):
+                print(f"{len(todo)} runs search for learning rates.", flush=True)
+                added += self._train(todo, end, pool, stores)
+                self._plan()
+            todo = self.todo()
+            print(self.forecast(todo), flush=True)
+            return added + self._train(todo, end, pool, stores)
+
+    def _train(self, todo: Sequence[Item], end: float, pool: Executor, stores: _Stores) -> int:
+        added, waiting = 0, {}
+        for item in self._while_time(todo, end):
+            if len(waiting) >= at_a_time(self.profile):
                 added += self._wait(waiting)
+            folders = {name: stores[name] for name in (item.source, *dict(item.tests))}
+            waiting[pool.submit(_train_and_score, self.runs, item, folders)] = item
+        while waiting:
+            added += self._wait(waiting)
         return added
 
     def _while_time(self, todo: Sequence[Item], end: float) -> Iterator[Item]:
