@@ -72,6 +72,9 @@ class Profile:
     methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
     validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model each, as in the paper, or one for all four
+    on_request: tuple[
+        str, ...
+    ] = ()  # notebooks that only `--only` runs: the others take long enough
     seeds: tuple[int, ...] = (0,)
     ablation_seeds: tuple[int, ...] = ()  # of Tables 4 to 6; empty: as the others
     # sizes of the synthetic trees by setting; empty: real data only
@@ -160,6 +163,7 @@ DEMO = Profile(
     within_starts=True,
     rates=dict.fromkeys(_SLOW, 3e-3),
     methods={"": ("resnet50", "dil")},
+    on_request=("52", "54"),
     validation=0.25,
     trees={
         "ff-like": {"train": 48, "val": 32, "test": 24, "frames": 40},

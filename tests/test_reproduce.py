@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
 
+from dfil import profiles
 from dfil.cli import main
 from dfil.system import paths, process
 from dfil.system.errors import DfilError, MachineError, RunError
@@ -262,6 +264,20 @@ def test_a_notebook_whose_dataset_is_not_there_is_skipped_and_no_failure(
     assert "10_needs,skipped" in (outputs / "paper/status.csv").read_text()
     assert "needs the real Celeb-DF" in (outputs / "paper/tables/table2.csv").read_text()
     assert reproduce.reproduce("paper", ["10", "20"], notebooks=folder) == 1  # it was asked for
+
+
+def test_what_takes_too_long_for_every_reproduction_runs_when_it_is_named(
+    folder, outputs, monkeypatch, capsys
+):
+    long = replace(profiles.SMOKE, on_request=("10",))
+    monkeypatch.setitem(profiles.PROFILES, "smoke", long)
+    write_notebook(folder, "10_long", "1 + 1")
+    write_notebook(folder, "20_short", "1 + 1")
+    assert reproduce.reproduce("smoke", notebooks=folder) == 0
+    asked = "trained on request: dfil reproduce --profile smoke --only 10"
+    assert f"10_long ... skipped: {asked}" in capsys.readouterr().out
+    assert reproduce.reproduce("smoke", ["10"], notebooks=folder) == 0
+    assert status(outputs)["10_long"][0] == "ok"
 
 
 def published_table(outputs: Path) -> dict[Path, bytes]:

@@ -96,12 +96,14 @@ def reproduce(
     needing = [path for path in chosen if _about(path).get("needs")]
     lacks = {path: _lacks(path, scale, values[path]) for path in needing}
     _refuse(scale, root, lacks)
+    if only is None:
+        lacks = _on_request(chosen, scale) | {path: why for path, why in lacks.items() if why}
     shorten = PathShortener(profile, root)
     published = paths.published(profile)
     with owner(published, f"dfil reproduce --profile {profile}"), workplace():
         shorten.also(paths.outputs(profile).parent, "outputs")
         before = read_status(published / "status.csv")
-        print(_forecast(chosen, profile, before), flush=True)
+        print(_forecast([p for p in chosen if not lacks.get(p)], profile, before), flush=True)
         about = shorten(environment.describe(profile, root, command, seeds))
         _write_environment(paths.outputs(profile), about)  # the report's notebook shows it
         every_name = {path.stem for path in _all(chosen[0].parent)}
@@ -255,6 +257,17 @@ def _lacks(path: Path, profile: profiles.Profile, values: Mapping[str, object]) 
     needs = _about(path)["needs"]
     named = "root" if needs == "ffpp" else f"{needs.removesuffix('-preview')}_root"
     return notebook.lacks(profile, needs, str(values.get(named, "")))
+
+
+def _on_request(chosen: Sequence[Path], profile: profiles.Profile) -> dict[Path, str]:
+    """The notebooks that a profile leaves to a call of their own, with the sentence that says so."""
+    said = "trained on request: dfil reproduce --profile {} --only {}"
+    numbers = {path: path.stem.partition("_")[0] for path in chosen}
+    return {
+        path: said.format(profile.name, number)
+        for path, number in numbers.items()
+        if number in profile.on_request
+    }
 
 
 def _all(folder: Path) -> list[Path]:
