@@ -28,7 +28,7 @@ def test_results_are_those_of_the_published_tables(block):
     )
     if changed.stdout.strip():
         pytest.skip(
-            f"{published} holds the results of a run of your own, and the README those of the published one"
+            f"{published} holds the results of a run of your own, the README those of the published"
         )
     stale = page.readme_is_stale(PROJECT / "README.md", PROJECT / "outputs" / folder, names, block)
     assert not stale, "run `dfil report` and commit the README"
