@@ -1,38 +1,154 @@
-"""Verdicts follow from the intervals, and every claim speaks of rows and columns that exist."""
+"""Verdicts come from per-video scores in the records, and every claim speaks of what exists."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 from dfil import models, paper
-from dfil.results import claims
+from dfil.results import claims, decide, records, tables
 from dfil.train import experiments
+from dfil.train.experiments import CellResult
+
+QUALITY = {"HQ": "c23", "LQ": "c40"}
 
 
-def long(rows):
-    names = ["row", "column", "ours", "ci_low", "ci_high", "note"]
-    return pd.DataFrame([(*row, "synthetic data") for row in rows], columns=names)
+def scores(skill, seed, column):
+    """Scores of a real and a fake video of each of 40 people, as a run's record has them."""
+    quality, kind = column.split()
+    rng = np.random.default_rng([seed, len(column), ord(kind[0])])
+    label = np.tile([0, 1], 40)
+    name = paper.MANIPULATIONS[kind]
+    logits = skill * (label - 0.5) + rng.normal(size=80)
+    return pd.DataFrame(
+        {
+            "video_id": [f"{quality}/{('real', name)[i % 2]}/{i // 2}" for i in range(80)],
+            "label": label,
+            "manipulation": np.where(label == 1, name, "real"),
+            "compression": QUALITY[quality],
+            "split": "test",
+            "person": [f"p{i // 2}" for i in range(80)],
+            "logit": logits.astype(np.float32),
+            "score": expit(logits.astype(np.float32).astype(float)),
+        }
+    )
 
 
-def verdict(rows, than="resnet50"):
-    return claims._verdict(claims.Claim("a > b", "t", "dil", than), long(rows))
+SKILL = {"dil": 4.0, "resnet50": 0.3, "stil": 4.0}
 
 
-def test_intervals_decide():
-    apart, close = ("dil", "x", 0.9, 0.8, 0.95), ("dil", "y", 0.7, 0.6, 0.8)
-    low, near = ("resnet50", "x", 0.6, 0.5, 0.7), ("resnet50", "y", 0.65, 0.55, 0.75)
-    assert verdict([apart, low]).word == "supported"
-    assert verdict([apart, close, low, near]).word == "supported in part"
-    assert verdict([close, near]).word == "open"
-    assert verdict([("dil", "x", 0.3, 0.2, 0.4), low]).word == "contradicted"
-    assert verdict([apart]).word == "not run" == claims.Verdict(claims.CLAIMS[0]).word
-    both = verdict([apart, close, low, near])
-    assert (both.cells, both.higher, both.apart, both.against, both.synthetic) == (2, 2, 1, 0, True)
-    assert "higher in 2 of 2 columns" in both.evidence and "in 1" in both.evidence
+def table1(rows=tuple(SKILL), seeds=2):
+    return {
+        (row, column.key): CellResult(
+            [scores(SKILL[row], 10 * seed + len(row), column.key) for seed in range(seeds)],
+            [f"{row}-{column.key.replace(' ', '-')}-{seed}" for seed in range(seeds)],
+            seeds=tuple(range(seeds)),
+        )
+        for row in rows
+        for column in paper.TABLES["table1"].columns
+    }
 
 
-def test_against_a_number_such_as_chance():
-    assert verdict([("dil", "x", 0.9, 0.8, 0.95)], than=0.5).word == "supported"
-    assert verdict([("dil", "x", 0.6, 0.4, 0.8)], than=0.5).word == "open"
+def save(folder, results):
+    """The table and the records of its runs, as a profile's folder has them."""
+    table = paper.TABLES["table1"]
+    df = tables.build(table, results, "left out", synthetic=True)
+    tables.save(df, folder / "tables", "table1", table.title)
+    for (_, column), result in results.items():
+        for key, each in zip(result.runs, result.scores, strict=True):
+            there = folder / "runs" / key / "scores"
+            there.mkdir(parents=True, exist_ok=True)
+            name = f"ffpp-{QUALITY[column.split()[0]]}-test-0123456789.parquet"
+            each.drop(columns="score").to_parquet(there / name)
+
+
+def line(df, better, than):
+    (found,) = df[(df["better"] == better) & (df["than"] == than)].query("table == 'table1'").index
+    return df.loc[found]
+
+
+def test_a_claim_is_decided_from_the_scores_pooled_over_columns_and_seeds():
+    df = claims.decided({"table1": table1()}, synthetic=["table1"])
+    assert list(df.columns) == claims.COLUMNS and len(df) == len(claims.CLAIMS)
+    won, even = line(df, "dil", "resnet50"), line(df, "dil", "stil")
+    assert won["verdict"] == decide.SUPPORTED and won["low"] > 0 and won["p_holm"] < 0.05
+    assert even["verdict"] in (decide.OPEN, decide.EQUIVALENT) and even["detectable"] > 0
+    assert (won["n_people"], won["n_videos"], won["seeds"]) == (40, 400, 2)
+    assert won["about"] == "the method" and won["note"] == "synthetic data"
+    results = table1()
+    by_hand = decide.compare(
+        {c: list(r.scores) for (row, c), r in results.items() if row == "dil"},
+        {c: list(r.scores) for (row, c), r in results.items() if row == "resnet50"},
+    )
+    assert won["difference"] == pytest.approx(by_hand.difference)
+
+
+def test_a_claim_without_scores_was_not_run_and_says_why():
+    df = claims.decided({"table1": table1(["dil", "resnet50"])})
+    left_out = line(df, "dil", "stil")
+    assert (
+        left_out["verdict"] == claims.NOT_RUN and left_out["note"] == "no scores of stil in table1"
+    )
+    assert pd.isna(left_out["difference"]) and pd.isna(left_out["n_videos"])
+    assert (df["verdict"] != claims.NOT_RUN).sum() == 1
+
+
+def test_claims_are_written_from_tables_and_records_alone(tmp_path):
+    save(tmp_path, table1())
+    df = claims.write(tmp_path)
+    again = claims.load(tmp_path / "claims.csv")
+    pd.testing.assert_frame_equal(again, df, rtol=1e-5)
+    direct = claims.decided({"table1": table1()}, synthetic=["table1"])
+    pd.testing.assert_frame_equal(again, direct, rtol=1e-5)
+    assert claims.is_synthetic(again)
+    first = (tmp_path / "claims.csv").read_bytes()
+    claims.write(tmp_path)
+    assert (tmp_path / "claims.csv").read_bytes() == first
+
+
+def test_a_claim_stays_when_its_records_are_gone(tmp_path):
+    save(tmp_path, table1())
+    before = claims.write(tmp_path)
+    for path in (tmp_path / "runs").glob("stil-*/scores/*"):
+        path.unlink()
+    after = claims.write(tmp_path)
+    kept, fresh = line(after, "dil", "stil"), line(after, "dil", "resnet50")
+    assert kept["note"] == f"synthetic data; {claims.KEPT}" and fresh["note"] == "synthetic data"
+    assert kept["verdict"] == line(before, "dil", "stil")["verdict"]
+    assert kept["detectable"] == pytest.approx(line(before, "dil", "stil")["detectable"], rel=1e-4)
+    assert line(claims.write(tmp_path), "dil", "stil")["note"] == kept["note"]  # it is said once
+
+
+def test_records_that_give_another_number_than_the_table_are_named(tmp_path):
+    results = table1(["dil"])
+    save(tmp_path, results)
+    df = tables.load(tmp_path / "tables")["table1"]
+    found, reasons = records.found(df, tmp_path / "runs")
+    assert set(found) == set(results) and not reasons
+    (path,) = (tmp_path / "runs" / "dil-HQ-DF-1" / "scores").iterdir()
+    changed = pd.read_parquet(path)
+    changed.assign(logit=-changed["logit"]).to_parquet(path)
+    found, reasons = records.found(df, tmp_path / "runs")
+    assert reasons == {("dil", "HQ DF"): "the record of dil-HQ-DF-1 gives another number"}
+    assert len(found) == 7
+    path.unlink()
+    assert "is not there" in records.found(df, tmp_path / "runs")[1]["dil", "HQ DF"]
+
+
+def test_scores_of_other_data_beside_the_published_ones_do_not_confuse(tmp_path):
+    results = table1(["dil"])
+    save(tmp_path, results)
+    there = tmp_path / "runs" / "dil-HQ-DF-0" / "scores"
+    scores(0.1, 99, "HQ DF").drop(columns="score").to_parquet(
+        there / "ffpp-c23-test-0000000000.parquet"
+    )
+    df = tables.load(tmp_path / "tables")["table1"]
+    found, reasons = records.found(df, tmp_path / "runs")
+    assert not reasons
+    right = results["dil", "HQ DF"].scores[0]
+    assert logit(found["dil", "HQ DF"].scores[0]["score"]).tolist() == pytest.approx(
+        logit(right["score"]).tolist()
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +158,9 @@ def test_claims_speak_of_what_is_there(claim):
     if claim.table in paper.TABLES:
         table = paper.TABLES[claim.table]
         rows, columns = {row.name for row in table.rows}, {column.key for column in table.columns}
+        assert claim.metric == table.metric
     else:
         rows, columns = set(experiments.TEMPORAL_ONLY) | set(models.available()), set()
     assert claim.better in rows and (isinstance(claim.than, float) or claim.than in rows)
     assert set(claim.columns) <= columns
+    assert len({c.text for c in claims.CLAIMS}) == len(claims.CLAIMS)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dfil import paper
+from dfil.results import claims, summary, tables
 from dfil.results import page as report
-from dfil.results import tables
 from dfil.system.errors import DataError
 
 VOID = {"meta", "img", "br", "link", "hr"}
@@ -95,6 +95,12 @@ def folder(tmp_path):
         tmp_path, "fig1", Title="A snippet", Description="Synthetic crops & their differences"
     )
     save_figure(tmp_path, "fig9")
+    (tmp_path / "notebooks").mkdir()
+    first = {
+        "source": ["# 30\n", "- **To** `tables/table1.{csv,md}` and `figures/fig1.{png,pdf}`.\n"]
+    }
+    (tmp_path / "notebooks" / "30_train.ipynb").write_text(json.dumps({"cells": [first]}))
+    (tmp_path / "notebooks" / "31_cut.ipynb").write_text('{"cells": [')
     (tmp_path / "status.csv").write_text(
         "notebook,status,seconds,peak MiB\n00_start,ok,12.5,300\n10_data,failed,180,950\n20_x,skipped,,\n"
     )
@@ -113,7 +119,9 @@ def test_page_is_well_formed_and_self_contained(folder):
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
-    assert links and all(link[0] == "#" and link[1:] in page.ids for link in links)
+    inside = [link for link in links if link.startswith("#")]
+    assert inside and all(link[1:] in page.ids for link in inside)
+    assert {link for link in links if link not in inside} == {"notebooks/30_train.ipynb"}
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
     sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
     assert len(sources) == 2 and all(
@@ -168,7 +176,8 @@ def test_paper_stands_beside_ours_in_the_papers_arrangement(folder):
 
 def test_rows_that_were_not_run_are_grey_and_give_the_reason(folder):
     text = report.build(folder).read_text(encoding="utf-8")
-    assert text.count('<tr class="idle">') == 14 + 13  # Table 1 without two rows, all of Table 2
+    tables_of = text[text.index('id="tables"') :]
+    assert tables_of.count('<tr class="idle">') == 14 + 13  # Table 1 but two rows, all of Table 2
     assert "not run: a reason with &lt;b&gt;." in text and "a reason with <b>" not in text
     assert "not run: " + paper.QUOTED in text
 
@@ -278,3 +287,57 @@ def test_readme_errors(folder, tmp_path):
         report.readme_table(folder, ["table6"])
     with pytest.raises(DataError, match="no table yet"):
         report.readme_table(tmp_path / "empty")
+
+
+def test_the_claims_stand_first_and_every_number_has_its_interval_and_n(folder):
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert text.index('id="claims"') < text.index('id="contents"') < text.index('id="tables"')
+    rows = Page(text).rows["claims"]
+    assert len(rows) == len(claims.CLAIMS) + 1 and all(row[1] == "not run" for row in rows[1:])
+    decided = claims.decided({"table4": results("table4", 3)}, synthetic=["table4"])
+    decided.to_csv(folder / "claims.csv", index=False)
+    text = report.build(folder).read_text(encoding="utf-8")
+    rows = {row[0]: row for row in Page(text).rows["claims"]}
+    row = rows["Intra-SIM improves the backbone (Table 4)."]
+    assert row[1] in summary.WORDS and re.fullmatch(r"[+-]\d+\.\d \[[+-]\d.*\]", row[2])
+    assert "10 people, 20 videos" == row[3] and row[4] == "3 (the method)"
+    assert "not run" in text and "authors were not asked" in text and "280 videos" in text
+
+
+def results(key, seeds):
+    table = paper.TABLES[key]
+    return {
+        (cell.row, cell.column): tables.CellResult(
+            [scores(seed).assign(person=lambda df: df.index // 2) for seed in range(seeds)]
+        )
+        for cell in table.cells()
+    }
+
+
+def test_results_md_has_claims_tables_makers_differences_and_times(folder):
+    report.build(folder)
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    for part in (
+        "## Claims",
+        "### Table 1",
+        "### Table 4",
+        "## Differences from the paper",
+        "## Times",
+    ):
+        assert part in text
+    assert "### Table 2" not in text and "| STIL" not in text  # nothing was run
+    assert "Made by [30_train](notebooks/30_train.ipynb)." in text
+    assert (
+        all(title in text for title, _ in paper.DIFFERENCES)
+        and "| 00_start | ok | 12 | 300 |" in text
+    )
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (folder / link).exists(), link
+    report.build(folder)
+    assert (folder / "RESULTS.md").read_text(encoding="utf-8") == text
+
+
+def test_damaged_claims_are_named_and_the_page_still_built(folder):
+    (folder / "claims.csv").write_text("nonsense")
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert "claims.csv holds no claims" in text

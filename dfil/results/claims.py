@@ -1,140 +1,178 @@
-"""What the paper claims and what the tables of a profile say about each claim: counted from the intervals, not judged by eye."""
+"""What the paper claims, and what the runs of a profile say of each claim, decided by `decide`.
+
+`write` decides from the records beside the tables and keeps the result as `claims.csv`, from which
+the report page and RESULTS.md are rendered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
+from scipy.stats import t
 
+from dfil import paper
+from dfil.results import compare, records, tables
+from dfil.results.decide import Decision, decide
+from dfil.results.decide import compare as difference_of
 from dfil.results.notes import Notes
+from dfil.system.errors import DataError, RunError
+
+NOT_RUN = "not run"
+KEPT = "found by an earlier call, whose records are not here"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`better` has a higher value than `than` in `table`: another row, or a number such as chance; in all columns or in the named ones."""
+    """`better` has a higher value than `than` in `table`: another row, or a number such as chance;
+    pooled over all columns or over the named ones."""
 
     text: str
     table: str
     better: str
     than: str | float
     columns: tuple[str, ...] = ()
+    metric: str = paper.ACCURACY
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a claim fared in `cells` columns: higher in `higher`, with intervals apart in `apart`, apart the other way in `against`."""
-
-    claim: Claim
-    cells: int = 0
-    higher: int = 0
-    apart: int = 0
-    against: int = 0
-    synthetic: bool = False
-
-    @property
-    def word(self) -> str:
-        """not run, supported (apart in every column), contradicted (apart the other way in one), supported in part, or open."""
-        if not self.cells:
-            return "not run"
-        if self.against:
-            return "contradicted"
-        return (
-            "supported"
-            if self.apart == self.cells
-            else "supported in part"
-            if self.apart
-            else "open"
-        )
-
-    @property
-    def evidence(self) -> str:
-        """The counts in a sentence."""
-        if not self.cells:
-            return "no cell of it was run"
-        columns = f"{self.cells} column{'s' * (self.cells > 1)}"
-        lost = f", and the other way round in {self.against}" if self.against else ""
-        return f"higher in {self.higher} of {columns}, with 95 % intervals that do not overlap in {self.apart}{lost}"
-
-
+_FURTHER = {"columns": ("Celeb-DF", "DFDC"), "metric": paper.AUC}
+_MECHANISM = {"metric": paper.AUC}
 CLAIMS = (
-    Claim(
-        "Inconsistency between neighbouring frames is enough to recognise a forgery.",
-        "temporal_only",
-        "dil",
-        0.5,
-    ),
-    Claim(
-        "Frames four apart do not show it as neighbours do.",
-        "temporal_only",
-        "dil",
-        "DIL, frames four apart",
-    ),
-    Claim("A detector of single frames sees it less.", "temporal_only", "dil", "resnet50"),
-    Claim("DIL sees it better than its predecessor STIL.", "temporal_only", "dil", "stil"),
-    Claim("DIL sees it better than a general video network, TEI.", "temporal_only", "dil", "tei"),
-    Claim(
-        "DIL beats the frame baseline on FaceForensics++ (Table 1).", "table1", "dil", "resnet50"
-    ),
-    Claim("DIL beats its predecessor STIL on FaceForensics++ (Table 1).", "table1", "dil", "stil"),
-    Claim(
-        "DIL beats the frame baseline on three further datasets (Table 2).",
-        "table2",
-        "dil",
-        "resnet50",
-    ),
-    Claim(
-        "DIL recognises forgeries of datasets it was not trained on (Table 3).",
-        "table3",
-        "dil",
-        0.5,
-        ("Celeb-DF", "DFDC"),
-    ),
-    Claim(
-        "It does so better than the frame baseline (Table 3).",
-        "table3",
-        "dil",
-        "resnet50",
-        ("Celeb-DF", "DFDC"),
-    ),
+    Claim("Inconsistency between neighbouring frames is enough to recognise a forgery.",
+          "temporal_only", "dil", 0.5, **_MECHANISM),
+    Claim("Frames four apart do not show it as neighbours do.",
+          "temporal_only", "dil", "DIL, frames four apart", **_MECHANISM),
+    Claim("A detector of single frames sees it less.",
+          "temporal_only", "dil", "resnet50", **_MECHANISM),
+    Claim("DIL sees it better than its predecessor STIL.",
+          "temporal_only", "dil", "stil", **_MECHANISM),
+    Claim("DIL sees it better than a general video network, TEI.",
+          "temporal_only", "dil", "tei", **_MECHANISM),
+    Claim("DIL beats the frame baseline on FaceForensics++ (Table 1).",
+          "table1", "dil", "resnet50"),
+    Claim("DIL beats its predecessor STIL on FaceForensics++ (Table 1).",
+          "table1", "dil", "stil"),
+    Claim("DIL beats the frame baseline on three further datasets (Table 2).",
+          "table2", "dil", "resnet50"),
+    Claim("DIL recognises forgeries of datasets it was not trained on (Table 3).",
+          "table3", "dil", 0.5, **_FURTHER),
+    Claim("It does so better than the frame baseline (Table 3).",
+          "table3", "dil", "resnet50", **_FURTHER),
     Claim("Intra-SIM improves the backbone (Table 4).", "table4", "intra", "none"),
     Claim("Inter-SIM improves the backbone (Table 4).", "table4", "inter", "none"),
-    Claim(
-        "Both modules are better than Intra-SIM alone (Table 4).", "table4", "intra+inter", "intra"
-    ),
+    Claim("Both modules are better than Intra-SIM alone (Table 4).",
+          "table4", "intra+inter", "intra"),
     Claim("The bi-directional path improves Intra-SIM (Table 5).", "table5", "bp", "none"),
     Claim("Coordinate attention improves it further (Table 5).", "table5", "bp+ca", "bp"),
     Claim("Learnable kernels improve it further (Table 5).", "table5", "bp+ca+lk", "bp+ca"),
-    Claim(
-        "Modules in all stages are better than in the late ones alone (Table 6).",
-        "table6",
-        "stages 1-4",
-        "stages 3-4",
-    ),
-)
+    Claim("Modules in all stages are better than in the late ones alone (Table 6).",
+          "table6", "stages 1-4", "stages 3-4"),
+)  # fmt: skip
+
+_NUMBERS = ["difference", "low", "high", "p", "p_holm", "df", "detectable"]
+_COUNTS = ["n_videos", "n_people", "seeds"]
+_NAMES = ["claim", "table", "better", "than", "metric"]
+COLUMNS = [*_NAMES, *_NUMBERS, "verdict", *_COUNTS, "about", "note"]
 
 
-def verdicts(tables: Mapping[str, pd.DataFrame]) -> list[Verdict]:
-    """Every claim against the tables in long form, by name. Overlapping intervals leave a claim open: they do not refute it."""
-    return [_verdict(claim, tables.get(claim.table)) for claim in CLAIMS]
+def decided(
+    results: Mapping[str, compare.Results],
+    before: pd.DataFrame | None = None,
+    synthetic: Collection[str] = (),
+) -> pd.DataFrame:
+    """A line per claim, columns as in COLUMNS. Holm's p is over the claims that have one.
+
+    results: by table what `experiments.fill` or `records.found` gives. before: an earlier such table;
+    of a claim whose scores are absent now its line stays and says so. synthetic: the tables that rest
+    on built-in data.
+    """
+    earlier = {} if before is None else before.set_index("claim").to_dict("index")
+    found: dict[Claim, Decision] = {}
+    said: dict[Claim, str] = {}
+    for claim in CLAIMS:
+        try:
+            found[claim] = _difference(claim, results.get(claim.table, {}))
+            texts = () if found[claim].clustered else (tables.NO_PERSON,)
+            said[claim] = Notes(texts, claim.table in synthetic).format()
+        except RunError as error:
+            said[claim], line = str(error), earlier.get(claim.text, {"verdict": NOT_RUN})
+            if line["verdict"] != NOT_RUN:
+                found[claim] = _from_line(line)
+                said[claim] = replace(Notes.parse(line["note"]), earlier=KEPT).format()
+    decisions = dict(zip(found, decide(list(found.values())), strict=True))
+    lines = []
+    for claim in CLAIMS:
+        names = (claim.text, claim.table, claim.better, str(claim.than), claim.metric)
+        line = dict(zip(_NAMES, names, strict=True))
+        decision = decisions.get(claim)
+        for name in (*_NUMBERS, *_COUNTS, "verdict", "about"):
+            line[name] = getattr(decision, name, None)
+        lines.append(line | {"note": said[claim]} | ({} if decision else {"verdict": NOT_RUN}))
+    return _typed(pd.DataFrame(lines, columns=COLUMNS))
 
 
-def _verdict(claim: Claim, df: pd.DataFrame | None) -> Verdict:
-    if df is None:
-        return Verdict(claim)
-    df = df[df["ours"].notna() & (df["column"].isin(claim.columns) if claim.columns else True)]
-    ours = df[df["row"] == claim.better].set_index("column")
-    if isinstance(claim.than, str):
-        theirs = df[df["row"] == claim.than].set_index("column").reindex(ours.index)
-    else:
-        theirs = ours.assign(ours=claim.than, ci_low=claim.than, ci_high=claim.than)
-    both = theirs["ours"].notna()
-    ours, theirs = ours[both], theirs[both]
-    return Verdict(
-        claim,
-        cells=len(ours),
-        higher=int((ours["ours"] > theirs["ours"]).sum()),
-        apart=int((ours["ci_low"] > theirs["ci_high"]).sum()),
-        against=int((ours["ci_high"] < theirs["ci_low"]).sum()),
-        synthetic=any(Notes.parse(note).synthetic for note in ours["note"]),
-    )
+def write(folder: Path, frames: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
+    """Decide the claims from a folder's tables and `<folder>/runs`, write `<folder>/claims.csv` if
+    there is anything to decide, and return the table.
+
+    frames: the tables by name, default all that lie in `<folder>/tables`. A claim whose records are
+    not there keeps its line of an earlier claims.csv. Raises DataError if a file is damaged.
+    """
+    folder = Path(folder)
+    frames = tables.load(folder / "tables") if frames is None else frames
+    used = {name: frames[name] for name in {c.table for c in CLAIMS} if name in frames}
+    results = {name: records.found(df, folder / "runs")[0] for name, df in used.items()}
+    synthetic = [name for name, df in used.items() if tables.is_synthetic(df)]
+    path = folder / "claims.csv"
+    df = decided(results, load(path) if path.is_file() else None, synthetic)
+    if (df["verdict"] != NOT_RUN).any():
+        text = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        tables.write_text(path, text)
+    return df
+
+
+def load(path: Path) -> pd.DataFrame:
+    """claims.csv. Raises DataError if it is damaged."""
+    try:
+        df = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(df.columns) != COLUMNS:
+            raise ValueError(f"its columns are {', '.join(df.columns)}")
+        return _typed(df.replace({name: {"": None} for name in _NUMBERS + _COUNTS}))
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{path} holds no claims ({error}): delete it and run dfil report"
+        ) from error
+
+
+def is_synthetic(df: pd.DataFrame) -> bool:
+    """Whether any verdict rests on built-in data."""
+    return any(Notes.parse(note).synthetic for note in df.loc[df["verdict"] != NOT_RUN, "note"])
+
+
+def _difference(claim: Claim, results: compare.Results) -> Decision:
+    chosen = {
+        place: result
+        for place, result in results.items()
+        if not claim.columns or place[1] in claim.columns
+    }
+    rows = [claim.better, *([claim.than] if isinstance(claim.than, str) else [])]
+    for row in rows:
+        if row not in {name for name, _ in chosen}:
+            raise RunError(f"no scores of {row} in {claim.table}")
+    first, *second = (compare.scores_of(chosen, row) for row in rows)
+    return difference_of(first, second[0] if second else claim.than, claim.metric)
+
+
+def _from_line(line: Mapping) -> Decision:
+    error = (line["high"] - line["low"]) / (2 * t.ppf(0.975, line["df"]))
+    numbers = (line[name] for name in ("difference", "low", "high", "p", "df"))
+    return Decision(*numbers, error, *(int(line[name]) for name in _COUNTS))
+
+
+def _typed(df: pd.DataFrame) -> pd.DataFrame:
+    numbers = {name: pd.to_numeric(df[name]) for name in _NUMBERS + _COUNTS}
+    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_COUNTS, "Int64")
+    df = df.assign(**numbers).astype(types)
+    return df.assign(**{name: df[name].fillna("") for name in ("verdict", "about", "note")})

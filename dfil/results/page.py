@@ -1,15 +1,13 @@
-"""The report page: paper beside ours for every table, with figures, run times and the differences from the paper, in one HTML file.
+"""The report page, one HTML file: the claims, paper beside ours for every table, figures, times.
 
-`build` reads what a profile's output folder holds: `tables/*.csv` with their Markdown, `figures/*.png`, `status.csv` (notebook, status,
-seconds, peak MiB) and `environment.json` (any names and values). What is not there is named on the page. The same tables
-give the README its results, between the two comments BEGIN and END.
+`build` writes it and RESULTS.md from what a profile's output folder holds (dfil.results.published);
+what is not there is named on the page. The README's results come from the same tables.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,20 +18,19 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from dfil import paper
-from dfil.results import arrange, claims, tables
-from dfil.results.markdown import footnotes, markdown, sentences
+from dfil.results import arrange, claims, power, published, summary, tables
+from dfil.results.markdown import Footnotes, footnotes, markdown, sentences
 from dfil.results.notes import SYNTHETIC, Notes
+from dfil.results.published import Published, in_order
 from dfil.system.errors import DataError
 
-# Blocks of the README: a published folder under outputs/, and which of its tables are shown; the rest is on the report page.
+# Blocks of the README: a published folder under outputs/, and which of its tables are shown.
 IN_README = {"results": ("three-seeds/demo", ("temporal_only",))}
-
-_STATUS_COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as the page shows it: WebP as base64 with its size in pixels, title and description taken from the PNG's own text."""
+    """A figure as the page shows it: WebP as base64, title and description from the PNG's own text."""
 
     key: str
     title: str
@@ -45,64 +42,56 @@ class Figure:
 
 
 def build(folder: Path) -> Path:
-    """Write `<folder>/report.html` from what the folder holds and return its path; the same folder gives the same page.
+    """Write `<folder>/report.html` and `<folder>/RESULTS.md` from what the folder holds, and return
+    the page's path; the same folder gives the same page.
 
-    Figures carry their caption in the PNG's text chunks `Title` and `Description` (matplotlib: savefig(metadata=...)); a figure is
-    marked synthetic if they say so, if the environment's `synthetic` is true, or if all filled tables are.
+    Figures carry their caption in the PNG's text chunks `Title` and `Description` (matplotlib:
+    savefig(metadata=...)); a figure is marked synthetic if they say so, if the environment's
+    `synthetic` is true, or if all filled tables are.
     Raises DataError if the folder does not exist. A file that is damaged is named on the page.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder} to report on: run `make reproduce` first")
-    problems: list[str] = []
-    environment = _environment(folder / "environment.json", problems)
-    frames = _frames(folder / "tables", problems)
-    filled = [df for df in frames.values() if df["ours"].notna().any()]
-    synthetic = bool(environment.get("synthetic")) or (
-        bool(filled) and all(map(tables.is_synthetic, filled))
-    )
-    status = _status(folder / "status.csv", problems)
+    found = published.read(folder)
+    figures = _figures(found.folder / "figures", found.all_synthetic, found.problems)
+    there = {figure.key for figure in figures}
     page = _template().render(
-        profile=str(environment.get("profile", folder.resolve().name)),
-        environment=_flat(environment),
+        found=found,
+        profile=found.profile,
+        environment=_flat(found.environment),
         tables=[
-            _table_view(name, frames.get(name), folder / "tables")
-            for name in _ordered(frames | paper.TABLES, paper.TABLES)
+            _table_view(name, found) for name in in_order(found.frames | paper.TABLES, paper.TABLES)
         ],
-        figures=(figures := _figures(folder / "figures", synthetic, problems)),
-        missing_figures={
-            key: title
-            for key, title in paper.FIGURES.items()
-            if key not in {figure.key for figure in figures}
-        },
-        status=status,
-        total=_total(status),
-        verdicts=claims.verdicts(frames),
+        figures=figures,
+        missing_figures={key: title for key, title in paper.FIGURES.items() if key not in there},
+        status=found.status,
+        total=found.total,
+        claims=summary.claim_lines(found.claims),
+        counted=summary.counted(found.claims),
+        claims_synthetic=claims.is_synthetic(found.claims),
+        words=summary.WORDS,
+        easy=summary.EASY,
+        difficult=summary.DIFFICULT,
+        no_contact=summary.NO_CONTACT,
+        power=power.of_the_paper(),
         differences=paper.DIFFERENCES,
-        synthetic=synthetic or any(map(tables.is_synthetic, filled)),
-        problems=problems,
+        synthetic=found.synthetic,
+        problems=found.problems,
     )
-    tables.write_text(folder / "report.html", page)
-    return folder / "report.html"
+    tables.write_text(found.folder / "report.html", page)
+    summary.write(found)
+    return found.folder / "report.html"
 
 
 def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
-    """Markdown for the README: the rows that were run of the named tables (default: all) in `<folder>/tables`, the paper's tables first.
-
-    Raises DataError if a named table, or any table at all, is not there.
-    """
+    """Markdown of the rows that were run, of the named tables in `<folder>/tables` (default: of all,
+    the paper's first). Raises DataError if a named table, or any table at all, is not there."""
     folder = Path(folder) / "tables"
     frames = tables.load(folder)
     absent = sorted(set(names or ()) - set(frames))
     if absent or not frames:
-        raise DataError(
-            f"{folder} has no table {', '.join(absent) or 'yet'}: run `make reproduce` first"
-        )
-    chosen = (
-        names
-        if names is not None
-        else [name for name in _ordered(frames, paper.TABLES) if frames[name]["ours"].notna().any()]
-    )
+        what = ", ".join(absent) or "yet"
+        raise DataError(f"{folder} has no table {what}: run `make reproduce` first")
+    filled = [name for name, df in frames.items() if df["ours"].notna().any()]
+    chosen = in_order(filled, paper.TABLES) if names is None else names
     return "\n".join(
         markdown(frames[name], tables.title_of(folder, name), only_run=True, level=3)
         for name in chosen
@@ -112,31 +101,36 @@ def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
 def update_readme(
     readme: Path, folder: Path, names: Sequence[str] | None = None, block: str = "results"
 ) -> bool:
-    """Put `readme_table` between the README's two comments `<!-- results:begin -->` and `<!-- results:end -->`, or those of another
-    block; return whether that changed the file. Raises DataError without the comments."""
-    readme = Path(readme)
-    text = readme.read_text(encoding="utf-8")
-    new = _with_results(readme, text, readme_table(folder, names), block)
-    if new != text:
-        tables.write_text(readme, new)
-    return new != text
+    """Put `readme_table` between the README's comments `<!-- results:begin -->` and
+    `<!-- results:end -->`, or those of another block; returns whether that changed the file.
+
+    Raises DataError without the comments.
+    """
+    old, new = _readme(Path(readme), folder, names, block)
+    if new != old:
+        tables.write_text(Path(readme), new)
+    return new != old
 
 
 def readme_is_stale(
     readme: Path, folder: Path, names: Sequence[str] | None = None, block: str = "results"
 ) -> bool:
-    """Whether the README's results differ from what the tables of the folder give. Raises DataError as `update_readme` does."""
-    text = Path(readme).read_text(encoding="utf-8")
-    return _with_results(Path(readme), text, readme_table(folder, names), block) != text
+    """Whether `update_readme` would change the README."""
+    old, new = _readme(Path(readme), folder, names, block)
+    return new != old
 
 
-def _with_results(readme: Path, text: str, results: str, block: str) -> str:
+def _readme(readme: Path, folder: Path, names, block: str) -> tuple[str, str]:
+    """The README's text as it is and as it should be."""
+    text = readme.read_text(encoding="utf-8")
     begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise DataError(
-            f"{readme} must hold {begin} and, after it, {end}, once each: add them where the results belong"
+            f"{readme} must hold {begin} and, after it, {end}, once each: add them where the results "
+            "belong"
         )
-    return f"{text.partition(begin)[0]}{begin}\n\n{results}\n{end}{text.partition(end)[2]}"
+    results = readme_table(folder, names)
+    return text, f"{text.partition(begin)[0]}{begin}\n\n{results}\n{end}{text.partition(end)[2]}"
 
 
 def _template() -> jinja2.Template:
@@ -150,45 +144,22 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.j2")
 
 
-def _ordered(found: Mapping[str, object], known: Mapping[str, object]) -> list[str]:
-    """Names in the paper's order, then those beyond the paper by name."""
-    return [name for name in known if name in found] + sorted(
-        name for name in found if name not in known
-    )
-
-
-def _frames(folder: Path, problems: list[str]) -> dict[str, pd.DataFrame]:
-    frames = {}
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            frames[path.stem] = tables.load_file(path)
-            tables.layout(frames[path.stem])
-        except DataError as error:
-            frames.pop(path.stem, None)
-            problems.append(str(error))
-    return frames
-
-
-def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
-    """What the template shows of one table, already in the paper's arrangement; of one that is not there (None), its title."""
-    title = tables.title_of(folder, name).removesuffix(
-        f" ({SYNTHETIC})"
-    )  # the page has a badge for it
+def _table_view(name: str, found: Published) -> dict:
+    """What the template shows of one table, in the paper's arrangement; of an absent one its title."""
+    df = found.frames.get(name)
+    title = tables.title_of(found.folder / "tables", name)
+    view = {"id": name, "title": title.removesuffix(f" ({SYNTHETIC})"), "there": df is not None}
     if df is None:
-        return {"id": name, "title": title, "there": False}
+        return view
     table, notes = tables.layout(df), footnotes(df)
     lines = {(line["row"], line["column"]): line for line in df.to_dict("records")}
-    starts = {
-        next(members).key
-        for group, members in groupby(table.columns, key=lambda column: column.group)
-        if group
-    }
+    groups = [(name, list(columns)) for name, columns in groupby(table.columns, lambda c: c.group)]
+    starts = {columns[0].key for name, columns in groups if name}
     rows = []
     for row in table.rows:
         cells = [
-            _cell_view(lines[row.name, column.key], row, column, notes)
-            | {"starts": column.key in starts}
-            for column in table.columns
+            _cell_view(lines[row.name, c.key], row, c, notes) | {"starts": c.key in starts}
+            for c in table.columns
         ]
         rows.append(
             {
@@ -200,21 +171,13 @@ def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
                 "run": any(cell["ours"] for cell in cells),
             }
         )
-    return {
-        "id": name,
-        "title": title,
-        "there": True,
+    return view | {
+        "makers": found.makers.get(f"tables/{name}".replace("_auc", ""), []),
         "caption": table.caption,
         "reading": f"{tables.metric_text(df)}. {tables.extent(df)}",
         "heads": table.heads,
-        "groups": [
-            (group, len(list(members)))
-            for group, members in groupby(table.columns, key=lambda column: column.group)
-        ],
-        "columns": [
-            (column.short, notes.marks("", column.key), column.key in starts)
-            for column in table.columns
-        ],
+        "groups": [(name, len(columns)) for name, columns in groups],
+        "columns": [(c.short, notes.marks("", c.key), c.key in starts) for c in table.columns],
         "rows": rows,
         "notes": sentences(df, table, notes),
         "synthetic": tables.is_synthetic(df),
@@ -224,7 +187,7 @@ def _table_view(name: str, df: pd.DataFrame | None, folder: Path) -> dict:
     }
 
 
-def _cell_view(line: Mapping, row: paper.Row, column: paper.Column, notes) -> dict:
+def _cell_view(line: Mapping, row: paper.Row, column: paper.Column, notes: Footnotes) -> dict:
     value, _, interval = arrange.ours_text(line).partition(" ")
     seeds = Notes.parse(line["note"]).per_seed
     return {
@@ -240,110 +203,44 @@ def _cell_view(line: Mapping, row: paper.Row, column: paper.Column, notes) -> di
 def _figures(folder: Path, synthetic: bool, problems: list[str]) -> list[Figure]:
     paths = {path.stem: path for path in folder.glob("*.png")}
     figures = []
-    for key in _ordered(paths, paper.FIGURES):
+    for key in in_order(paths, paper.FIGURES):
         try:
             with Image.open(paths[key]) as image:
                 image.load()  # text chunks may stand after the pixels
-                (width, height), text = image.size, dict(image.text)
+                size, text = image.size, dict(image.text)
                 webp = _webp(image)
         except (UnidentifiedImageError, OSError, SyntaxError, AttributeError, ValueError) as error:
             problems.append(
-                f"{paths[key]} is not a PNG that can be shown ({error}): run the notebook that draws it again"
+                f"{paths[key]} is not a PNG that can be shown ({error}): run the notebook that draws "
+                "it again"
             )
             continue
-        title = text.get("Title") or paper.FIGURES.get(
-            key, key.replace("_", " ").replace("-", " ").capitalize()
-        )
+        plain = key.replace("_", " ").replace("-", " ").capitalize()
+        title = text.get("Title") or paper.FIGURES.get(key, plain)
         description = text.get("Description", "")
         says_so = "synthetic" in f"{title} {description}".lower()
-        figures.append(
-            Figure(
-                key,
-                title,
-                description,
-                synthetic or says_so,
-                width,
-                height,
-                base64.b64encode(webp).decode("ascii"),
-            )
-        )
+        shown = base64.b64encode(webp).decode("ascii")
+        figures.append(Figure(key, title, description, synthetic or says_so, *size, shown))
     return figures
 
 
 def _webp(image: Image.Image) -> bytes:
-    """The picture as lossless WebP. Lossy WebP halves the resolution of colour, which dulls thin coloured frames and the maps' colours."""
+    """The picture as lossless WebP; lossy WebP halves the resolution of colour, which dulls maps."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True)
     return buffer.getvalue()
 
 
-def _status(path: Path, problems: list[str]) -> list[dict] | None:
-    """Rows of status.csv with seconds and MiB as numbers or None; None where there is no usable file."""
-    if not path.exists():
-        return None
-    try:
-        df = pd.read_csv(path, dtype=str, keep_default_na=False)
-        df = df.rename(
-            columns={name: "peak MiB" for name in df.columns if name.lower().startswith("peak")}
-        )
-        rows = df[_STATUS_COLUMNS].assign(
-            **{name: pd.to_numeric(df[name]) for name in _STATUS_COLUMNS[2:]}
-        )
-    except (ValueError, KeyError, OSError) as error:
-        problems.append(
-            f"{path} does not have the columns {', '.join(_STATUS_COLUMNS)} ({error}): run `make reproduce` again"
-        )
-        return None
-    return [
-        {
-            "notebook": notebook,
-            "status": status,
-            "seconds": None if pd.isna(seconds) else float(seconds),
-            "peak": None if pd.isna(peak) else float(peak),
-        }
-        for notebook, status, seconds, peak in rows.itertuples(index=False, name=None)
-    ]
-
-
-def _total(status: list[dict] | None) -> dict | None:
-    if not status:
-        return None
-    return {
-        "seconds": sum(row["seconds"] or 0 for row in status),
-        "peak": max((row["peak"] for row in status if row["peak"] is not None), default=None),
-        "failed": [
-            row["notebook"]
-            for row in status
-            if row["status"].lower() not in ("ok", "done", "cached", "reused", "skipped")
-        ],
-    }
-
-
-def _environment(path: Path, problems: list[str]) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it does not hold names and values")
-        return found
-    except (ValueError, OSError) as error:
-        problems.append(f"{path} cannot be read ({error}): run `make reproduce` again")
-        return {}
-
-
 def _flat(environment: Mapping) -> list[tuple[str, str]]:
-    """Names and values as text; a nested mapping such as the versions of packages becomes one line."""
+    """Names and values as text; a mapping such as the versions of packages becomes one line."""
 
     def text(value) -> str:
         if isinstance(value, Mapping):
             return ", ".join(f"{name} {text(inner)}" for name, inner in value.items())
         if isinstance(value, list):
             return ", ".join(map(text, value))
-        return (
-            {True: "yes", False: "no", None: "–"}.get(value, str(value))
-            if value is None or isinstance(value, bool)
-            else str(value)
-        )
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return "–" if value is None else str(value)
 
     return [(name.replace("_", " "), text(value)) for name, value in environment.items()]

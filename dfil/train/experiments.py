@@ -97,12 +97,15 @@ TEMPORAL_ONLY = {
 }
 
 
+MECHANISM = paper.Videos("ffpp", "c23", ("Deepfakes",))
+
+
 def temporal_only_specs(
     profile: Profile, methods: Sequence[str] = (), seed: int = 0
 ) -> dict[str, RunSpec]:
     """The runs behind TEMPORAL_ONLY and, by their names, behind the further methods asked for."""
     rows = TEMPORAL_ONLY | {m: (m, 1) for m in methods if m not in TEMPORAL_ONLY}
-    videos = "ffpp", "c23", ("Deepfakes",)
+    videos = MECHANISM.dataset, *_which(MECHANISM)
     return {
         row: RunSpec.of_table(profile, "temporal-only", method, *videos, stride=stride, seed=seed)
         for row, (method, stride) in rows.items()
@@ -119,8 +122,7 @@ def temporal_only(
     results = {}
     for row in rows[0]:
         trained = [runs.get(each[row], store) for each in rows]
-        videos = paper.Videos("ffpp", "c23", ("Deepfakes",))
-        results[row, "Deepfakes c23"] = result(trained, store, videos)
+        results[row, "Deepfakes c23"] = result(trained, store, MECHANISM)
     return results
 
 
@@ -148,6 +150,24 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
         RunSpec.of_table(profile, cell.table, cell.method, *where, seed=seed, **how)
         for seed in profile.seeds_for(cell.table)
     ]
+
+
+def tested_on(table: str, column: str) -> paper.Videos | None:
+    """The test videos of a column of a saved table, by its key; None for tables of other kinds."""
+    if table == "temporal-only":
+        return MECHANISM
+    known = paper.table(table) or own_dataset(table, ())
+    return next((each.test for each in known.columns if each.key == column), None)
+
+
+def own_dataset(dataset: str, methods: Sequence[str]) -> paper.Table:
+    """A table of a dataset that the paper does not have: trained and tested on it, by accuracy."""
+    videos, empty = paper.Videos(dataset), (None,)
+    rows = tuple(paper.Row(name, name, empty) for name in methods)
+    columns = (paper.Column(dataset, videos, videos),)
+    caption = "Accuracy when trained and tested on this dataset, beyond the paper."
+    return paper.Table(dataset, f"{dataset}: a dataset beyond the paper", caption, paper.ACCURACY,
+                       columns, rows)  # fmt: skip
 
 
 def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequence[str]) -> str:

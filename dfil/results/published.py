@@ -1,0 +1,146 @@
+"""What a profile's output folder holds, read once for the report page and for RESULTS.md.
+
+`tables/*.csv` with their Markdown, `figures/*.png`, `notebooks/*.ipynb`, `claims.csv`, `status.csv`
+(notebook, status, seconds, peak MiB) and `environment.json` (any names and values). A file that is
+damaged is named in `problems` and otherwise passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from dfil import paper
+from dfil.results import arrange, claims, tables
+from dfil.system.errors import DataError
+
+_STATUS = ["notebook", "status", "seconds", "peak MiB"]
+_GOOD = ("ok", "done", "cached", "reused", "skipped")
+
+
+@dataclass
+class Published:
+    """frames: tables in long form by name, in the paper's order, then those beyond the paper."""
+
+    folder: Path
+    environment: dict = field(default_factory=dict)
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    claims: pd.DataFrame | None = None
+    status: list[dict] | None = None
+    makers: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def profile(self) -> str:
+        return str(self.environment.get("profile", self.folder.resolve().name))
+
+    @property
+    def filled(self) -> list[pd.DataFrame]:
+        return [df for df in self.frames.values() if df["ours"].notna().any()]
+
+    @property
+    def all_synthetic(self) -> bool:
+        """Whether the environment or every filled table says so."""
+        all_filled = bool(self.filled) and all(map(tables.is_synthetic, self.filled))
+        return bool(self.environment.get("synthetic")) or all_filled
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any number comes from built-in data."""
+        return self.all_synthetic or any(map(tables.is_synthetic, self.filled))
+
+    @property
+    def total(self) -> dict | None:
+        """Seconds in all, the largest peak of memory, and the notebooks that did not finish."""
+        if not self.status:
+            return None
+        peaks = [row["peak"] for row in self.status if row["peak"] is not None]
+        failed = [row["notebook"] for row in self.status if row["status"].lower() not in _GOOD]
+        seconds = sum(row["seconds"] or 0 for row in self.status)
+        return {"seconds": seconds, "peak": max(peaks, default=None), "failed": failed}
+
+
+def read(folder: Path) -> Published:
+    """All of it. Decides the claims anew where records allow it. Raises DataError without a folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder} to report on: run `make reproduce` first")
+    found = Published(folder)
+    found.environment = _environment(folder / "environment.json", found.problems)
+    found.frames = _frames(folder / "tables", found.problems)
+    found.status = _status(folder / "status.csv", found.problems)
+    found.makers = _makers(folder / "notebooks")
+    try:
+        found.claims = claims.write(folder, found.frames)
+    except DataError as error:
+        found.problems.append(str(error))
+        found.claims = claims.decided({})
+    return found
+
+
+def in_order(names: Mapping[str, object], known: Mapping[str, object]) -> list[str]:
+    """Names in the paper's order, each followed by its other metrics, then those beyond the paper."""
+    place = {name: number for number, name in enumerate(known)}
+    return sorted(names, key=lambda name: (place.get(name.partition("_")[0], len(place)), name))
+
+
+def _frames(folder: Path, problems: list[str]) -> dict[str, pd.DataFrame]:
+    frames = {}
+    for path in folder.glob("*.csv"):
+        try:
+            df = tables.load_file(path)
+            arrange.layout(df)
+            frames[path.stem] = df
+        except DataError as error:
+            problems.append(str(error))
+    return {name: frames[name] for name in in_order(frames, paper.TABLES)}
+
+
+def _status(path: Path, problems: list[str]) -> list[dict] | None:
+    """Rows of status.csv with seconds and MiB as numbers or None; None where there is no usable file."""
+    if not path.exists():
+        return None
+    try:
+        df = pd.read_csv(path, dtype=str, keep_default_na=False)
+        df = df.rename(columns=lambda name: "peak MiB" if name.lower().startswith("peak") else name)
+        numbers = {name: pd.to_numeric(df[name]) for name in _STATUS[2:]}
+        df = df[_STATUS].assign(**numbers).astype(object)
+    except (ValueError, KeyError, OSError) as error:
+        problems.append(
+            f"{path} does not have the columns {', '.join(_STATUS)} ({error}): run `make reproduce` "
+            "again"
+        )
+        return None
+    return df.where(df.notna(), None).rename(columns={"peak MiB": "peak"}).to_dict("records")
+
+
+def _environment(path: Path, problems: list[str]) -> dict:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it does not hold names and values")
+        return found
+    except (ValueError, OSError) as error:
+        problems.append(f"{path} cannot be read ({error}): run `make reproduce` again")
+        return {}
+
+
+def _makers(folder: Path) -> dict[str, list[str]]:
+    """The executed notebooks that make each table and figure, by `tables/<name>` or
+    `figures/<name>`, as their first cells say."""
+    makers: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        try:
+            first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        except (ValueError, KeyError, IndexError, OSError):
+            continue  # a notebook is no part of the page, only where a link leads
+        for what in re.findall(r"((?:tables|figures)/[\w-]+)\.\{", first):
+            makers.setdefault(what.replace("_auc", ""), []).append(path.stem)
+    return makers

@@ -1,0 +1,71 @@
+"""The scores behind a published table, found again from the records of its runs: no data, no weights.
+
+A record is a run's folder (dfil.train.runs) with its scores as Parquet. A table names the runs of
+each cell, so its numbers and what compares its rows can be computed again on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from scipy.special import expit
+
+from dfil import paper
+from dfil.results import metrics
+from dfil.results.notes import Notes
+from dfil.train.experiments import CellResult, tested_on
+from dfil.train.spec import select
+
+Place = tuple[str, str]  # row, column
+
+
+def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[Place, str]]:
+    """(results, reasons), both by place, for the filled cells of a table in long form: the scores
+    that give its number, and why there are none.
+
+    runs: the folder of the records. A number that the records do not give is a reason, never a result.
+    """
+    results, reasons = {}, {}
+    for line in df[df["ours"].notna()].to_dict("records"):
+        place = line["row"], line["column"]
+        videos = tested_on(line["table"], line["column"])
+        if videos is None or line["metric"] not in metrics.METRICS:
+            reasons[place] = "no per-video scores feed this cell"
+            continue
+        keys = line["run"].split()
+        published = Notes.parse(line["note"]).per_seed or (line["ours"],)
+        scores = []
+        for key, value in zip(keys, published, strict=False):
+            candidates = _scores(Path(runs) / key, videos)
+            fitting = [df for df in candidates if _gives(df, line, value)]
+            scores += fitting[:1]
+            if not fitting:
+                what = "gives another number" if candidates else "is not there"
+                reasons[place] = f"the record of {key} {what}"
+        if len(scores) == len(keys) == len(published):
+            results[place] = CellResult(scores, keys)
+        else:
+            reasons.setdefault(place, "its runs are not named")
+    return results, reasons
+
+
+def _gives(scores: pd.DataFrame, line: dict, value: float) -> bool:
+    """Whether scores give the published value, of which four digits are kept."""
+    if len(scores) != line["n_videos"] or scores["label"].nunique() < 2:
+        return False
+    measured = metrics.METRICS[line["metric"]](scores["label"], scores["score"]).value
+    return abs(measured - value) < 1e-4
+
+
+def _scores(run: Path, videos: paper.Videos) -> Sequence[pd.DataFrame]:
+    """A run's scores of the test videos that a selection names, one for every state of the data."""
+    dataset = videos.dataset.removesuffix("-preview")  # the release is told by the data
+    found_ = []
+    for path in sorted((run / "scores").glob(f"{dataset}*-test-*.parquet")):
+        df = pd.read_parquet(path)
+        df = df.assign(score=expit(df["logit"].to_numpy(float)))
+        chosen = select(df, "test", videos.compression, videos.manipulations)
+        found_ += [chosen] if len(chosen) else []
+    return found_

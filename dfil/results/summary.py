@@ -1,0 +1,159 @@
+"""RESULTS.md: the claims first, then what was easy and what was not, all tables, differences, times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dfil import paper
+from dfil.results import claims, power, tables
+from dfil.results.markdown import markdown
+from dfil.results.notes import SYNTHETIC
+from dfil.results.published import Published
+from dfil.train.readings import READINGS
+
+EASY = (
+    "The equations of both modules, the sizes of snippets and most settings of the training are in "
+    "the text; written as ordinary modules the two are under 150 lines.",
+    "Every accuracy that the authors measured on FaceForensics++ is a multiple of 1/280, so the size "
+    "of the test sets can be told from the tables.",
+    "The mechanism can be shown apart from everything else: on built-in clips of which no single frame "
+    "tells real from forged.",
+)
+DIFFICULT = (
+    f"No code and no weights are public. What the text leaves open, {len(READINGS)} points, had to be "
+    "read one way or another; notebook 80 lists each with its alternative.",
+    "Four datasets have to be requested from their owners and may not be passed on, so what everybody "
+    "can run is synthetic, and says nothing about accuracy on real forgeries.",
+    "The rivals have twelve sources of their own, some without code; each was built from its paper.",
+    "The differences between neighbouring rows are one to three points. "
+    "Seeds of short trainings lie further apart than that, so one training a row decides nothing.",
+)
+NO_CONTACT = (
+    "The authors were not asked: nothing here was checked by them, and where a row disagrees with "
+    "theirs, a reading of ours may be the reason."
+)
+WORDS = {
+    "supported": "Holm's p below 5 % in the claim's direction",
+    "contradicted": "the same in the other direction",
+    "equivalent": "the 90 % interval within 2 points of zero",
+    "open": "none of these; the line says which difference would have been found (80 % power)",
+    "not run": "no scores",
+}
+
+
+def claim_lines(df: pd.DataFrame) -> list[dict[str, str]]:
+    """The claims as texts: claim, verdict, difference, n, seeds, table, note."""
+    return [_claim_line(line) for line in df.to_dict("records")]
+
+
+def _claim_line(line: dict) -> dict[str, str]:
+    shown = {"claim": line["claim"], "verdict": line["verdict"], "table": line["table"]}
+    if line["verdict"] == claims.NOT_RUN:
+        return shown | {"difference": "", "n": "", "seeds": "", "note": line["note"]}
+    ends = f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
+    notes = [f"p {_p(line['p'])}, Holm {_p(line['p_holm'])}"]
+    if line["verdict"] == "open":
+        notes.append(f"found from {100 * line['detectable']:.1f} points")
+    notes.append(line["note"].replace("; ", ", "))
+    seeds, people = line["seeds"], f"{line['n_people']} people, "
+    return shown | {
+        "difference": f"{100 * line['difference']:+.1f} {ends}",
+        "n": people * (tables.NO_PERSON not in line["note"]) + f"{line['n_videos']} videos",
+        "seeds": f"{seeds} ({line['about']})",
+        "note": ", ".join(filter(None, notes)),
+    }
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def counted(df: pd.DataFrame) -> str:
+    """How many claims have which verdict: `17 claims: 6 supported, 3 open, 8 not run`."""
+    numbers = df["verdict"].value_counts()
+    said = ", ".join(f"{numbers[word]} {word}" for word in WORDS if word in numbers)
+    return f"{len(df)} claims: {said}"
+
+
+def write(found: Published) -> Path:
+    """Write `<folder>/RESULTS.md` and return its path; the same folder gives the same text."""
+    mark = f" ({SYNTHETIC})" if found.synthetic else ""
+    parts = [f"# Results of profile `{found.profile}`{mark}"]
+    if found.synthetic:
+        parts.append(
+            "Synthetic means: from the built-in clips of procedural talking heads. Such numbers show "
+            "how methods behave where the inconsistency is known, and are no estimate of accuracy on "
+            "real forgeries, which the paper's values are."
+        )
+    parts += ["## Claims", f"**{counted(found.claims)}.** {_reading()}", _claims_table(found)]
+    parts += [power.of_the_paper(), "## What was easy, and what was not"]
+    parts += ["Easy:", _bullets(EASY), "Difficult:", _bullets(DIFFICULT), NO_CONTACT]
+    parts.append("## Tables")
+    for name, df in found.frames.items():
+        if df["ours"].notna().any():
+            title = tables.title_of(found.folder / "tables", name)
+            parts += [markdown(df, title, only_run=True, level=3), made_by(found, f"tables/{name}")]
+    if pictures := sorted((found.folder / "figures").glob("*.png")):
+        parts.append("## Figures")
+        lines = [
+            f"[{p.stem}](figures/{p.name}) {made_by(found, f'figures/{p.stem}')}" for p in pictures
+        ]
+        parts.append(_bullets(lines))
+    parts.append("## Differences from the paper")
+    texts = [f"{number}. **{title}.** {text}" for number, (title, text) in
+             enumerate(paper.DIFFERENCES, 1)]  # fmt: skip
+    parts += ["\n".join(texts), "## Times", _times(found)]
+    path = found.folder / "RESULTS.md"
+    tables.write_text(path, "\n\n".join(part.strip() for part in parts if part) + "\n")
+    return path
+
+
+def made_by(found: Published, what: str) -> str:
+    """Links to the executed notebooks that made a table or figure; empty if none is there."""
+    names = found.makers.get(what.replace("_auc", ""), [])
+    links = ", ".join(f"[{name}](notebooks/{name}.ipynb)" for name in names)
+    return f"Made by {links}." if links else ""
+
+
+def _reading() -> str:
+    words = ", ".join(f"*{word}*: {text}" for word, text in WORDS.items())
+    return (
+        f"{words[0].upper()}{words[1:]}. Differences are in points of the table's metric, with their "
+        "95 % interval: both rows on the same videos, pooled over columns, the videos of one person "
+        "taken together, seeds as drawn from many."
+    )
+
+
+def _claims_table(found: Published) -> str:
+    lines = ["| Claim | Verdict | Difference | n | Seeds | Table | |", "|" + " --- |" * 7]
+    for line in claim_lines(found.claims):
+        makers = found.makers.get(f"tables/{line['table']}", [])
+        name = line["table"]
+        where = f"[{name}](tables/{name}.md)" if name in found.frames else name
+        where += "".join(f", [{stem[:2]}](notebooks/{stem}.ipynb)" for stem in makers)
+        cells = (
+            line["claim"],
+            f"**{line['verdict']}**",
+            line["difference"],
+            line["n"],
+            line["seeds"],
+        )
+        lines.append("| " + " | ".join((*cells, where, line["note"])) + " |")
+    return "\n".join(lines)
+
+
+def _bullets(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def _times(found: Published) -> str:
+    if not found.status:
+        return "Not known: this folder has no usable `status.csv`."
+    lines = ["| Notebook | Status | Seconds | Peak MiB |", "| --- | --- | ---: | ---: |"]
+    for row in found.status:
+        numbers = ("–" if row[name] is None else f"{row[name]:.0f}" for name in ("seconds", "peak"))
+        lines.append("| " + " | ".join((row["notebook"], row["status"], *numbers)) + " |")
+    return "\n".join([*lines, "", f"In all {found.total['seconds'] / 60:.1f} minutes."])
