@@ -119,6 +119,16 @@ def test_a_claim_stays_when_its_records_are_gone(tmp_path):
     assert line(claims.write(tmp_path), "dil", "stil")["note"] == kept["note"]  # it is said once
 
 
+def test_published_claims_without_any_record_are_left_as_they_are(tmp_path):
+    save(tmp_path, table1())
+    claims.write(tmp_path)
+    before = (tmp_path / "claims.csv").read_bytes()
+    for path in (tmp_path / "runs").glob("*/scores/*"):
+        path.unlink()
+    assert line(claims.write(tmp_path), "dil", "stil")["note"] == "synthetic data"
+    assert (tmp_path / "claims.csv").read_bytes() == before
+
+
 def test_records_that_give_another_number_than_the_table_are_named(tmp_path):
     results = table1(["dil"])
     save(tmp_path, results)

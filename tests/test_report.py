@@ -299,7 +299,7 @@ def test_the_claims_stand_first_and_every_number_has_its_interval_and_n(folder):
     text = report.build(folder).read_text(encoding="utf-8")
     rows = {row[0]: row for row in Page(text).rows["claims"]}
     row = rows["Intra-SIM improves the backbone (Table 4)."]
-    assert row[1] in summary.WORDS and re.fullmatch(r"[+-]\d+\.\d \[[+-]\d.*\]", row[2])
+    assert row[1] in summary.WORDS and re.fullmatch(r"[+−]\d+\.\d \[[+−]\d.*\]", row[2])
     assert "10 people, 20 videos" == row[3] and row[4] == "3 (the method)"
     assert "not run" in text and "authors were not asked" in text and "280 videos" in text
 

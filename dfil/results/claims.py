@@ -126,10 +126,12 @@ def write(folder: Path, frames: Mapping[str, pd.DataFrame] | None = None) -> pd.
     results = {name: records.found(df, folder / "runs")[0] for name, df in used.items()}
     synthetic = [name for name, df in used.items() if tables.is_synthetic(df)]
     path = folder / "claims.csv"
-    df = decided(results, load(path) if path.is_file() else None, synthetic)
+    before = load(path) if path.is_file() else None
+    if before is not None and not any(results.values()):
+        return before  # published without its records: nothing is known that it does not say
+    df = decided(results, before, synthetic)
     if (df["verdict"] != NOT_RUN).any():
-        text = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        tables.write_text(path, text)
+        tables.write_text(path, df.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return df
 
 

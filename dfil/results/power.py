@@ -110,7 +110,7 @@ def of_the_paper() -> str:
     seen = sum(gain >= pooled for gain in gains)
     return (
         f"With the paper's own 280 videos and one training a row, simulated at the accuracies of "
-        f"its Table 4, a difference is found with {POWER:.0%} power from {100 * single:.1f} points "
+        f"its Table 4, a difference is found with {100 * POWER:.0f} % power from {100 * single:.1f} points "
         f"in one column and from {100 * pooled:.1f} points pooled over four; {seen} of the "
         f"{len(gains)} pooled differences that it prints for these claims are that large. They "
         f"speak of those trainings: how far another seed lies, one training cannot tell."

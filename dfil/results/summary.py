@@ -10,7 +10,7 @@ import pandas as pd
 from dfil import paper
 from dfil.results import claims, power, tables
 from dfil.results.markdown import markdown
-from dfil.results.notes import SYNTHETIC
+from dfil.results.notes import SYNTHETIC, Notes
 from dfil.results.published import Published
 from dfil.train.readings import READINGS
 
@@ -35,6 +35,8 @@ NO_CONTACT = (
     "The authors were not asked: nothing here was checked by them, and where a row disagrees with "
     "theirs, a reading of ours may be the reason."
 )
+LABELS = {f"table{number}": f"Table {number}" for number in range(1, 7)}
+LABELS["temporal_only"] = "the mechanism"
 WORDS = {
     "supported": "Holm's p below 5 % in the claim's direction",
     "contradicted": "the same in the other direction",
@@ -45,26 +47,33 @@ WORDS = {
 
 
 def claim_lines(df: pd.DataFrame) -> list[dict[str, str]]:
-    """The claims as texts: claim, verdict, difference, n, seeds, table, note."""
-    return [_claim_line(line) for line in df.to_dict("records")]
+    """The claims as texts: claim, verdict, difference, n, seeds, table and its label, note."""
+    notes = [Notes.parse(note) for note in df.loc[df["verdict"] != claims.NOT_RUN, "note"]]
+    mixed = len({note.synthetic for note in notes}) > 1  # else the page's heading says it
+    return [_claim_line(line, mixed) for line in df.to_dict("records")]
 
 
-def _claim_line(line: dict) -> dict[str, str]:
-    shown = {"claim": line["claim"], "verdict": line["verdict"], "table": line["table"]}
+def _claim_line(line: dict, mixed: bool) -> dict[str, str]:
+    shown = {name: line[name] for name in ("claim", "verdict", "table")}
+    shown["label"] = LABELS.get(line["table"], line["table"])
     if line["verdict"] == claims.NOT_RUN:
         return shown | {"difference": "", "n": "", "seeds": "", "note": line["note"]}
-    ends = f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
-    notes = [f"p {_p(line['p'])}, Holm {_p(line['p_holm'])}"]
+    notes, said = Notes.parse(line["note"]), [f"p (Holm) {_p(line['p_holm'])}"]
     if line["verdict"] == "open":
-        notes.append(f"found from {100 * line['detectable']:.1f} points")
-    notes.append(line["note"].replace("; ", ", "))
-    seeds, people = line["seeds"], f"{line['n_people']} people, "
+        said.append(f"would have found {100 * line['detectable']:.1f} points")
+    said += [SYNTHETIC if notes.synthetic and mixed else "", *notes.texts, notes.earlier]
+    value, low, high = (_points(line[name]) for name in ("difference", "low", "high"))
+    people = "" if tables.NO_PERSON in notes.texts else f"{line['n_people']} people, "
     return shown | {
-        "difference": f"{100 * line['difference']:+.1f} {ends}",
-        "n": people * (tables.NO_PERSON not in line["note"]) + f"{line['n_videos']} videos",
-        "seeds": f"{seeds} ({line['about']})",
-        "note": ", ".join(filter(None, notes)),
+        "difference": f"{value} [{low}, {high}]",
+        "n": f"{people}{line['n_videos']} videos",
+        "seeds": f"{line['seeds']} ({line['about']})",
+        "note": ", ".join(filter(None, said)),
     }
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def _p(value: float) -> str:
@@ -128,11 +137,11 @@ def _reading() -> str:
 
 
 def _claims_table(found: Published) -> str:
-    lines = ["| Claim | Verdict | Difference | n | Seeds | Table | |", "|" + " --- |" * 7]
+    lines = ["| Claim | Verdict | Difference | n | Seeds | Table | Evidence |", "|" + " --- |" * 7]
     for line in claim_lines(found.claims):
         makers = found.makers.get(f"tables/{line['table']}", [])
         name = line["table"]
-        where = f"[{name}](tables/{name}.md)" if name in found.frames else name
+        where = f"[{line['label']}](tables/{name}.md)" if name in found.frames else line["label"]
         where += "".join(f", [{stem[:2]}](notebooks/{stem}.ipynb)" for stem in makers)
         cells = (
             line["claim"],
