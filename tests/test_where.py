@@ -1,4 +1,4 @@
-"""What takes the maps apart: stages, the truth at a map's resolution, ends, rims, steadied pixels."""
+"""What takes the maps apart: stages, the truth at a map's resolution, ends, rims, steadying."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_the_last_stage_is_class_activation_and_every_stage_has_a_map(x):
 
 def test_steadying_finds_where_a_detector_looks_and_loops_agree(x):
     model = Trembling()
-    lost = where.steadied(model, x, cells=4, at_once=3)
+    lost = where.steadied(model, x, "lost", cells=4, at_once=3)["lost"]
     assert lost.shape == (2, 4, 32, 32) and (lost[..., 16:, :] == 0).all()
     assert (lost[..., :16, :16] > 0).all() and (lost[..., :16, 16:] == 0).all()
     clip = normalise(x)
@@ -54,7 +54,7 @@ def test_steadying_finds_where_a_detector_looks_and_loops_agree(x):
 
 
 def test_sizes_that_the_cells_do_not_divide_are_covered(x):
-    assert (where.steadied(Trembling(), x, cells=5)[..., :15, :15] > 0).all()
+    assert (where.steadied(Trembling(), x, cells=5)["steadied"][..., :15, :15] > 0).all()
 
 
 def test_a_perfect_map_loses_by_its_resolution_alone():
@@ -81,3 +81,22 @@ def test_the_rim_counts_once():
     middle = np.zeros((1, 1, 16, 16))
     middle[..., 8, 8] = 1
     assert where.share_at_rim(middle) == 0 and where.share_at_rim(0 * middle) == 0
+
+
+def test_every_cause_has_its_line(x):
+    torch.manual_seed(0)
+    model, untrained = (models.build("dil", **SMALL).eval() for _ in range(2))
+    masks = np.zeros((2, 4, 32, 32), bool)
+    masks[..., 8:20, 8:20] = True
+    videos = [Video(name, "FaceSwap", x, np.zeros((2, 4)), masks) for name in "ab"]
+    found = where.taken_apart(videos, model, untrained)
+    assert where.last_cells(model, x) == 2 and not model.backbone.layer4[-1]._forward_hooks
+    rows = [f"Grad-CAM, stage {n}" for n in (1, 2, 3, 4)] + ["steadied", "steadied, untrained"]
+    rows += ["truth in 2 x 2 cells", "truth in 7 x 7 cells", "whole crop", "centre prior"]
+    assert list(dict.fromkeys(found["row"])) == [*rows, "Grad-CAM, stage 4, inner frames"]
+    crop = found[found["row"] == "whole crop"]
+    assert crop["ends"].tolist() == [0.5, 0.5] and crop["rim"].tolist() == [0.4375, 0.4375]
+    assert crop["energy"].tolist() == pytest.approx([masks.mean()] * 2)
+    maps = activation.class_activation(model, x)["Grad-CAM"]
+    inner = found[found["row"] == "Grad-CAM, stage 4, inner frames"]["energy"].iloc[0]
+    assert inner == pytest.approx(energy_inside(maps[:, 1:3], masks[:, 1:3]))

@@ -1,8 +1,8 @@
-"""Where a trained detector looks: Grad-CAM (Selvaraju et al., ICCV 2017) and the attention maps of its own modules.
+"""Where a trained detector looks: Grad-CAM (Selvaraju et al., ICCV 2017) and its own attention.
 
-Every function takes one video's snippets x (U, T, 3, H, W), uint8 as SnippetDataset gives them, and returns maps (U, T, H, W) >= 0 by
-name, in float64 and at the crop's size. They are not scaled to 0..1 one by one: of two frames of a video, the one with the larger values
-is the one the detector saw more in.
+Every function takes one video's snippets x (U, T, 3, H, W), uint8 as SnippetDataset gives them, and
+returns maps (U, T, H, W) >= 0 by name, in float64 and at the crop's size. They are not scaled to
+0..1 one by one: of two frames of a video, the detector saw more in the one with the larger values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dfil.train.snippets import normalise
 
 
 class _Frames(nn.Module):
-    """One video as a batch of frames, which is the only input that the Grad-CAM library takes: (U·T, 3, H, W) -> logit (1,)."""
+    """One video as a batch of frames (U·T, 3, H, W) -> logit (1,), as the library wants."""
 
     def __init__(self, model: Detector, snippets: int):
         super().__init__()
@@ -31,17 +31,14 @@ class _Frames(nn.Module):
 
 
 class _PerLayer(GradCAM):
-    """GradCAM that gives the maps of each layer as they are; the library's own scales every frame to 0..1 and averages the layers."""
+    """GradCAM with a map per layer as it is; the library's scales frames and averages layers."""
 
     def compute_cam_per_layer(self, input_tensor, targets, eigen_smooth):
-        kept = self.activations_and_grads
+        seen = self.activations_and_grads
+        pairs = zip(self.target_layers, seen.activations, seen.gradients, strict=True)
         found = [
-            self.get_cam_image(
-                input_tensor, layer, targets, activation.numpy(), gradient.numpy(), eigen_smooth
-            )
-            for layer, activation, gradient in zip(
-                self.target_layers, kept.activations, kept.gradients, strict=True
-            )
+            self.get_cam_image(input_tensor, layer, targets, a.numpy(), g.numpy(), eigen_smooth)
+            for layer, a, g in pairs
         ]
         return [np.maximum(cam_nhw, 0) for cam_nhw in found]
 
@@ -55,20 +52,16 @@ def grad_cam(
     layers: Mapping[str, nn.Module],
     channels: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Grad-CAM of the video's logit at several layers, by name: ReLU(sum_c w_c A_c) with w_c the mean of d logit / d A_c over H x W.
+    """Grad-CAM of the logit at several layers: ReLU(sum_c w_c A_c), w_c = mean d logit / d A_c.
 
-    A frame's weights come from its own gradient. layers: modules whose output is (U·T, C, h, w), in the order in which the model runs
-    them. channels: picks some of that output's channels, (N, C, h, w) -> (N, C', h, w). Leaves the model in evaluation mode and without
-    gradients.
+    The mean is over H x W, and a frame's weights come from its own gradient. layers: modules whose
+    output is (U·T, C, h, w), in the order in which the model runs them. channels: picks some of
+    them, (N, C, h, w) -> (N, C', h, w). Leaves the model in evaluation mode, without gradients.
     """
     device = next(model.parameters()).device
     frames_nchw = normalise(x.to(device)).flatten(0, 1)
-    with (
-        torch.enable_grad(),
-        _PerLayer(
-            _Frames(model, x.shape[0]), list(layers.values()), reshape_transform=channels
-        ) as cam,
-    ):
+    asked = _PerLayer(_Frames(model, len(x)), list(layers.values()), reshape_transform=channels)
+    with torch.enable_grad(), asked as cam:
         maps = cam(frames_nchw, [lambda logit: logit])
     model.zero_grad(set_to_none=True)
     return {name: enlarged(found_nhw, x) for name, found_nhw in zip(layers, maps, strict=True)}
@@ -77,14 +70,15 @@ def grad_cam(
 def class_activation(
     model: Detector, x: torch.Tensor, name: str = "Grad-CAM"
 ) -> dict[str, np.ndarray]:
-    """Figure 3: Grad-CAM of the logit at the last residual block. Any method with the project's ResNet can be asked."""
+    """Figure 3: Grad-CAM of the logit at the last residual block of any method with our ResNet."""
     return grad_cam(model, x, {name: blocks(model)[-1][1]})
 
 
 def intra_activation(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
-    """Figure 4: Grad-CAM of the logit at what Intra-SMA has weighed, in the last Intra-SI block of each stage, as "stage 1", ...
+    """Figure 4: Grad-CAM of the logit at what Intra-SMA has weighed, as "stage 1", ...
 
-    The long branch of Intra-SIM's output, O_2 of Eq. 5; its other half is the untouched short branch. Raises RunError without Intra-SIM.
+    In the last Intra-SI block of each stage, at the long branch's output, O_2 of Eq. 5; the other
+    half is the untouched short branch. Raises RunError without Intra-SIM.
     """
     modules = {stage: sim for stage, (_, sim) in _last_of_stage(model, "intra").items()}
     return grad_cam(model, x, modules, channels=lambda output: output[:, output.shape[1] // 2 :])
@@ -92,26 +86,25 @@ def intra_activation(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def intra_attention(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
-    """The attention itself, Atten_h ⊙ Atten_w averaged over channels, in the last Intra-SI block of each stage, above its lowest value.
+    """Atten_h ⊙ Atten_w, mean over channels, in the last Intra-SI block of each stage.
 
-    A sigmoid is nowhere zero; the lowest value of the video is taken off so that the maps say where attention is raised.
+    A sigmoid is nowhere zero: the lowest value of the video is taken off, so that maps say where
+    attention is raised.
     """
-    kept = explained(model, x)
-    maps = {}
+    found, maps = explained(model, x), {}
     for stage, (block, sim) in _last_of_stage(model, "intra").items():
         names = ("attention_h", "attention_w") if sim.ca else ("attention",)
-        product = (
-            torch.stack([kept[f"{block}/{name}"][0] for name in names]).prod(0).mean(2)
-        )  # U, T, h, w
-        maps[stage] = enlarged((product - product.min()).flatten(0, 1).cpu().numpy(), x)
+        both = torch.stack([found[f"{block}/{name}"][0] for name in names])
+        raised = both.prod(0).mean(2)  # U, T, h, w
+        maps[stage] = enlarged((raised - raised.min()).flatten(0, 1).cpu().numpy(), x)
     return maps
 
 
 def ut_maps(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
-    """Figure 5: the U-T map (U, T), F1 ⊙ F2 averaged over channels, in the last Inter-SI block of each stage that has one."""
-    kept = explained(model, x)
+    """Figure 5: F1 ⊙ F2, mean over channels, (U, T), in the last Inter-SI block of each stage."""
+    found = explained(model, x)
     return {
-        stage: kept[f"{block}/ut_map"][0].double().cpu().numpy()
+        stage: found[f"{block}/ut_map"][0].double().cpu().numpy()
         for stage, (block, _) in _last_of_stage(model, "inter").items()
     }
 
@@ -130,11 +123,8 @@ def explained(model: Detector, x: torch.Tensor) -> dict[str, torch.Tensor]:
 def enlarged(maps_nhw: np.ndarray, x: torch.Tensor) -> np.ndarray:
     """(U·T, h, w) at a layer's size -> (U, T, H, W) at the crop's, bilinear."""
     maps = torch.from_numpy(np.asarray(maps_nhw, np.float64))[:, None]
-    return (
-        nn.functional.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-        .unflatten(0, x.shape[:2])
-        .numpy()
-    )
+    large = nn.functional.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)
+    return large[:, 0].unflatten(0, x.shape[:2]).numpy()
 
 
 def _batch(model: Detector, x: torch.Tensor) -> torch.Tensor:
@@ -142,21 +132,26 @@ def _batch(model: Detector, x: torch.Tensor) -> torch.Tensor:
 
 
 def blocks(model: Detector) -> list[tuple[str, nn.Module]]:
+    """The residual blocks in order, with their names, such as "layer1.0"."""
     if not hasattr(model, "backbone"):
         raise RunError(
-            f"{type(model).__name__} has no `backbone` whose last block could be looked at; take dil or resnet50"
+            f"{type(model).__name__} has no `backbone` whose last block could be looked at; "
+            "take dil or resnet50"
         )
     return model.backbone.blocks()
 
 
 def _last_of_stage(model: Detector, kind: str) -> dict[str, tuple[str, nn.Module]]:
-    """The last block of each stage that has an Intra-SIM (`intra`) or an Inter-SIM (`inter`): "stage 2" -> (block's name, module)."""
-    found = {}
-    for name, block in blocks(model):
-        if getattr(block, kind, None) is not None:
-            found[f"stage {name.removeprefix('layer').split('.')[0]}"] = name, getattr(block, kind)
+    """The last block of each stage that has such a module: "stage 2" -> (block's name, module).
+
+    kind: "intra" or "inter".
+    """
+    found = {
+        f"stage {name.removeprefix('layer').split('.')[0]}": (name, getattr(block, kind))
+        for name, block in blocks(model)
+        if getattr(block, kind, None) is not None
+    }
     if not found:
-        raise RunError(
-            f"this model has no {'Intra' if kind == 'intra' else 'Inter'}-SIM; look at one that was built with it"
-        )
+        name = f"{kind.capitalize()}-SIM"
+        raise RunError(f"this model has no {name}; look at one that was built with it")
     return found

@@ -1,4 +1,4 @@
-"""The frame-level question that DFDC raises: a video is fake, but which part of it? Snippet scores against per-frame truth."""
+"""Which part of a video is fake, as DFDC makes one ask: snippet scores against the truth."""
 
 from __future__ import annotations
 
@@ -17,25 +17,18 @@ from dfil.train.snippets import normalise
 
 
 def partly(truth: Mapping[str, np.ndarray], store: CropStore) -> dict[str, np.ndarray]:
-    """The test videos of `store` with one person in them of which some frames are forged and some are not, with that truth (frames,)."""
-    rows = store.index[
-        (store.index["split"] == "test")
-        & (store.index["status"] == "ok")
-        & (store.index["tracks"] == 1)
-    ]
-    return {
-        name: truth[name]
-        for name in rows["video_id"]
-        if name in truth and 0 < np.mean(truth[name]) < 1
-    }
+    """The test videos of one person that are forged in part, with their truth by frame."""
+    rows = store.index.query("split == 'test' and status == 'ok' and tracks == 1")["video_id"]
+    return {name: truth[name] for name in rows if name in truth and 0 < np.mean(truth[name]) < 1}
 
 
 @torch.no_grad()
 def snippet_scores(run: Run, store: CropStore, truth: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """A line per snippet of each video: video_id, first_frame, last_frame, forged (share of its frames that are), logit.
+    """A line per snippet: video_id, first_frame, last_frame, forged (share of its frames), logit.
 
-    The snippets follow each other without overlap and are given to the model together, as U; a snippet's logit is the mean of its
-    frames'. truth: bool per frame by video id. Raises DataError if the truth is shorter than the video.
+    The snippets of a video follow each other without overlap and are given to the model together,
+    as U; a snippet's logit is the mean of its frames'. truth: bool per frame by video id. Raises
+    DataError if the truth is shorter than the video.
     """
     device, lines = pick_device(), []
     model, frames = run.model().to(device), run.profile.frames
@@ -44,7 +37,8 @@ def snippet_scores(run: Run, store: CropStore, truth: Mapping[str, np.ndarray]) 
         starts = neighbours(crops, frames)
         if starts[-1] + frames > len(forged_t):
             raise DataError(
-                f"{video_id}: the truth has {len(forged_t)} frames and the video more; write the tree again"
+                f"{video_id}: the truth has {len(forged_t)} frames and the video more; "
+                "write the tree again"
             )
         clip_uthwc = np.stack([crops.snippet(first, frames, run.profile.size) for first in starts])
         with precision(device):
@@ -52,16 +46,9 @@ def snippet_scores(run: Run, store: CropStore, truth: Mapping[str, np.ndarray]) 
             logits_u = model.snippet_logits(x)[0].float().cpu()
         for first, logit in zip(starts, logits_u.tolist(), strict=True):
             share = float(np.mean(forged_t[first : first + frames]))
-            lines.append(
-                {
-                    "video_id": video_id,
-                    "first_frame": first,
-                    "last_frame": first + frames - 1,
-                    "forged": share,
-                    "logit": logit,
-                }
-            )
-    return pd.DataFrame(lines)
+            lines.append((video_id, first, first + frames - 1, share, logit))
+    columns = ["video_id", "first_frame", "last_frame", "forged", "logit"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def neighbours(crops: Crops, frames: int) -> list[int]:
@@ -74,10 +61,9 @@ def neighbours(crops: Crops, frames: int) -> list[int]:
 
 
 def auc(scores: pd.DataFrame, within: bool = False) -> metrics.Estimate:
-    """AUC of the snippets' logits against their truth; snippets of which only some frames are forged are neither and left out."""
+    """AUC of the snippets' logits; snippets that are forged in part are left out."""
     pure = scores[scores["forged"].isin((0.0, 1.0))]
     videos = [part for _, part in pure.groupby("video_id")]
     videos = [part for part in videos if not within or part["forged"].nunique() == 2]
-    return metrics.auc_over_videos(
-        [v["forged"].to_numpy(int) for v in videos], [v["logit"].to_numpy() for v in videos], within
-    )
+    labels, logits = ([v[name].to_numpy() for v in videos] for name in ("forged", "logit"))
+    return metrics.auc_over_videos(labels, logits, within)

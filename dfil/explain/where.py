@@ -5,18 +5,27 @@ crop; the end frames of a snippet have a neighbour on one side only; and early l
 every edge. So the same logit is asked at every stage, the truth itself is shown at the map's
 resolution, end frames can be left out, and, apart from all gradients, pixels are steadied: where
 that takes the most from the logit, there the detector had looked.
+
+Measured once on DIL with a validation AUC of 0.91 (ff-like c23, all manipulations, 64 pixels; 18
+validation fakes, 6 each of Deepfakes, Face2Face and FaceSwap): Grad-CAM at the last block has 0.54
+of its energy in the mask and a perfect map of 4 x 4 cells 0.69, where a map that is the same
+everywhere has 0.39; of the maps of stages 2 and 3 three quarters lie in the end frames, which are
+half of all. Steadying has 0.95 in the mask and its peak there in 98 % of frames. So the detector
+looks at the forged face, and it is the map that does not show it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from dfil.explain.activation import blocks, grad_cam
-from dfil.explain.localisation import Video
+from dfil.explain.localisation import Video, measure, priors
 from dfil.models import Detector
 from dfil.train.snippets import normalise
 
@@ -28,8 +37,10 @@ def by_stage(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def steadied(model: Detector, x: torch.Tensor, cells: int = 8, at_once: int = 8) -> np.ndarray:
-    """What the logit loses when one part of the crop stands still, (U, T, H, W) >= 0, equal over T.
+def steadied(
+    model: Detector, x: torch.Tensor, name: str = "steadied", cells: int = 8, at_once: int = 8
+) -> dict[str, np.ndarray]:
+    """What the logit loses when one part of the crop stands still, the same map in every frame.
 
     The crop is cut into cells x cells squares. In one square at a time every snippet's frames are
     replaced by their mean, which takes all motion and jitter from it and leaves what it shows.
@@ -51,7 +62,7 @@ def steadied(model: Detector, x: torch.Tensor, cells: int = 8, at_once: int = 8)
         found.append((whole - model(changed)).double().cpu())
     lost = torch.cat(found).clamp(min=0).reshape(cells, cells).numpy()
     lost_hw = np.repeat(np.repeat(lost, np.diff(rows), 0), np.diff(columns), 1)
-    return np.broadcast_to(lost_hw, (u, t, h, w))
+    return {name: np.broadcast_to(lost_hw, (u, t, h, w))}
 
 
 def coarse(masks: np.ndarray, cells: int) -> np.ndarray:
@@ -61,6 +72,37 @@ def coarse(masks: np.ndarray, cells: int) -> np.ndarray:
     small = nn.functional.adaptive_avg_pool2d(flat, cells)
     large = nn.functional.interpolate(small, (h, w), mode="bilinear", align_corners=False)
     return large[:, 0].unflatten(0, (u, t)).numpy()
+
+
+def last_cells(model: Detector, x: torch.Tensor) -> int:
+    """How many cells a side the map at the last block has."""
+    seen = []
+    hook = blocks(model)[-1][1].register_forward_hook(lambda *args: seen.append(args[2].shape[-1]))
+    with torch.no_grad():
+        model(normalise(x.to(next(model.parameters()).device))[None])
+    hook.remove()
+    return seen[0]
+
+
+def taken_apart(videos: Iterable[Video], model: Detector, untrained: Detector) -> pd.DataFrame:
+    """`localisation.measure` of videos with masks for every cause, with the further columns ends
+    and rim: the map's shares in the snippets' end frames and near the crop's edge."""
+    parts = []
+    for video in videos:
+        cells = last_cells(model, video.x)
+        maps = by_stage(model, video.x)
+        last = list(maps)[-1]
+        maps |= steadied(model, video.x, "steadied")
+        maps |= steadied(untrained, video.x, "steadied, untrained")
+        maps[f"truth in {cells} x {cells} cells"] = coarse(video.masks, cells)
+        maps["truth in 7 x 7 cells"] = coarse(video.masks, 7)  # the paper's
+        maps |= priors(video.x)
+        found = measure([video], [lambda x, maps=maps: maps])
+        inner = {f"{last}, inner frames": maps[last]}
+        found["ends"] = [share_at_ends(maps[row]) for row in found["row"]]
+        found["rim"] = [share_at_rim(maps[row]) for row in found["row"]]
+        parts += [found, measure([without_ends(video)], [lambda x, inner=inner: inner])]
+    return pd.concat(parts, ignore_index=True)
 
 
 def without_ends(video: Video) -> Video:
@@ -77,7 +119,7 @@ def share_at_ends(maps: np.ndarray) -> float:
 
 
 def share_at_rim(maps: np.ndarray, rim: float = 0.125) -> float:
-    """Share of the maps' sum within `rim` of the crop's side from its edge; 0.44 where all alike."""
+    """Share of the maps' sum within `rim` of the crop's side from its edge; 0.44 if all alike."""
     h, w = maps.shape[-2:]
     y, x = round(h * rim), round(w * rim)
     total = maps.sum()
