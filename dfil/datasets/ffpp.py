@@ -51,10 +51,17 @@ class FaceForensics(Adapter):
         for manipulation, source in tops:
             for compression in COMPRESSIONS:
                 reals = _stems(_folder(root, REAL, compression, source))
-                masks = _stems(_folder(root, manipulation, "masks"))
+                masks = {
+                    path.stem: path for path in videos_in(_folder(root, manipulation, "masks"))
+                }
                 for path in videos_in(_folder(root, manipulation, compression, source)):
                     stem, fake = path.stem, manipulation != REAL
-                    target = _actor(stem) if source == ACTORS else stem.split("_")[0]
+                    if source == ACTORS:
+                        target, split = _actor(stem), "test"
+                        person = target.split("__")[0]
+                    else:
+                        target, split = stem.split("_")[0], split_of.get(stem, "")
+                        person = person_of.get(target, target)
                     video_id = f"{compression}/{REAL}/{target}"
                     yield VideoRecord(
                         dataset=self.name,
@@ -62,16 +69,12 @@ class FaceForensics(Adapter):
                         label=int(fake),
                         manipulation=manipulation,
                         compression=compression,
-                        split="test" if source == ACTORS else split_of.get(stem, ""),
+                        split=split,
                         path=path,
                         target=target,
                         boxes_from=video_id if fake and target in reals else "",
-                        masks=_folder(root, manipulation, "masks") / path.name
-                        if fake and stem in masks
-                        else None,
-                        person=target.split("__")[0]
-                        if source == ACTORS
-                        else person_of.get(target, target),
+                        masks=masks.get(stem) if fake else None,
+                        person=person,
                     )
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
