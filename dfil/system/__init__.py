@@ -1,1 +1,2 @@
-"""The machine: files, processes, cores, clusters, and where things lie. Knows nothing of videos or models."""
+"""The machine: files, processes, cores, clusters, and where things lie. Knows nothing of videos or
+models."""

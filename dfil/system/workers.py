@@ -1,4 +1,5 @@
-"""Processes beside this one: the pools that cut videos, draw clips and train runs start theirs here."""
+"""Processes beside this one: the pools that cut videos, draw clips and train runs start theirs
+here."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ from concurrent.futures import ProcessPoolExecutor
 def pool(
     processes: int, start: Callable[..., None] | None = None, *arguments
 ) -> ProcessPoolExecutor:
-    """A pool of spawned processes, each of which first calls `start(*arguments)`, and which end if this process is killed.
+    """A pool of spawned processes, each of which first calls `start(*arguments)`, and which end if
+    this process is killed.
 
-    Spawned, because forking a process that has threads (torch, OpenCV) can hang. A worker whose parent was killed would otherwise go on
-    with what it was given, unseen, and write into folders that a second call has begun anew.
+    Spawned, because forking a process that has threads (torch, OpenCV) can hang. A worker whose
+    parent was killed would otherwise go on with what it was given, unseen, and write into folders
+    that a second call has begun anew.
     """
     return ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _start, (start, arguments)

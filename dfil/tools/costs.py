@@ -30,10 +30,12 @@ def parameters(model: Detector) -> float:
 
 
 def gflops(name: str, size: int = paper.SETTINGS.image_size, **switches) -> float:
-    """Thousand million multiply-adds of one test video (two floating-point operations each, counted as one, as papers do).
+    """Thousand million multiply-adds of one test video (two floating-point operations each, counted
+    as one, as papers do).
 
-    Convolutions and matrix products are counted, from shapes alone: nothing is computed. Elementwise work is not in the count, and it
-    is what the temporal modules mostly consist of, so compare `milliseconds` as well.
+    Convolutions and matrix products are counted, from shapes alone: nothing is computed.
+    Elementwise work is not in the count, and it is what the temporal modules mostly consist of, so
+    compare `milliseconds` as well.
     """
     with torch.device("meta"):
         model = models.build(name, frames=sampling(name).frames, **switches).eval()
@@ -48,7 +50,8 @@ def gflops(name: str, size: int = paper.SETTINGS.image_size, **switches) -> floa
 def milliseconds(
     name: str, size: int = paper.SETTINGS.image_size, repeats: int = 3, **switches
 ) -> float:
-    """Median wall time of scoring one test video on the GPU if there is one, else on the CPU with the threads that torch has."""
+    """Median wall time of scoring one test video on the GPU if there is one, else on the CPU with
+    the threads that torch has."""
     device = pick_device()
     model = models.build(name, frames=sampling(name).frames, **switches).eval()
     place(model, device)
@@ -67,7 +70,8 @@ def _video(name: str, size: int) -> torch.Tensor:
 
 
 def frame(names: Sequence[str]) -> pd.DataFrame:
-    """A row per method, full size at the paper's resolution: year, kind, start, parameters, arithmetic and what a test video is to it."""
+    """A row per method, full size at the paper's resolution: year, kind, start, parameters,
+    arithmetic and what a test video is to it."""
     rows = {}
     for name in names:
         about, how = models.about(name), sampling(name)

@@ -1,4 +1,5 @@
-"""Where and with what a result was made: what the report page shows, and the line that ends every notebook."""
+"""Where and with what a result was made: what the report page shows, and the line that ends every
+notebook."""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ def describe(
 ) -> dict:
     """Names and values for environment.json.
 
-    root: the real tree given for this run, empty for none. seeds: those asked for, empty for the profile's. `synthetic` is true if the
-    built-in clips are used: the profile has some and no root is given, or the tree that is read was written by dfil.synthetic. Raises
-    RunError for an unknown profile.
+    root: the real tree given for this run, empty for none. seeds: those asked for, empty for the
+    profile's. `synthetic` is true if the built-in clips are used: the profile has some and no root
+    is given, or the tree that is read was written by dfil.synthetic. Raises RunError for an unknown
+    profile.
     """
     chosen = profiles.get(profile, seeds)
     used = Path(root).expanduser() if root else None if chosen.trees else paths.real_root("ffpp")
@@ -68,7 +70,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The checkout's git commit, followed by + if tracked files other than outputs/ differ from it; empty outside a checkout."""
+    """The checkout's git commit, followed by + if tracked files other than outputs/ differ from it;
+    empty outside a checkout."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(

@@ -1,8 +1,8 @@
 """`dfil selftest faults`: the reproduction killed at random moments ends with the same tables.
 
-A reproduction runs undisturbed. Then the same one begins anew in empty folders, is killed (SIGKILL of
-the whole process group, at a moment drawn at random), started again, and so on; the last start runs to
-its end. Both use the same folders, one after the other, because some files name them.
+A reproduction runs undisturbed. Then the same one begins anew in empty folders, is killed (SIGKILL
+of the whole process group, at a moment drawn at random), started again, and so on; the last start
+runs to its end. Both use the same folders, one after the other, because some files name them.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@
 
 Seconds come from throughputs.json, which the package ships, and from the file of the same form in
 the data folder, which `dfil plan --measure` and `dfil bench gpu` write for their machine. On a CPU
-they are processor time of one core, which several cores share at best evenly. They are those of each
-method's full model on noise already in memory: ablated models, which are smaller, are overestimated
-a little, and loading the crops is not counted (`dfil bench data` compares it). Numbers of videos are
-the owners' published ones, or the profile's for its synthetic trees. Cutting the crops is not in
-the hours: `dfil preprocess` forecasts that from its first videos.
+they are processor time of one core, which several cores share at best evenly. They are those of
+each method's full model on noise already in memory: ablated models, which are smaller, are
+overestimated a little, and loading the crops is not counted (`dfil bench data` compares it).
+Numbers of videos are the owners' published ones, or the profile's for its synthetic trees. Cutting
+the crops is not in the hours: `dfil preprocess` forecasts that from its first videos.
 """
 
 from __future__ import annotations
@@ -241,9 +241,9 @@ def _one_thread() -> Iterator[None]:
 def measure(
     profile: Profile, method: str, steps: int = 3, patience: float = 10.0
 ) -> dict[str, float]:
-    """Seconds per clip of a training step (`train`) and per video of scoring (`test`), medians of up
-    to `steps` steps after one that is not counted, the last begun within `patience` seconds; `clips`
-    in a step, and the model's `parameters`."""
+    """Seconds per clip of a training step (`train`) and per video of scoring (`test`), medians of
+    up to `steps` steps after one that is not counted, the last begun within `patience` seconds;
+    `clips` in a step, and the model's `parameters`."""
     run = Run(Path(), RunSpec.of_table(profile, "table1", method, ""), profile)
     device, how = pick_device(), run.sampling
     torch.manual_seed(0)

@@ -1,9 +1,9 @@
 """`dfil bench gpu`: everything that only a machine with a GPU can say, in at most eight minutes.
 
 A step and a forward pass of DIL against ResNet-50 (float32, bfloat16, compiled), loading against
-the step, the memory of the paper's batch, training in bfloat16 against float32, the link between two
-GPUs, and hours of every table, which `dfil plan` then knows. Without a GPU the same is done at the
-smallest size, so that it is known to run; those numbers say nothing of a GPU.
+the step, the memory of the paper's batch, training in bfloat16 against float32, the link between
+two GPUs, and hours of every table, which `dfil plan` then knows. Without a GPU the same is done at
+the smallest size, so that it is known to run; those numbers say nothing of a GPU.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""`dfil bench train`: the real training loop on a small synthetic crop store: frames per second, waiting for data, peak memory.
+"""`dfil bench train`: the real training loop on a small synthetic crop store: frames per second,
+waiting for data, peak memory.
 
-Each variant (precision, gradient checkpointing) trains in a process of its own, so that its peak memory is its own. What an update of
-the paper's batch needs on a graphics card is counted beside that, on any machine, and without any arithmetic.
+Each variant (precision, gradient checkpointing) trains in a process of its own, so that its peak
+memory is its own. What an update of the paper's batch needs on a graphics card is counted beside
+that, on any machine, and without any arithmetic.
 """
 
 from __future__ import annotations
@@ -47,13 +49,15 @@ def measure(
 ) -> dict:
     """Train DIL for `steps` updates per variant and time it.
 
-    profile: whose size, network and batch; without one `paper` on a GPU and `demo` on a CPU. people: real clips of the store, each with
-    a forgery; they repeat until the updates have enough. threads: on a CPU, default torch's own number.
+    profile: whose size, network and batch; without one `paper` on a GPU and `demo` on a CPU.
+    people: real clips of the store, each with a forgery; they repeat until the updates have enough.
+    threads: on a CPU, default torch's own number.
 
-    Returns, per variant, frames_per_second; waiting, the share of the time between the end of an update and the start of the next
-    forward pass, which is loading, transfer and normalisation; peak_mib, on a GPU of the tensors, on a CPU of the whole process;
-    and epoch_minutes, projected for one manipulation of FaceForensics++. The first update is not in the times. paper_batch: `count` of
-    the `paper` profile for every variant of a GPU.
+    Returns, per variant, frames_per_second; waiting, the share of the time between the end of an
+    update and the start of the next forward pass, which is loading, transfer and normalisation;
+    peak_mib, on a GPU of the tensors, on a CPU of the whole process; and epoch_minutes, projected
+    for one manipulation of FaceForensics++. The first update is not in the times. paper_batch:
+    `count` of the `paper` profile for every variant of a GPU.
     """
     device, paper = pick_device(), profiles.get("paper")
     chosen = profiles.get(profile or ("paper" if device.type == "cuda" else "demo"))
@@ -93,7 +97,8 @@ def measure(
 
 
 class _Clock(models.Detector):
-    """A detector whose `loss` notes when it is called, at the precision asked for; `updated` notes the ends of the updates."""
+    """A detector whose `loss` notes when it is called, at the precision asked for; `updated` notes
+    the ends of the updates."""
 
     def __init__(self, model: models.Detector, precision: str, device: torch.device):
         super().__init__()
@@ -126,10 +131,12 @@ def run(
     steps: int,
     threads: int | None = None,
 ) -> dict:
-    """One variant's row: `steps` updates of the profile's training on the crops of `store`, in this process."""
+    """One variant's row: `steps` updates of the profile's training on the crops of `store`, in this
+    process."""
     if steps < 2:
         raise RunError(
-            f"bench train: {steps} updates are too few, because the first is not counted; give at least 2"
+            f"bench train: {steps} updates are too few, because the first is not counted; give at"
+            " least 2"
         )
     threads = threads or profile.training.threads
     device, training = pick_device(), replace(profile.training, epochs=1, threads=threads)
@@ -159,10 +166,12 @@ def run(
 
 
 def count(profile: Profile, precision: str, checkpoint: bool) -> int:
-    """Bytes of all tensors that are alive at the peak of an update of DIL: weights, gradients, Adam's state, the batch, activations.
+    """Bytes of all tensors that are alive at the peak of an update of DIL: weights, gradients,
+    Adam's state, the batch, activations.
 
-    Fake tensors have shapes and no contents, so the second update, the first to begin with Adam's state, goes through in seconds. What
-    is not counted: the CUDA context, convolutions' workspaces, and what the allocator loses; a gigabyte or two.
+    Fake tensors have shapes and no contents, so the second update, the first to begin with Adam's
+    state, goes through in seconds. What is not counted: the CUDA context, convolutions' workspaces,
+    and what the allocator loses; a gigabyte or two.
     """
     training = profile.training
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -189,7 +198,8 @@ def count(profile: Profile, precision: str, checkpoint: bool) -> int:
 
 
 def _rows(store: CropStore, profile: Profile, steps: int) -> tuple[SnippetDataset, SnippetDataset]:
-    """Training and validation snippets; the training clips repeat until one epoch has `steps` batches."""
+    """Training and validation snippets; the training clips repeat until one epoch has `steps`
+    batches."""
     training, good = profile.training, store.index[store.index["status"] == "ok"]
     clips = good[good["split"] == "train"]
     # In pairs every fake brings its real clip, so the fakes decide how many batches there are.
@@ -239,28 +249,25 @@ def _peak(device: torch.device) -> float:
 def table(result: dict) -> str:
     """The result as text."""
     where = result["gpu"] or f"CPU with {result['cores']} cores"
-    b, u, t = result["batch"]
-    lines = [
-        f"{where}, torch {result['torch']}; profile {result['profile']}: {b} clips of {u} x {t} frames, {result['size']} px, "
-        f"{result['steps']} updates each",
-        f"{'precision':11}{'checkpointed':14}{'threads':>7}{'frames/s':>10}{'s/update':>10}{'waiting':>9}{'peak MiB':>10}{'min/epoch':>11}",
-    ]
-    for row in result["rows"]:
-        card = (
-            ""
-            if row["fits_card"] is None
-            else f"  {'fits' if row['fits_card'] else 'does not fit'} {CARD / 1e9:.0f} GB"
-        )
-        lines.append(
-            f"{row['precision']:11}{'yes' if row['checkpoint'] else 'no':14}{row['threads']:7}{row['frames_per_second']:10.1f}"
-            f"{row['seconds_per_step']:10.2f}{row['waiting']:9.1%}{row['peak_mib']:10.0f}{row['epoch_minutes']:11.1f}{card}"
-        )
+    clips = "{} clips of {} x {} frames".format(*result["batch"])
+    size, updates = f"{result['size']} px", f"{result['steps']} updates each"
+    where = f"{where}, torch {result['torch']}; profile {result['profile']}"
+    lines = [f"{where}: {clips}, {size}, {updates}"]
+    row = "{:11}{:14}{:>7}{:>10}{:>10}{:>9}{:>10}{:>11}"
+    heads = ("precision", "checkpointed", "threads", "frames/s", "s/update", "waiting")
+    lines.append(row.format(*heads, "peak MiB", "min/epoch"))
+    for each in result["rows"]:
+        kind = (each["precision"], "yes" if each["checkpoint"] else "no", each["threads"])
+        speed = (f"{each['frames_per_second']:.1f}", f"{each['seconds_per_step']:.2f}")
+        rest = (f"{each['waiting']:.1%}", f"{each['peak_mib']:.0f}", f"{each['epoch_minutes']:.1f}")
+        fits = {None: "", True: "  fits", False: "  does not fit"}[each["fits_card"]]
+        lines.append(row.format(*kind, *speed, *rest) + (fits and f"{fits} {CARD / 1e9:.0f} GB"))
     lines.append(f"epoch: one manipulation of FaceForensics++, {2 * FFPP['train']} clips")
     lines.append(
-        "Tensors of an update of the paper's batch, counted; beside them a card needs a gigabyte or two for CUDA itself:"
+        "Tensors of an update of the paper's batch, counted; beside them a card needs a gigabyte or"
+        " two for CUDA itself:"
     )
-    for row in result["paper_batch"]:
-        lines.append(
-            f"  {row['precision']:11}{'checkpointed' if row['checkpoint'] else '':14}{row['gigabytes']:6.1f} GB"
-        )
+    for each in result["paper_batch"]:
+        checkpointed = "checkpointed" if each["checkpoint"] else ""
+        lines.append(f"  {each['precision']:11}{checkpointed:14}{each['gigabytes']:6.1f} GB")
     return "\n".join(lines)
