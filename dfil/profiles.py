@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -212,7 +213,7 @@ PAPER = Profile(
 PROFILES = {p.name: p for p in (SMOKE, DEMO, STUDY, PAPER)}
 
 
-def get(name: str, seeds: int | Sequence[int] = ()) -> Profile:
+def get(name: str, seeds: int | str | Sequence[int] = ()) -> Profile:
     """The profile called `name`, with another seed or other seeds than its own if any are given.
 
     Raises RunError for an unknown name, naming those there are, and for seeds that are no different
@@ -220,7 +221,12 @@ def get(name: str, seeds: int | Sequence[int] = ()) -> Profile:
     """
     if name not in PROFILES:
         raise RunError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
-    seeds = [seeds] if isinstance(seeds, int) else seeds
+    if isinstance(seeds, str):  # papermill hands lists on as text
+        try:
+            seeds = json.loads(seeds or "[]")
+        except ValueError:
+            seeds = [seeds]
+    seeds = seeds if isinstance(seeds, list | tuple) else [seeds]
     if any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise RunError(
             f"seeds are different whole numbers from 0 on, not {list(seeds)}; for example 0 1 2"

@@ -398,3 +398,15 @@ def test_a_kernel_ends_with_the_process_that_started_it(folder, outputs, tmp_pat
         time.sleep(0.1)
     os.kill(kernel, 9)
     pytest.fail("the kernel went on for ten seconds")
+
+
+@pytest.mark.parametrize("text, seeds", [("[0, 1]", (0, 1)), ("3", (3,)), ("", (0,)), (2, (2,))])
+def test_seeds_that_papermill_hands_on_as_text_are_read(text, seeds):
+    assert profiles.get("smoke", text).seeds == seeds
+
+
+@pytest.mark.parametrize("text", ["zero", "[0, 0]", "{}", "[[1]]", "[1.5]", "-1"])
+def test_seeds_that_are_none_are_named_as_they_were_given(text):
+    with pytest.raises(RunError, match="whole numbers from 0 on") as caught:
+        profiles.get("smoke", text)
+    assert text.strip("[]") in str(caught.value)

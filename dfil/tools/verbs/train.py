@@ -59,7 +59,12 @@ def train(a: Namespace) -> int:
             f"Epoch {best['epoch']:.0f} of {len(run.history)}: AUC {best['val_auc']:.3f} on the"
             " validation videos."
         )
-        print(f"Weights: {run.folder / 'weights.safetensors'}")
+        weights = run.folder / "weights.safetensors"
+        if weights.is_file():
+            print(f"Weights: {weights}")
+        else:
+            said = "is not there, only the run's record; remove that folder to train again"
+            print(f"Weights: {weights} {said}.")
     return 0
 
 
