@@ -1,7 +1,9 @@
-"""The paper as data: the values of its six tables, its settings, and which trained model feeds which cell.
+"""The paper as data: the values of its six tables, its settings, and which trained model feeds
+which cell.
 
-Gu, Chen, Yao, Ding, Li and Ma, "Delving into the Local: Dynamic Inconsistency Learning for DeepFake Video Detection", AAAI 2022.
-Every value stands here exactly as printed (278/280 appears both as 0.9928 and as 0.9929); nothing else in the project knows one.
+Gu, Chen, Yao, Ding, Li and Ma, "Delving into the Local: Dynamic Inconsistency Learning for DeepFake
+Video Detection", AAAI 2022. Every value stands here exactly as printed (278/280 appears both as
+0.9928 and as 0.9929); nothing else in the project knows one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ QUOTED = "quoted by the paper from another publication"
 
 @dataclass(frozen=True)
 class Videos:
-    """A selection of videos: all reals of a dataset at a compression, and the fakes of the named manipulations.
+    """A selection of videos: all reals of a dataset at a compression, and the fakes of the named
+    manipulations.
 
     compression is empty where a dataset has one only; manipulations is empty for all fakes.
     """
@@ -31,7 +34,8 @@ class Videos:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: what is trained on and what is tested on. `group` is the heading that spans several columns.
+    """One column of a table: what is trained on and what is tested on. `group` is the heading that
+    spans several columns.
 
     n_videos is the number of test videos the printed values imply, None where it cannot be told.
     """
@@ -50,13 +54,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table, `values` in the order of the table's columns, None where the paper prints a dash.
+    """One row of a table, `values` in the order of the table's columns, None where the paper prints
+    a dash.
 
-    name: the method's registry name, or the ablation's label. method, switches: what `dfil.models.build` is called with; switches
-    holds only what differs from the method's defaults, so the full model has the same description in every table.
-    heads: the row's leading cells as printed, one per entry of the table's `heads`; `label` says the same in one piece.
-    dagger: marked † (re-implemented by the paper's authors). quoted: taken by the paper from another publication.
-    bold: keys of the columns whose value is printed in bold.
+    name: the method's registry name, or the ablation's label. method, switches: what
+    `dfil.models.build` is called with; switches holds only what differs from the method's defaults,
+    so the full model has the same description in every table. heads: the row's leading cells as
+    printed, one per entry of the table's `heads`; `label` says the same in one piece. dagger:
+    marked † (re-implemented by the paper's authors). quoted: taken by the paper from another
+    publication. bold: keys of the columns whose value is printed in bold.
     """
 
     name: str
@@ -72,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of a table and the trained model behind it. Cells that agree in `run` are fed by one and the same training run."""
+    """One value of a table and the trained model behind it; cells that agree in `run` share a run."""
 
     table: str
     row: str
@@ -87,13 +93,13 @@ class Cell:
 
     @property
     def run(self) -> tuple:
-        """(method, switches, training videos): everything that names a run apart from its seed and profile."""
+        """(method, switches, training videos): a run but for its seed and profile."""
         return self.method, self.switches, self.train
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper, or one of the same shape that goes beyond it (then every value is None)."""
+    """One table of the paper, or one beyond it (then every value is None)."""
 
     key: str
     title: str
@@ -123,7 +129,7 @@ class Table:
                 )
 
     def extended(self, methods: Iterable[str]) -> Table:
-        """The table with a row, without values of the paper, for every method unknown to the paper."""
+        """The table with a row, without values, for every method that the paper does not know."""
         known = {row.method or row.name for table in TABLES.values() for row in table.rows}
         known |= {row.name for row in self.rows}
         names = [name for name in dict.fromkeys(methods) if name not in known]
@@ -132,12 +138,17 @@ class Table:
 
     def measured_by(self, metric: str) -> Table:
         """The same cells by another metric, of which the paper has no values: `table1_auc`."""
-        rows = [replace(row, values=(None,) * len(row.values), bold=()) for row in self.rows]
-        title, what = f"{self.title}, by {metric.upper()}", "The cells of the table by"
+        rows = tuple(replace(row, values=(None,) * len(row.values), bold=()) for row in self.rows)
+        what = "The cells of the table by"
         return replace(
-            self, key=f"{self.key}_{metric}", title=title, metric=metric, rows=tuple(rows), notes=(),
+            self,
+            key=f"{self.key}_{metric}",
+            title=f"{self.title}, by {metric.upper()}",
             caption=f"{what} a metric that no threshold touches. The paper does not print it.",
-        )  # fmt: skip
+            metric=metric,
+            rows=rows,
+            notes=(),
+        )
 
     def cell(self, row: str, column: str) -> Cell:
         """The cell at a row's name and a column's key. Raises KeyError naming both."""
@@ -149,7 +160,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Settings:
-    """The experimental settings the paper states ("Implementation Details"); what it leaves open has no field here."""
+    """The settings the paper states ("Implementation Details"); what it leaves open has no field."""
 
     backbone: str = "resnet50"
     pretrained_on: str = "ImageNet"
@@ -182,7 +193,8 @@ def printed(value: float | None) -> str:
 
 
 def _ffpp(quality: str, short: str, key: str, group: str = "") -> Column:
-    # One model per manipulation and quality, 140 real and 140 fake test videos: every printed accuracy is a multiple of 1/280.
+    # One model per manipulation and quality, 140 real and 140 fake test videos: every printed
+    # accuracy is a multiple of 1/280.
     videos = Videos("ffpp", COMPRESSIONS[quality], (MANIPULATIONS[short],))
     return Column(key, videos, videos, n_videos=280, group=group)
 
@@ -378,7 +390,10 @@ _TABLE6_ROWS = (
     _ablation("stages 1-4", "Stages 1–4 (all)", ("Stages 1–4 (all)",), _FULL_MODEL, _ALL_BOLD),
 )
 
-_IN_280 = "Every value the authors measured is a multiple of 1/280 (140 real and 140 fake test videos); some are truncated, some rounded."
+_IN_280 = (
+    "Every value the authors measured is a multiple of 1/280 (140 real and 140 fake test videos); "
+    "some are truncated, some rounded."
+)
 
 TABLES = {
     table.key: table
@@ -386,7 +401,10 @@ TABLES = {
         Table(
             "table1",
             "Table 1: FaceForensics++, high and low quality",
-            "Accuracy on FaceForensics++ at high (HQ, c23) and low quality (LQ, c40), one manipulation per column.",
+            (
+                "Accuracy on FaceForensics++ at high (HQ, c23) and low quality (LQ, c40), one "
+                "manipulation per column."
+            ),
             ACCURACY,
             _FFPP_COLUMNS,
             _TABLE1_ROWS,
@@ -402,25 +420,37 @@ TABLES = {
             (
                 "The paper's text gives DIL 4.19 points over STIL on DFDC; its table gives 2.99.",
                 "The paper's table has no ResNet-50 row; ours stands there as the frame baseline.",
-                "The paper does not say which DFDC release or test set it uses; it cites the preview. S-MIL-T is printed as S-IML-T.",
+                (
+                    "The paper does not say which DFDC release or test set it uses; it cites the "
+                    "preview. S-MIL-T is printed as S-IML-T."
+                ),
             ),
         ),
         Table(
             "table3",
             "Table 3: Generalisation across datasets",
-            "AUC when trained on all four manipulations of FaceForensics++ LQ and tested on other data.",
+            (
+                "AUC when trained on all four manipulations of FaceForensics++ LQ and tested on "
+                "other data."
+            ),
             AUC,
             _CROSS_COLUMNS,
             _TABLE3_ROWS,
             (
                 "The paper's table has no ResNet-50 row; ours stands there as the frame baseline.",
-                "The paper does not state the quality of the FF++ DF test videos; read here as LQ, like the training videos.",
+                (
+                    "The paper does not state the quality of the FF++ DF test videos; read here "
+                    "as LQ, like the training videos."
+                ),
             ),
         ),
         Table(
             "table4",
             "Table 4: Intra-SIM and Inter-SIM",
-            "Accuracy on FaceForensics++ LQ with either module, both or none, inserted into all stages.",
+            (
+                "Accuracy on FaceForensics++ LQ with either module, both or none, inserted into "
+                "all stages."
+            ),
             ACCURACY,
             _ABLATION_COLUMNS,
             _TABLE4_ROWS,
@@ -436,14 +466,18 @@ TABLES = {
             _ABLATION_COLUMNS,
             _TABLE5_ROWS,
             (
-                "The paper's text calls these parts of Inter-SIM; by its equations 1 to 5 they belong to Intra-SIM.",
+                "The paper's text calls these parts of Inter-SIM; by its equations 1 to 5 they "
+                "belong to Intra-SIM.",
             ),
             heads=("BP", "CA", "LK"),
         ),
         Table(
             "table6",
             "Table 6: Stages that hold the modules",
-            "Accuracy on FaceForensics++ LQ with both modules, alternating, in some stages of the backbone only.",
+            (
+                "Accuracy on FaceForensics++ LQ with both modules, alternating, in some stages "
+                "of the backbone only."
+            ),
             ACCURACY,
             _ABLATION_COLUMNS,
             _TABLE6_ROWS,
@@ -455,14 +489,15 @@ TABLES = {
 
 
 def table(key: str) -> Table | None:
-    """The paper's table called `key`, or one of its cells by another metric such as `table1_auc`."""
+    """The paper's table called `key`, or its cells by another metric, such as `table1_auc`."""
     name, _, metric = key.partition("_")
     if name not in TABLES or metric not in ("", AUC):
         return None
     return TABLES[name].measured_by(metric) if metric else TABLES[name]
 
 
-# The paper's figures that show measurements (Figure 2 is the drawing of the architecture), by the file name of our counterpart.
+# The paper's figures that show measurements (Figure 2 is the drawing of the architecture), by the
+# file name of our counterpart.
 FIGURES = {
     "fig1": "Figure 1: local inconsistency between the frames of a snippet",
     "fig2": "Figure 2: the architecture, drawn from the built model",
@@ -471,64 +506,76 @@ FIGURES = {
     "fig5": "Figure 5: U–T map of Inter-SIM on partially forged videos",
 }
 
-# What separates a run of this project from the paper's, as (short title, text); the report numbers them.
+# What separates a run of this project from the paper's, as (short title, text); the report numbers
+# them.
 DIFFERENCES = [
     (
         "Data",
-        "The smoke and demo profiles use synthetic videos of procedural talking heads, because none of the four datasets may be "
-        "redistributed. Their numbers say whether the method finds temporal inconsistency where it is known to be; "
-        "they are no estimate of its accuracy on real forgeries. Their c40 is H.264 at crf 33, as frames of 320 px lose more at crf 40 "
-        "than the larger ones of FaceForensics++ do. "
-        "Only the paper profile reads the real datasets, which each user has to request from their owners.",
+        "The smoke and demo profiles use synthetic videos of procedural talking heads, because "
+        "none of the four datasets may be redistributed. Their numbers say whether the method "
+        "finds temporal inconsistency where it is known to be; they are no estimate of its "
+        "accuracy on real forgeries. Their c40 is H.264 at crf 33, as frames of 320 px lose more "
+        "at crf 40 than the larger ones of FaceForensics++ do. Only the paper profile reads the "
+        "real datasets, which each user has to request from their owners.",
     ),
     (
         "One model per quality",
-        "The paper trains one model per manipulation and quality for Tables 1, 4, 5 and 6. Demo trains one model per method and quality "
-        "on all four manipulations and tests it on each. The paper profile trains as the paper does.",
+        "The paper trains one model per manipulation and quality for Tables 1, 4, 5 and 6. Demo "
+        "trains one model per method and quality on all four manipulations and tests it on each. "
+        "The paper profile trains as the paper does.",
     ),
     (
         "Backbone and resolution",
-        f"The paper starts from an ImageNet-pretrained ResNet-50 at {SETTINGS.image_size} px. Smoke and demo train a small backbone "
-        "from scratch on smaller crops, so that everything runs on a CPU without any download. Their models for Table 2 begin with the "
-        "weights of the same method's HQ run of Table 1, because from random weights a hundred clips are too few.",
+        f"The paper starts from an ImageNet-pretrained ResNet-50 at {SETTINGS.image_size} px. "
+        "Smoke and demo train a small backbone from scratch on smaller crops, so that everything "
+        "runs on a CPU without any download. Their models for Table 2 begin with the weights of "
+        "the same method's HQ run of Table 1, because from random weights a hundred clips are "
+        "too few.",
     ),
     (
         "Length of training",
-        f"The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across datasets) in batches of {SETTINGS.batch_size} "
-        "videos. Smoke and demo train on fewer videos, with a schedule of their own.",
+        f"The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across "
+        f"datasets) in batches of {SETTINGS.batch_size} videos. Smoke and demo train on fewer "
+        "videos, with a schedule of their own.",
     ),
     (
         "Baselines",
-        "Rows that the paper quotes from other publications are not run. The others are re-implemented from their papers' descriptions, "
-        "and where one was not to be had in full, the method's file says what is a reading. Each samples frames by its own protocol. "
-        "Demo runs DIL and ResNet-50; the reason stands beside every row that a profile leaves out. Tables 2 and 3 have a ResNet-50 row "
-        "that the paper's lack.",
+        "Rows that the paper quotes from other publications are not run. The others are "
+        "re-implemented from their papers' descriptions, and where one was not to be had in "
+        "full, the method's file says what is a reading. Each samples frames by its own "
+        "protocol. Demo runs DIL and ResNet-50; the reason stands beside every row that a "
+        "profile leaves out. Tables 2 and 3 have a ResNet-50 row that the paper's lack.",
     ),
     (
         "Several people",
-        "DFDC shows several people of whom one may be forged, and the paper does not say whom it looks at. Here everybody is followed, "
-        "trained on by the largest face, and a video's score is the highest of its people's.",
+        "DFDC shows several people of whom one may be forged, and the paper does not say whom it "
+        "looks at. Here everybody is followed, trained on by the largest face, and a video's "
+        "score is the highest of its people's.",
     ),
     (
         "What the paper leaves open",
-        "No implementation by the authors is public. The squeeze ratio, normalisation inside the modules, zero alignment of the "
-        "bi-directional differences, the form of the reduced variants of Tables 4 and 5 and the patience of the schedule are "
-        "readings of ours: named arguments whose default is our reading. Notebook 80 lists them with their alternatives.",
+        "No implementation by the authors is public. The squeeze ratio, normalisation inside the "
+        "modules, zero alignment of the bi-directional differences, the form of the reduced "
+        "variants of Tables 4 and 5 and the patience of the schedule are readings of ours: named "
+        "arguments whose default is our reading. Notebook 80 lists them with their alternatives.",
     ),
     (
         "Face crops",
-        "The paper names the detectors and not the crop. Here a square box with margin 1.3 is held still over each snippet, "
-        "so that cropping adds no motion inside a snippet. Forged FaceForensics++ videos reuse the boxes of their real video.",
+        "The paper names the detectors and not the crop. Here a square box with margin 1.3 is "
+        "held still over each snippet, so that cropping adds no motion inside a snippet. Forged "
+        "FaceForensics++ videos reuse the boxes of their real video.",
     ),
     (
         "Validation and test sets",
-        "Models are selected on validation videos only. Celeb-DF, the DFDC preview and WildDeepfake have no official validation split: one "
-        "is carved from their training videos by identity, or by source video where identities are unknown.",
+        "Models are selected on validation videos only. Celeb-DF, the DFDC preview and "
+        "WildDeepfake have no official validation split: one is carved from their training "
+        "videos by identity, or by source video where identities are unknown.",
     ),
     (
         "Intervals",
-        "The paper prints single values. Every number of ours has a 95 % interval over the test videos and their number. "
-        f"One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f} points, "
-        "and many differences between the paper's rows are smaller than such an interval.",
+        "The paper prints single values. Every number of ours has a 95 % interval over the test "
+        f"videos and their number. One video of {_FFPP_COLUMNS[0].n_videos} is "
+        f"{100 / _FFPP_COLUMNS[0].n_videos:.2f} points, and many differences between the paper's "
+        "rows are smaller than such an interval.",
     ),
 ]

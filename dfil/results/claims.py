@@ -84,9 +84,9 @@ def decided(
 ) -> pd.DataFrame:
     """A line per claim, columns as in COLUMNS. Holm's p is over the claims that have one.
 
-    results: by table what `experiments.fill` or `records.found` gives. before: an earlier such table;
-    of a claim whose scores are absent now its line stays and says so. synthetic: the tables that rest
-    on built-in data.
+    results: by table what `experiments.fill` or `records.found` gives. before: an earlier such
+    table; of a claim whose scores are absent now its line stays and says so. synthetic: the tables
+    that rest on built-in data.
     """
     earlier = {} if before is None else before.set_index("claim").to_dict("index")
     found: dict[Claim, Decision] = {}

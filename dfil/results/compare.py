@@ -23,8 +23,8 @@ def against(results: Results, full: str, metric: str = paper.ACCURACY) -> pd.Dat
     """Every other row compared with the row `full`, pooled over columns: a line per row, positive
     differences where `full` is better.
 
-    See dfil.results.decide; `p (Holm)` allows for the number of lines, and detectable is the difference
-    that would be found with 80 % power. Empty where there is nothing to compare.
+    See dfil.results.decide; `p (Holm)` allows for the number of lines, and detectable is the
+    difference that would be found with 80 % power. Empty where there is nothing to compare.
     """
     ours = scores_of(results, full)
     others = list(dict.fromkeys(row for row, column in results if row != full and column in ours))
@@ -37,8 +37,8 @@ def against(results: Results, full: str, metric: str = paper.ACCURACY) -> pd.Dat
 
 
 def seed_spread(results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
-    """How far seeds lie apart: a line per row of the table, and for each seed the mean of the metric
-    over the row's columns. Empty for a single seed."""
+    """How far seeds lie apart: a line per row of the table, and for each seed the mean of the
+    metric over the row's columns. Empty for a single seed."""
     lines: dict[str, list] = {}
     for (row, _), result in results.items():
         values = [metrics.METRICS[metric](df["label"], df["score"]).value for df in result.scores]

@@ -1,11 +1,11 @@
 """Decides whether one row of a table is better than another, or than a constant such as chance.
 
 Two rows are compared on the same videos with equally many seeds. The metric m of a column is a mean
-over videos of contributions h_v: for accuracy 1 where the score is on the right side of 0.5, else 0;
-for AUC DeLong's component, for a fake the share of reals that it outranks, for a real video the
-share of fakes that outrank it. A person's part in it, averaged over the K columns and linearised, so
-that people may have different numbers of videos (N people; n_v: the column's videos, for AUC those
-of v's class only):
+over videos of contributions h_v: for accuracy 1 where the score is on the right side of 0.5, else
+0; for AUC DeLong's component, for a fake the share of reals that it outranks, for a real video the
+share of fakes that outrank it. A person's part in it, averaged over the K columns and linearised,
+so that people may have different numbers of videos (N people; n_v: the column's videos, for AUC
+those of v's class only):
 
     x_i = m + N/K  sum_k  sum_(v of person i in k)  (h_v - m_k) / n_v         mean over i of x_i = m
 
@@ -18,11 +18,11 @@ MS_s, MS_i and MS_e of this two-way layout
 
     total     = MS_s + MS_i - MS_e,  but at least MS_i and MS_e
     var(mean) = total / (S N)
-    df        = total^2 / (MS_s^2/(S-1) + MS_i^2/(N-1) + MS_e^2/((S-1)(N-1)))     (Satterthwaite 1946)
+    df        = total^2 / (MS_s^2/(S-1) + MS_i^2/(N-1) + MS_e^2/((S-1)(N-1)))   (Satterthwaite 1946)
 
 A single seed leaves a_s out, with N - 1 degrees of freedom: then the decision speaks of these
-trainings and not of the method. Where no person's part differs at all, the standard error is that of
-about one person in N + 2 (rule of succession).
+trainings and not of the method. Where no person's part differs at all, the standard error is that
+of about one person in N + 2 (rule of succession).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ Scores = Mapping[
 class Decision:
     """`first` minus `second`, pooled over columns, with its 95 % interval and two-sided p.
 
-    p_holm allows for the other decisions made with it; detectable is the difference that this design
-    finds with 80 % power at the level that Holm leaves to it. Both are set by `decide`.
+    p_holm allows for the other decisions made with it; detectable is the difference that this
+    design finds with 80 % power at the level that Holm leaves to it. Both are set by `decide`.
     """
 
     difference: float
@@ -77,8 +77,9 @@ class Decision:
 def compare(first: Scores, second: Scores | float, metric: str = paper.ACCURACY) -> Decision:
     """The difference of two rows, or of a row and a number, in their common columns, undecided yet.
 
-    Seeds are paired by their position; of a row with more seeds than the other the first ones count.
-    Raises RunError if the rows share no column or no videos of both classes, or with a single person.
+    Seeds are paired by their position; of a row with more seeds than the other the first ones
+    count. Raises RunError if the rows share no column or no videos of both classes, or with a
+    single person.
     """
     columns = [key for key in first if not isinstance(second, Mapping) or key in second]
     if not columns:
@@ -154,7 +155,7 @@ def _verdict(c: Decision, p_holm: float, margin: float) -> str:
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame | None, metric: str) -> pd.DataFrame:
-    """Per video its person and its part in one column's and seed's difference, which is in `attrs`."""
+    """Per video its person and its part in one column's and seed's difference (in `attrs`)."""
     both = first if second is None else first[first["video_id"].isin(second["video_id"])]
     if both["label"].nunique() < 2:
         raise RunError("the two rows were not scored on the same real and fake videos")

@@ -1,4 +1,4 @@
-"""A result table as Markdown that looks like the paper's, and the footnotes that its notes become."""
+"""A result table as Markdown that looks like the paper's, with its notes as footnotes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def footnotes(df: pd.DataFrame) -> Footnotes:
 def sentences(
     df: pd.DataFrame, table: paper.Table, notes: Footnotes, brief: bool = False
 ) -> list[tuple[str, str]]:
-    """All that goes under a table, as (mark or "", text); brief: without what is said of the paper."""
+    """All that goes under a table, as (mark or "", text); brief: not what is said of the paper."""
     filled = df[df["ours"].notna()]
     places, texts = set(zip(filled["row"], filled["column"], strict=True)), []
     if notes.general:

@@ -44,11 +44,11 @@ def accuracy(labels, scores, people=None) -> Estimate:
     """Fraction of videos on the right side of 0.5 (a score equal to it counts as fake).
 
     The interval is Wilson's (1927, JASA 22:209) at n videos; with several seeds a video counts with
-    the fraction of seeds that get it right, which varies less than a 0/1 outcome of the same mean, so
-    it is then on the cautious side. With people it is Wilson's at the effective number of videos
-    value (1 - value) / variance, or at the number of people where that variance is zero.
-    Raises DataError for lengths that differ, no videos, labels other than 0 and 1, or scores that are
-    not finite.
+    the fraction of seeds that get it right, which varies less than a 0/1 outcome of the same mean,
+    so it is then on the cautious side. With people it is Wilson's at the effective number of videos
+    value (1 - value) / variance, or at the number of people where that variance is zero. Raises
+    DataError for lengths that differ, no videos, labels other than 0 and 1, or scores that are not
+    finite.
     """
     labels_n, scores_sn = _check(labels, scores)
     value, part_n = accuracy_parts(labels_n, scores_sn)
@@ -60,11 +60,12 @@ def accuracy(labels, scores, people=None) -> Estimate:
 
 
 def auc(labels, scores, people=None) -> Estimate:
-    """Area under the ROC curve (ties count half) with DeLong's interval, by people if they are given.
+    """Area under the ROC curve (ties count half) with DeLong's interval, by people if they are
+    given.
 
-    DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837; for several seeds their covariance for
-    the mean of s curves over the same videos; for people the sums of a person's components (Obuchowski
-    1997, Biometrics 53:567). It is built on the logit, so it stays inside 0..1.
+    DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837; for several seeds their covariance
+    for the mean of s curves over the same videos; for people the sums of a person's components
+    (Obuchowski 1997, Biometrics 53:567). It is built on the logit, so it stays inside 0..1.
 
     Where that variance is zero (perfect separation, constant scores) or undefined (one video of a
     class), the interval is Clopper-Pearson's for m x value successes in m trials, m the smallest of
@@ -102,7 +103,8 @@ def auc_parts(labels_n: np.ndarray, scores_sn: np.ndarray) -> tuple[float, np.nd
 
     h_v is DeLong's component: for a fake the share of reals that it outranks, for a real video the
     share of fakes that outrank it. Midranks give both without comparing all pairs (Sun and Xu 2014,
-    IEEE SPL 21:1389): a fake's rank among all videos less that among the fakes counts the reals below.
+    IEEE SPL 21:1389): a fake's rank among all videos less that among the fakes counts the reals
+    below.
     """
     scores_sn, fake_n = np.atleast_2d(scores_sn), labels_n == 1
     n_fake, n_real = fake_n.sum(), (~fake_n).sum()
@@ -115,7 +117,7 @@ def auc_parts(labels_n: np.ndarray, scores_sn: np.ndarray) -> tuple[float, np.nd
 
 
 def people(scores: pd.DataFrame) -> np.ndarray | None:
-    """Whom each video of a scores table shows, itself where that is not known; None if nobody is."""
+    """Whom each video of a scores table shows, itself where not known; None if nobody is."""
     if "person" not in scores or not (scores["person"].fillna("") != "").any():
         return None
     return scores["person"].where(scores["person"].fillna("") != "", scores["video_id"]).to_numpy()
@@ -126,8 +128,8 @@ PARTS = {ACCURACY: accuracy_parts, AUC: auc_parts}
 
 
 def holm(p_values) -> np.ndarray:
-    """p-values (k,) of k tests, adjusted so that even one false alarm among them keeps its chance at
-    the level (Holm 1979, SJS 6:65)."""
+    """p-values (k,) of k tests, adjusted so that even one false alarm among them keeps its chance
+    at the level (Holm 1979, SJS 6:65)."""
     p_k = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p_k)
     adjusted = np.maximum.accumulate(p_k[order] * np.arange(p_k.size, 0, -1)).clip(max=1)
@@ -174,7 +176,7 @@ def auc_over_videos(
 
 
 def wilson(proportion: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval for a proportion of n trials; n and proportion x n need not be whole."""
+    """Wilson's 95 % interval for a proportion of n trials; n and the count may be fractions."""
     z2 = _Z**2
     centre = proportion + z2 / (2 * n)
     spread = math.sqrt(z2 * (proportion * (1 - proportion) / n + z2 / (4 * n * n)))
@@ -192,8 +194,8 @@ def _clopper_pearson(proportion: float, n: int) -> tuple[float, float]:
 
 
 def _variance_by_person(part_n: np.ndarray, people) -> tuple[float, int]:
-    """Variance of the sum of the videos' parts when people are drawn, and how many people there are;
-    zero with one person, or where their sums do not differ."""
+    """Variance of the sum of the videos' parts when people are drawn, and how many people there
+    are; zero with one person, or where their sums do not differ."""
     _, index_n = np.unique(np.asarray(people, dtype=str), return_inverse=True)
     sum_p = np.bincount(index_n, part_n)
     count = sum_p.size

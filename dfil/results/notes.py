@@ -49,6 +49,6 @@ class Notes:
 
 
 def earlier(reason: str, same: bool) -> str:
-    """That a number is an earlier call's. same: with today's data and settings; else it is not known
-    whether, and `reason` says why this call has none."""
+    """That a number is an earlier call's. same: with today's data and settings; else it is not
+    known whether, and `reason` says why this call has none."""
     return EARLIER if same else f"{_BEFORE}, perhaps with other data or settings (now: {reason})"

@@ -30,7 +30,7 @@ IN_README = {"results": ("three-seeds/demo", ("temporal_only",))}
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as the page shows it: WebP as base64, title and description from the PNG's own text."""
+    """A figure as the page shows it: WebP as base64, title and description from the PNG."""
 
     key: str
     title: str
@@ -82,8 +82,9 @@ def build(folder: Path) -> Path:
 
 
 def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
-    """Markdown of the rows that were run, of the named tables in `<folder>/tables` (default: of all,
-    the paper's first). Raises DataError if a named table, or any table at all, is not there."""
+    """Markdown of the rows that were run, of the named tables in `<folder>/tables` (default: of
+    all, the paper's first). Raises DataError if a named table, or any table at all, is not
+    there."""
     folder = Path(folder) / "tables"
     frames = tables.load(folder)
     absent = sorted(set(names or ()) - set(frames))
@@ -126,8 +127,8 @@ def _readme(readme: Path, folder: Path, names, block: str) -> tuple[str, str]:
     begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise DataError(
-            f"{readme} must hold {begin} and, after it, {end}, once each: add them where the results "
-            "belong"
+            f"{readme} must hold {begin} and, after it, {end}, once each: add them where the "
+            "results belong"
         )
     results = readme_table(folder, names)
     return text, f"{text.partition(begin)[0]}{begin}\n\n{results}\n{end}{text.partition(end)[2]}"
@@ -145,7 +146,7 @@ def _template() -> jinja2.Template:
 
 
 def _table_view(name: str, found: Published) -> dict:
-    """What the template shows of one table, in the paper's arrangement; of an absent one its title."""
+    """What the template shows of one table, arranged as the paper's; of an absent one its title."""
     df = found.frames.get(name)
     title = tables.title_of(found.folder / "tables", name)
     view = {"id": name, "title": title.removesuffix(f" ({SYNTHETIC})"), "there": df is not None}
@@ -211,8 +212,8 @@ def _figures(folder: Path, synthetic: bool, problems: list[str]) -> list[Figure]
                 webp = _webp(image)
         except (UnidentifiedImageError, OSError, SyntaxError, AttributeError, ValueError) as error:
             problems.append(
-                f"{paths[key]} is not a PNG that can be shown ({error}): run the notebook that draws "
-                "it again"
+                f"{paths[key]} is not a PNG that can be shown ({error}): run the notebook that "
+                "draws it again"
             )
             continue
         plain = key.replace("_", " ").replace("-", " ").capitalize()
@@ -225,7 +226,7 @@ def _figures(folder: Path, synthetic: bool, problems: list[str]) -> list[Figure]
 
 
 def _webp(image: Image.Image) -> bytes:
-    """The picture as lossless WebP; lossy WebP halves the resolution of colour, which dulls maps."""
+    """The picture as lossless WebP; the lossy one halves the resolution of colour."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True)
     return buffer.getvalue()

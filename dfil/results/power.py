@@ -2,8 +2,8 @@
 
 A video is judged rightly where a latent score is positive. That score has parts of the person (of
 opposite sign for the real video and its fakes, as one face moves all their logits alike), of the
-video, which all rows and seeds see alike, and of the single judgement; every seed has an accuracy of
-its own around the row's. The real videos are the same in all columns.
+video, which all rows and seeds see alike, and of the single judgement; every seed has an accuracy
+of its own around the row's. The real videos are the same in all columns.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def studies(
 ) -> pd.DataFrame:
     """`repeats` studies of two rows of known accuracies: per study what `Decision` says of it.
 
-    rows_rk: accuracies by row and column. spread: standard deviation of a seed's accuracy around the
-    row's; left out for one seed, which speaks of its own training only.
+    rows_rk: accuracies by row and column. spread: standard deviation of a seed's accuracy around
+    the row's; left out for one seed, which speaks of its own training only.
     """
     random, found = np.random.default_rng(rng), []
     accuracy = np.reshape(rows_rk, (2, 1, 1, -1, 1))  # row, seed, person, column, (real, fake)
@@ -71,9 +71,9 @@ def studies(
 def table(spreads: Sequence[float] = (0.01, 0.02), repeats: int = 100) -> pd.DataFrame:
     """Power for the paper's own differences at 140 people, by the spread and number of seeds.
 
-    found: share of studies that see the difference (p < 5 %, right sign); false alarm: share that see
-    one where the second row has the first one's accuracies; covered: share of 95 % intervals that
-    hold the true difference; detectable: the mean detectable difference (80 % power, alone).
+    found: share of studies that see the difference (p < 5 %, right sign); false alarm: share that
+    see one where the second row has the first one's accuracies; covered: share of 95 % intervals
+    that hold the true difference; detectable: the mean detectable difference (80 % power, alone).
     """
     lines = []
     for comparison in COMPARED:
@@ -101,7 +101,7 @@ def accuracies(key: str, better: str, than: str) -> list[list[float]]:
 
 
 def of_the_paper() -> str:
-    """What the paper's own test set and single training a row could have decided, in two sentences."""
+    """What the paper's own test set and single training a row could have decided, in words."""
     near = accuracies("table4", "intra", "none")
     single, pooled = (
         studies([row[:columns] for row in near])["detectable"].mean() for columns in (1, 4)
@@ -109,9 +109,10 @@ def of_the_paper() -> str:
     gains = [np.mean(a) - np.mean(b) for a, b in (accuracies(*each) for each in COMPARED)]
     seen = sum(gain >= pooled for gain in gains)
     return (
-        f"With the paper's own 280 videos and one training a row, simulated at the accuracies of "
-        f"its Table 4, a difference is found with {100 * POWER:.0f} % power from {100 * single:.1f} points "
-        f"in one column and from {100 * pooled:.1f} points pooled over four; {seen} of the "
-        f"{len(gains)} pooled differences that it prints for these claims are that large. They "
-        f"speak of those trainings: how far another seed lies, one training cannot tell."
+        "With the paper's own 280 videos and one training a row, simulated at the accuracies of "
+        f"its Table 4, a difference is found with {100 * POWER:.0f} % power from "
+        f"{100 * single:.1f} points in one column and from {100 * pooled:.1f} points pooled over "
+        f"four; {seen} of the {len(gains)} pooled differences that it prints for these claims are "
+        "that large. They speak of those trainings: how far another seed lies, one training "
+        "cannot tell."
     )

@@ -66,7 +66,7 @@ class Published:
 
 
 def read(folder: Path) -> Published:
-    """All of it. Decides the claims anew where records allow it. Raises DataError without a folder."""
+    """All of it; claims are decided anew where records allow. Raises DataError without a folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} to report on: run `make reproduce` first")
@@ -84,7 +84,7 @@ def read(folder: Path) -> Published:
 
 
 def in_order(names: Mapping[str, object], known: Mapping[str, object]) -> list[str]:
-    """Names in the paper's order, each followed by its other metrics, then those beyond the paper."""
+    """Names in the paper's order, each before its other metrics, then those beyond the paper."""
     place = {name: number for number, name in enumerate(known)}
     return sorted(names, key=lambda name: (place.get(name.partition("_")[0], len(place)), name))
 
@@ -102,7 +102,7 @@ def _frames(folder: Path, problems: list[str]) -> dict[str, pd.DataFrame]:
 
 
 def _status(path: Path, problems: list[str]) -> list[dict] | None:
-    """Rows of status.csv with seconds and MiB as numbers or None; None where there is no usable file."""
+    """Rows of status.csv with seconds and MiB as numbers or None; None without a usable file."""
     if not path.exists():
         return None
     try:
@@ -112,8 +112,8 @@ def _status(path: Path, problems: list[str]) -> list[dict] | None:
         df = df[_STATUS].assign(**numbers).astype(object)
     except (ValueError, KeyError, OSError) as error:
         problems.append(
-            f"{path} does not have the columns {', '.join(_STATUS)} ({error}): run `make reproduce` "
-            "again"
+            f"{path} does not have the columns {', '.join(_STATUS)} ({error}): run `make "
+            "reproduce` again"
         )
         return None
     return df.where(df.notna(), None).rename(columns={"peak MiB": "peak"}).to_dict("records")

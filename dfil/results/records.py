@@ -1,4 +1,5 @@
-"""The scores behind a published table, found again from the records of its runs: no data, no weights.
+"""The scores behind a published table, found again from the records of its runs: no data, no
+weights.
 
 A record is a run's folder (dfil.train.runs) with its scores as Parquet. A table names the runs of
 each cell, so its numbers and what compares its rows can be computed again on any machine.
@@ -25,7 +26,8 @@ def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[P
     """(results, reasons), both by place, for the filled cells of a table in long form: the scores
     that give its number, and why there are none.
 
-    runs: the folder of the records. A number that the records do not give is a reason, never a result.
+    runs: the folder of the records. A number that the records do not give is a reason, never a
+    result.
     """
     results, reasons = {}, {}
     for line in df[df["ours"].notna()].to_dict("records"):

@@ -1,4 +1,4 @@
-"""RESULTS.md: the claims first, then what was easy and what was not, all tables, differences, times."""
+"""RESULTS.md: claims first, what was easy and what was not, all tables, differences, times."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from dfil.train.readings import READINGS
 EASY = (
     "The equations of both modules, the sizes of snippets and most settings of the training are in "
     "the text; written as ordinary modules the two are under 150 lines.",
-    "Every accuracy that the authors measured on FaceForensics++ is a multiple of 1/280, so the size "
-    "of the test sets can be told from the tables.",
-    "The mechanism can be shown apart from everything else: on built-in clips of which no single frame "
-    "tells real from forged.",
+    "Every accuracy that the authors measured on FaceForensics++ is a multiple of 1/280, so the "
+    "size of the test sets can be told from the tables.",
+    "The mechanism can be shown apart from everything else: on built-in clips of which no single "
+    "frame tells real from forged.",
 )
 DIFFICULT = (
-    f"No code and no weights are public. What the text leaves open, {len(READINGS)} points, had to be "
-    "read one way or another; notebook 80 lists each with its alternative.",
-    "Four datasets have to be requested from their owners and may not be passed on, so what everybody "
-    "can run is synthetic, and says nothing about accuracy on real forgeries.",
-    "The rivals have twelve sources of their own, some without code; each was built from its paper.",
+    f"No code and no weights are public. What the text leaves open, {len(READINGS)} points, had "
+    "to be read one way or another; notebook 80 lists each with its alternative.",
+    "Four datasets have to be requested from their owners and may not be passed on, so what "
+    "everybody can run is synthetic, and says nothing about accuracy on real forgeries.",
+    (
+        "The rivals have twelve sources of their own, some without code; each was built from its "
+        "paper."
+    ),
     "The differences between neighbouring rows are one to three points. "
     "Seeds of short trainings lie further apart than that, so one training a row decides nothing.",
 )
@@ -93,9 +96,9 @@ def write(found: Published) -> Path:
     parts = [f"# Results of profile `{found.profile}`{mark}"]
     if found.synthetic:
         parts.append(
-            "Synthetic means: from the built-in clips of procedural talking heads. Such numbers show "
-            "how methods behave where the inconsistency is known, and are no estimate of accuracy on "
-            "real forgeries, which the paper's values are."
+            "Synthetic means: from the built-in clips of procedural talking heads. Such numbers "
+            "show how methods behave where the inconsistency is known, and are no estimate of "
+            "accuracy on real forgeries, which the paper's values are."
         )
     parts += ["## Claims", f"**{counted(found.claims)}.** {_reading()}", _claims_table(found)]
     parts += [power.of_the_paper(), "## What was easy, and what was not"]
@@ -130,9 +133,9 @@ def made_by(found: Published, what: str) -> str:
 def _reading() -> str:
     words = ", ".join(f"*{word}*: {text}" for word, text in WORDS.items())
     return (
-        f"{words[0].upper()}{words[1:]}. Differences are in points of the table's metric, with their "
-        "95 % interval: both rows on the same videos, pooled over columns, the videos of one person "
-        "taken together, seeds as drawn from many."
+        f"{words[0].upper()}{words[1:]}. Differences are in points of the table's metric, with "
+        "their 95 % interval: both rows on the same videos, pooled over columns, the videos of "
+        "one person taken together, seeds as drawn from many."
     )
 
 
@@ -163,6 +166,7 @@ def _times(found: Published) -> str:
         return "Not known: this folder has no usable `status.csv`."
     lines = ["| Notebook | Status | Seconds | Peak MiB |", "| --- | --- | ---: | ---: |"]
     for row in found.status:
-        numbers = ("–" if row[name] is None else f"{row[name]:.0f}" for name in ("seconds", "peak"))
+        values = (row["seconds"], row["peak"])
+        numbers = ("–" if value is None else f"{value:.0f}" for value in values)
         lines.append("| " + " | ".join((row["notebook"], row["status"], *numbers)) + " |")
     return "\n".join([*lines, "", f"In all {found.total['seconds'] / 60:.1f} minutes."])

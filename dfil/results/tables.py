@@ -1,8 +1,8 @@
 """Result tables in long form: one row per cell with the paper's value beside ours.
 
 A table's way: `experiments.fill` (which runs, whose scores) -> `build` (a number, an interval and a
-note per cell) -> `save` (CSV, and Markdown in the paper's arrangement) -> `load`. `pivot` shows one in
-a notebook. Tables beyond the paper, made by `grid`, take the same way.
+note per cell) -> `save` (CSV, and Markdown in the paper's arrangement) -> `load`. `pivot` shows one
+in a notebook. Tables beyond the paper, made by `grid`, take the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ import pandas as pd
 
 from dfil import paper
 from dfil.results import metrics
-from dfil.results.arrange import extent, grid, is_synthetic, layout, metric_text, pivot  # noqa: F401
+from dfil.results.arrange import (
+    extent,  # noqa: F401
+    grid,  # noqa: F401
+    is_synthetic,  # noqa: F401
+    layout,  # noqa: F401
+    metric_text,  # noqa: F401
+    pivot,  # noqa: F401
+)
 from dfil.results.markdown import markdown
 from dfil.results.notes import Notes, earlier
 from dfil.system.errors import DataError, RunError
@@ -31,7 +38,7 @@ NO_PERSON = "interval over videos, as no person is known"
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell whose value is no metric of per-video scores: what was measured, and the runs' keys."""
+    """A cell whose value is no metric of per-video scores: what was measured, by which runs."""
 
     estimate: metrics.Estimate
     runs: Sequence[str] = ()
@@ -48,14 +55,13 @@ def build(
 ) -> pd.DataFrame:
     """Long form of a table, one row per cell, columns as in COLUMNS.
 
-    results: by (row name, column key). A method that the paper's table lacks gets a row of its own. A
-    cell without a result keeps `ours` empty, and its note is the reason: `missing`, or what it returns
-    for the cell. notes: texts for every filled cell. synthetic: whether the results come from
-    built-in data, which every filled cell says.
-    With several seeds `ours` is their mean, and the note lists each one's value. Intervals are by
-    person where the scores name one, else over videos, which the note then says.
-    Raises RunError for results without a cell and for seeds that scored different videos, DataError
-    for damaged scores.
+    results: by (row name, column key). A method that the paper's table lacks gets a row of its own.
+    A cell without a result keeps `ours` empty, and its note is the reason: `missing`, or what it
+    returns for the cell. notes: texts for every filled cell. synthetic: whether the results come
+    from built-in data, which every filled cell says. With several seeds `ours` is their mean, and
+    the note lists each one's value. Intervals are by person where the scores name one, else over
+    videos, which the note then says. Raises RunError for results without a cell and for seeds that
+    scored different videos, DataError for damaged scores.
     """
     table = table.extended(row for row, _ in results)
     cells = list(table.cells())
@@ -130,10 +136,12 @@ def _aligned(where: str, scores: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, 
 def save(
     df: pd.DataFrame, folder: Path, name: str, title: str, columns: Sequence[str] = ()
 ) -> Path:
-    """Write `<folder>/<name>.csv` and `<folder>/<name>.md`, each atomically; returns the CSV's path.
+    """Write `<folder>/<name>.csv` and `<folder>/<name>.md`, each atomically; returns the CSV's
+    path.
 
-    A filled cell is never replaced by an empty one (`with_earlier`). columns: where several notebooks
-    fill one table, the columns that this one is for; the others stay as the file has them.
+    A filled cell is never replaced by an empty one (`with_earlier`). columns: where several
+    notebooks fill one table, the columns that this one is for; the others stay as the file has
+    them.
     """
     if list(df.columns) != COLUMNS:
         raise DataError(f"table {name} cannot be saved: its columns are {', '.join(df.columns)}")
@@ -154,9 +162,9 @@ def with_earlier(
 ) -> pd.DataFrame:
     """df with the filled lines of the table at `path`, if there is one, in place of its empty ones.
 
-    What is taken says so in its note: by a run of `keys` (by place the runs that would fill it today)
-    with the same data and settings, else perhaps with others, and why this call has no number.
-    Rows that df lacks are taken too.
+    What is taken says so in its note: by a run of `keys` (by place the runs that would fill it
+    today) with the same data and settings, else perhaps with others, and why this call has no
+    number. Rows that df lacks are taken too.
     """
     before, keys = _before(Path(path)), keys or {}
     reason = df[df["ours"].isna()].set_index(PLACE)["note"]
@@ -184,7 +192,7 @@ def load(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def load_file(path: Path) -> pd.DataFrame:
-    """One saved table in long form. Raises DataError if the file cannot be read or lacks a column."""
+    """One saved table in long form. Raises DataError if the file is damaged."""
     try:
         df = pd.read_csv(path, dtype=str, keep_default_na=False)
         if list(df.columns) != COLUMNS:
@@ -194,8 +202,8 @@ def load_file(path: Path) -> pd.DataFrame:
         return _typed(df.replace({name: {"": None} for name in _COUNTS + _NUMBERS}))
     except (ValueError, OSError) as error:
         raise DataError(
-            f"{path} is not a result table ({error}): delete it and run the notebook that writes it "
-            "again"
+            f"{path} is not a result table ({error}): delete it and run the notebook that writes "
+            "it again"
         ) from error
 
 
@@ -225,7 +233,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def title_of(folder: Path, name: str) -> str:
-    """The title a table was saved under: its Markdown's first line, else the paper's, else its name."""
+    """The title a table was saved under (in its Markdown), else the paper's, or its name."""
     path = Path(folder) / f"{name}.md"
     if path.exists():
         return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").strip() or name

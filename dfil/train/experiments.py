@@ -38,12 +38,12 @@ class CellResult:
 def fill(
     table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore], methods: Sequence[str]
 ) -> tuple[dict[tuple[str, str], CellResult], dict[tuple[str, str], str]]:
-    """(results, reasons), both by (row, column): what feeds every cell that can be run, and for every
-    other one why it cannot.
+    """(results, reasons), both by (row, column): what feeds every cell that can be run, and for
+    every other one why it cannot.
 
-    stores: by dataset name, as in paper.Videos; methods: the registry names to run. Of those, methods
-    that the paper does not know get rows of their own. Whether one model per manipulation or one for
-    all of them is trained is the profile's choice.
+    stores: by dataset name, as in paper.Videos; methods: the registry names to run. Of those,
+    methods that the paper does not know get rows of their own. Whether one model per manipulation
+    or one for all of them is trained is the profile's choice.
     """
     results, reasons, possible = {}, {}, []
     for cell in table.extended(methods).cells():
@@ -64,7 +64,7 @@ def fill(
 def keys(
     table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore]
 ) -> dict[tuple[str, str], list[str]]:
-    """By (row, column) the keys of the runs that `fill` would take for all methods, one per seed."""
+    """By (row, column) the keys of the runs that `fill` takes for all methods, one per seed."""
     return {
         (cell.row, cell.column): [
             runs.key(spec, stores[cell.train.dataset])
@@ -88,8 +88,8 @@ def methods(profile: Profile, asked: Sequence[str] = (), table: str = "") -> lis
     return names
 
 
-# The mechanism, where a single frame carries no information about the label: row -> (method, distance
-# of a snippet's frames).
+# The mechanism, where a single frame carries no information about the label: row -> (method,
+# distance of a snippet's frames).
 TEMPORAL_ONLY = {
     "dil": ("dil", 1),
     "DIL, frames four apart": ("dil", 4),
