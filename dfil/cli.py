@@ -274,9 +274,9 @@ VERBS = {
         "probability of being forged of one's own videos, and of their snippets",
         "dfil score suspicious.mp4 --weights outputs/paper/runs/RUN/weights.safetensors",
         (
-            _file("videos", "VIDEO", "video files", nargs="+"),
+            _file("videos", "VIDEO", "video files, or folders of them", nargs="+"),
             _file("--weights", "FILE", "a run's weights.safetensors", required=True),
-            _number("--snippets", "U", "snippets to look at, evenly spread (default: 8)"),
+            _number("--snippets", "U", "snippets of each person (default: one a second or more)"),
             DETECTOR,
             JSON,
         ),

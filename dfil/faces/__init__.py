@@ -1,1 +1,1 @@
-"""From video files to face crops: decoding, detection, boxes over time, and the store that serves snippets."""
+"""From video files to face crops: decoding, detection, boxes over time, and their store."""

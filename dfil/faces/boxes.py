@@ -29,10 +29,9 @@ def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, floa
 
 
 def window_squares(boxes_n4: np.ndarray, length: int, margin: float = 1.3) -> np.ndarray:
-    """square_union of every window of `length` neighbouring boxes, as corners: (n - length + 1, 4)."""
-    windows = np.lib.stride_tricks.sliding_window_view(
-        boxes_n4, length, axis=0
-    )  # (n - length + 1, 4, length)
+    """square_union of all windows of `length` neighbours, as corners: (n - length + 1, 4)."""
+    view = np.lib.stride_tricks.sliding_window_view
+    windows = view(boxes_n4, length, axis=0)  # (n - length + 1, 4, length)
     low, high = windows[:, :2].min(-1), windows[:, 2:].max(-1)
     half = margin * (high - low).max(-1, keepdims=True) / 2
     centre = (low + high) / 2
@@ -40,13 +39,13 @@ def window_squares(boxes_n4: np.ndarray, length: int, margin: float = 1.3) -> np
 
 
 def reached(boxes_n4: np.ndarray, valid_n: np.ndarray, reach: int, margin: float) -> np.ndarray:
-    """A bound on what the squares of all windows of up to `reach` frames that a frame can be part of
-    reach: (n, 4), zero where not valid.
+    """A bound on what the squares of all windows of up to `reach` frames that a frame can be part
+    of reach: (n, 4), zero where not valid.
 
-    Let X and Y be the sides of the union of all boxes up to reach - 1 frames away. A window's square
-    is margin times as wide as the longer side of its own union. If that is its width, the square
-    stands out of it by (margin - 1) / 2 of a width of at most X; otherwise by margin / 2 of a height
-    of at most Y from a centre that is half the frame's own width inside.
+    Let X and Y be the sides of the union of all boxes up to reach - 1 frames away. A window's
+    square is margin times as wide as the longer side of its own union. If that is its width, the
+    square stands out of it by (margin - 1) / 2 of a width of at most X; otherwise by margin / 2 of
+    a height of at most Y from a centre that is half the frame's own width inside.
     """
     low = np.where(valid_n[:, None], boxes_n4[:, :2], np.inf)
     high = np.where(valid_n[:, None], boxes_n4[:, 2:4], -np.inf)

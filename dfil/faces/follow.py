@@ -13,9 +13,9 @@ Detecting costs many times what decoding does, and says almost the same from fra
   clear where the face was last seen.
 - All of the picture is searched at the start, after a cut, when nobody is there, and now and then
   for people who have come in.
-- Two faces that meet may share one detection. It belongs to the one that looks like it; the other is
-  not followed, but expected where its speed leads, and is taken back only where a face appears that
-  looks like it.
+- Two faces that meet may share one detection. It belongs to the one that looks like it; the other
+  is not followed, but expected where its speed leads, and is taken back only where a face appears
+  that looks like it.
 
 A video is gone through once; boxes are final some 40 frames later, and only that many are held.
 
@@ -40,12 +40,10 @@ from dfil.faces.frame import Frame
 BRIDGE = 24  # frames: the longest time without a detection that following alone may fill
 FORGET = 75  # frames without a detection after which a person who comes back is another one
 BACK = 24  # frames: how far a newly found face is followed back
-SEARCH = (
-    48,
-    192,
-)  # frames from one search of the whole picture to the next: at first, and after many that found nobody new
+# Frames from one search of the whole picture to the next: at first, and after many in vain.
+SEARCH = 48, 192
 LARGE = 0.2  # of the picture's shorter side: a face that is looked for first
-NEWCOMER = 0.5  # times the largest face's width: smaller ones than this are not looked for as long as somebody is there
+NEWCOMER = 0.5  # of the largest face's width: smaller ones are not looked for beside it
 SPREAD = 1.6  # times a face's width: the surroundings in which it is detected
 PATH = 48  # pixels: width, at least, of a face in the picture in which it is followed
 STRIDE = 4  # frames from one picture in which it is followed to the next
@@ -74,8 +72,9 @@ def _to_boxes(states_n4: np.ndarray) -> np.ndarray:
 class Person:
     """One person's face over time.
 
-    found: frame number -> box (4,) and score of each detection. steps: frame number -> what following says the state (_to_state) has
-    changed by since the frame before; missing where following failed.
+    found: frame number -> box (4,) and score of each detection. steps: frame number -> what
+    following says the state (_to_state) has changed by since the frame before; missing where
+    following failed.
     """
 
     seen: list[int] = field(default_factory=list)  # the numbers of `found`, rising
@@ -98,7 +97,8 @@ class Person:
         self.found[number] = box_5
 
     def _joined(self, a: int, b: int) -> np.ndarray | None:
-        """The states' changes (b - a, 4) from detection a to the next one, b; None if nothing is known about the frames between."""
+        """The states' changes (b - a, 4) from detection a to the next one, b; None if nothing is
+        known about the frames between."""
         change = _to_state(self.found[b]) - _to_state(self.found[a])
         if b - a <= BRIDGE and all(n in self.steps for n in range(a + 1, b + 1)):
             steps = np.stack([self.steps[n] for n in range(a + 1, b + 1)])
@@ -113,7 +113,8 @@ class Person:
         return np.tile(change / (b - a), (b - a, 1)) if b - a <= MAX_GAP else None
 
     def boxes(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (stop - first, 4) float64 and valid (stop - first,) bool of the frames from first to before stop."""
+        """Boxes (stop - first, 4) float64 and valid (stop - first,) bool of the frames from first
+        to before stop."""
         boxes, valid = np.zeros((stop - first, 4)), np.zeros(stop - first, bool)
         low, high = (
             max(0, bisect_left(self.seen, first) - AVERAGE - 2),
@@ -146,7 +147,8 @@ class Person:
 
 
 def _averaged(off_k4: np.ndarray) -> np.ndarray:
-    """Each row averaged with its AVERAGE neighbours on either side, nearer ones weighing more; with fewer at the ends."""
+    """Each row averaged with its AVERAGE neighbours on either side, nearer ones weighing more; with
+    fewer at the ends."""
     weights = AVERAGE + 1.0 - np.abs(np.arange(-AVERAGE, AVERAGE + 1)) * 0.6
     padded = np.pad(np.column_stack([off_k4, np.ones(len(off_k4))]), ((AVERAGE, AVERAGE), (0, 0)))
     total = sum(w * padded[i : i + len(off_k4)] for i, w in enumerate(weights))
@@ -156,8 +158,9 @@ def _averaged(off_k4: np.ndarray) -> np.ndarray:
 class Follower:
     """The people of one video, while it is decoded: `add` each frame, then `finish`.
 
-    people: everybody found so far. frames: the frames that are still held, by number; `release` lets
-    go of those that nobody needs, which must lie before `settled`. cuts: the first frame after each.
+    people: everybody found so far. frames: the frames that are still held, by number; `release`
+    lets go of those that nobody needs, which must lie before `settled`. cuts: the first frame after
+    each.
     every: frames from one detection of a face to the next.
     """
 
@@ -187,7 +190,8 @@ class Follower:
             self._at = number
 
     def finish(self) -> None:
-        """After the last frame, which gets a detection so that the frames before it have one on either side."""
+        """After the last frame, which gets a detection so that the frames before it have one on
+        either side."""
         last = self.count - 1
         if self.live and self._at < last:
             self._follow(last)
@@ -249,7 +253,8 @@ class Follower:
                     self._unfollow(person, number)
 
     def _flow(self, person: Person, before: int, number: int) -> np.ndarray | None:
-        """Change of a person's state from frame `before` to frame `number` by optical flow; None if it cannot be told."""
+        """Change of a person's state from frame `before` to frame `number` by optical flow; None if
+        it cannot be told."""
         box = _to_boxes(person.state)
         was_hw, here_hw = self._pictures(person, before, number, box)
         x0, y0, shrink, _, _ = person.window
@@ -289,7 +294,8 @@ class Follower:
     def _pictures(
         self, person: Person, before: int, number: int, box: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The surroundings of a person in two frames, small and grey; cut as the time before unless the face has left their middle."""
+        """The surroundings of a person in two frames, small and grey; cut as the time before unless
+        the face has left their middle."""
         size, x, y = width(box), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         shrink = max(1, int(size / PATH))
         shrink -= shrink % 2 if shrink > 3 else 0
@@ -321,7 +327,8 @@ class Follower:
         return cv2.resize(part_hw, (side, side), interpolation=cv2.INTER_AREA)
 
     def _unfollow(self, person: Person, number: int) -> None:
-        """From now on expect a person where the speed of the last second before the latest detection leads."""
+        """From now on expect a person where the speed of the last second before the latest
+        detection leads."""
         person.followed = False
         self._pause = SEARCH[0]
         self._next_search = min(self._next_search, number + self._pause)
@@ -346,15 +353,17 @@ class Follower:
             step = max(1, min(a.shape) // 48)
             a, b = (x[::step, ::step].astype(np.int16) for x in (a, b))
             change = np.abs(a - b)
-            # Place by place a pan changes as much as a cut, but leaves the brightnesses as they are;
-            # a picture inside the picture may change by much, but leaves most places as they are.
+            # Place by place a pan changes as much as a cut, but leaves the brightnesses as they
+            # are; a picture inside the picture may change by much, but leaves most places as they
+            # are.
             levels = np.abs(np.sort(a, None) - np.sort(b, None)).mean()
             if change.mean() > 20 and change.mean() + levels > 28 and np.median(change) > INSET:
                 return n
         return 0
 
     def _cut(self, number: int) -> None:
-        """Nobody is followed over a cut; who was there is looked for in its last frame, who is there now everywhere."""
+        """Nobody is followed over a cut; who was there is looked for in its last frame, who is
+        there now everywhere."""
         self.cuts.append(number)
         for person in self.live:
             for n in range(number, self.count):
@@ -414,7 +423,8 @@ class Follower:
             largest = max(width(_to_boxes(p.state)) for p in self.live)
             return self.finder.everywhere(frame, max(coarse, NEWCOMER * largest))
         self._empty += 1
-        # A large face is found in a small picture; then those half as large are looked for. Small faces cost most and are rare.
+        # A large face is found in a small picture; then those half as large are looked for. Small
+        # faces cost most and are rare.
         found_n5 = self.finder.everywhere(
             frame, max(coarse, LARGE * min(frame.width, frame.height))
         )
@@ -439,7 +449,8 @@ class Follower:
         return float((inside[2:] - inside[:2]).prod() / max(1.0, (box[2:] - box[:2]).prod()))
 
     def _assign(self, number: int, found_n5: np.ndarray) -> None:
-        """Give each detection to the person it shows, or make it a new one; then see to those who were not found."""
+        """Give each detection to the person it shows, or make it a new one; then see to those who
+        were not found."""
         people = [p for p in self.live if number in p.expected]
         expected = (
             _to_boxes(np.stack([p.expected[number] for p in people]))
@@ -553,7 +564,8 @@ class Follower:
             self._look_between(person, person.seen[-1], number)
 
     def _look_between(self, person: Person, a: int, b: int) -> None:
-        """Halve the time between a frame with the face and a doubtful one until its path is clear or the frames are next to each other."""
+        """Halve the time between a frame with the face and a doubtful one until its path is clear
+        or the frames are next to each other."""
         while b - a > 1 and (middle := (a + b) // 2) in self.frames and middle in person.expected:
             box = _to_boxes(person.expected[middle])
             found_n5 = self.finder.near([(self.frames[middle], box, SPREAD)])[0]
@@ -593,7 +605,8 @@ class Follower:
         self._careful = self.count + STRIDE
 
     def _back(self, person: Person, number: int) -> None:
-        """Follow a face that has just been found back in time, as long as it is also detected there."""
+        """Follow a face that has just been found back in time, as long as it is also detected
+        there."""
         earlier = [n for n in person.seen if n < number]
         oldest = max([next(iter(self.frames)), number - BACK, *(n + 1 for n in earlier)])
         state, window, at = person.state, person.window, number
@@ -616,7 +629,8 @@ class Follower:
         person.state, person.window = state, window
 
     def _step_back(self, person: Person, at: int, target: int) -> int | None:
-        """Follow from the detection in frame `at` back to `target` and detect there; the frame reached, None if nothing is there."""
+        """Follow from the detection in frame `at` back to `target` and detect there; the frame
+        reached, None if nothing is there."""
         person.state, person.window, steps, n = _to_state(person.found[at]), None, {}, at
         while n > target and (step := self._flow(person, n, n - 1)) is not None:
             person.state = person.state + step
@@ -655,7 +669,8 @@ class Follower:
 
 
 def alike(a_hw: np.ndarray, b_hw: np.ndarray) -> float:
-    """Correlation of two looks, the best over shifts by up to two pixels: detections are not placed finer than that."""
+    """Correlation of two looks, the best over shifts by up to two pixels: detections are not placed
+    finer than that."""
     inner = b_hw[2:-2, 2:-2]
     return float(
         cv2.matchTemplate(

@@ -31,8 +31,9 @@ SAME_HEAD = 0.3  # IoU of two tracks' boxes that are of one head
 
 @dataclass(eq=False)
 class Track:
-    """One person of a video. boxes_n4 (n, 4) float32 in source pixels, valid_n, stored_n (n,): where
-    there is one, and kept pixels. look_hw: the face, small and grey, as follow.py compares it."""
+    """One person of a video. boxes_n4 (n, 4) float32 in source pixels, valid_n, stored_n (n,):
+    where there is one, and kept pixels. look_hw: the face, small and grey, as follow.py compares
+    it."""
 
     boxes_n4: np.ndarray
     valid_n: np.ndarray
@@ -163,8 +164,8 @@ class _Keeper:
 
 
 def one_per_head(tracks: list[Track], cuts: list[int]) -> list[Track]:
-    """Tracks of one head made one: those that lie on a larger one are left out, and those that go on
-    where another ended, before the next cut and with the same look, are joined to it."""
+    """Tracks of one head made one: those that lie on a larger one are left out, and those that go
+    on where another ended, before the next cut and with the same look, are joined to it."""
     heads: list[Track] = []
     for track in sorted(tracks, key=lambda t: -int(t.valid_n.sum())):
         both = [(head, head.valid_n & track.valid_n) for head in heads]

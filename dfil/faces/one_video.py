@@ -1,4 +1,5 @@
-"""One video's crops, files and row: detect, follow, cut. Whatever is wrong with it is in the row."""
+"""One video's crops, files and row: detect, follow, cut. Whatever is wrong with it is in the
+row."""
 
 from __future__ import annotations
 

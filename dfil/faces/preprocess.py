@@ -122,7 +122,8 @@ def _check(records: Sequence[VideoRecord]) -> None:
             )
         if "@" in path.name:
             raise DataError(
-                f"The video id {video_id!r} has an @ in its file name, which marks a video's further"
+                f"The video id {video_id!r} has an @ in its file name, which marks a video's"
+                " further"
                 " tracks; rename it."
             )
 

@@ -1,29 +1,40 @@
-"""The crop store: face crops of whole datasets, lossless, from which any snippet is cut without decoding anything.
+"""The crop store: face crops of whole datasets, lossless, from which any snippet is cut without
+decoding anything.
 
-A snippet of T consecutive frames is cut with ONE box, the square union of its frames' boxes, so that the crop itself moves nothing
-inside a snippet. Which box that is depends on where the snippet starts, so crops cannot be cut beforehand. What is stored instead:
+A snippet of T consecutive frames is cut with ONE box, the square union of its frames' boxes, so
+that the crop itself moves nothing inside a snippet. Which box that is depends on where the snippet
+starts, so crops cannot be cut beforehand. What is stored instead:
 
-- Each person of each video (a track; track 0 is the largest) has one scale s <= 1, so that the typical snippet box is about `size`
-  pixels wide. Frames are resized by it block by block: first shrunk by a whole number k as long as that leaves them twice too large
-  (means of squares), then bilinearly from q by q to p by p pixels; s = p / (k q). Blocks are independent of each other, and with p a
-  power of two all weights are exact, so that a part of a frame gets the very pixels that all of it would: only what is near the face is
-  resized, all frames lie on one pixel grid, and neighbouring frames are never resampled differently.
-- Per frame a patch of P x P pixels is cut from that grid at integer origin, large enough for the box of every snippet of up to
-  `reach` frames which this frame is part of, at margins up to `store_margin`. Outside the picture the edge is repeated; what no
-  snippet can show need not be the picture's.
-- A snippet is then the same square of the grid cut from each of its frames' patches, resized once to what the model takes.
+- Each person of each video (a track; track 0 is the largest) has one scale s <= 1, at which the
+  typical snippet box is about `size` pixels wide. Frames are resized by it block by block: first
+  shrunk by a whole number k as long as that leaves them twice too large (means of squares), then
+  bilinearly from q by q to p by p pixels; s = p / (k q). Blocks are independent of each other, and
+  with p a power of two all weights are exact. So a part of a frame gets the very pixels that all of
+  it would, only what is near the face is resized, and all frames lie on one pixel grid.
+- Per frame a patch of P x P pixels is cut from that grid at integer origin, large enough for the
+  box of every snippet of up to `reach` frames which this frame is part of, at margins up to
+  `store_margin`. Outside the picture the edge is repeated; what no snippet can show need not be the
+  picture's.
+- A snippet is then the same square of the grid cut from each of its frames' patches, resized once
+  to what the model takes.
 
-    <folder>/meta.json                 settings, whether the data are synthetic, a digest of the index
-    <folder>/index.parquet             one row per video, also of those without crops (status, reason)
-    <folder>/crops/<video_id>.npy      patches (N, P, P, 3) uint8 RGB of track 0, read by memory map; <video_id>@1.npy: of track 1, ...
-    <folder>/crops/<video_id>.npz      frames (N,), origins (N, 2), boxes (N, 4), scale, grid (w, h), source (w, h), count; likewise
-    <folder>/crops/<video_id>.json     the row of the index
+    meta.json                settings, whether the data are synthetic, a digest of the index
+    index.parquet            one row per video, also of those without crops (status, reason)
+    crops/<video_id>.npy     patches (N, P, P, 3) uint8 RGB of track 0, read by memory map;
+                             <video_id>@1.npy: of track 1, ...
+    crops/<video_id>.npz     frames (N,), origins (N, 2), boxes (N, 4), scale, grid (w, h),
+                             source (w, h), count; likewise
+    crops/<video_id>.json    the row of the index
 
-Disk: 3 P^2 bytes per frame and track. Measured with dlib boxes, P is 1.3 to 1.5 times `size` at store_margin 1.5, and 1.1 to 1.3
-times at 1.3. At size 64 a clip of 48 frames takes 1.2 MB. At size 224 a frame takes about 0.29 MB (P = 310), so a video of
-FaceForensics++ with 500 frames takes 145 MB and one of its qualities (5000 videos) 0.72 TB. Where that is too much, preprocess with
-`stretches`, which keeps evenly spaced stretches of consecutive frames: the five of 16 frames that `--compact` keeps, at store_margin
-1.3, are 16 MB per video and 80 GB for a quality.
+Disk: 3 P^2 bytes per frame and track. Measured with dlib boxes, P is 1.3 to 1.5 times `size` at
+store_margin 1.5, and 1.1 to 1.3 times at 1.3. At size 64 a clip of 48 frames takes 1.2 MB. At size
+224, by the numbers of videos (FF++ at both qualities, 500 frames each):
+
+                              MB a video   FF++   Celeb-DF   DFDC preview   WildDeepfake
+    all frames, margin 1.5           145   1450        950            760            550 GB
+    4 x 16 frames, margin 1.3         14    140         91             73             70 GB
+
+Built-in clips are short and get the first, real videos the second (settings.COMPACT).
 """
 
 from __future__ import annotations
@@ -50,33 +61,32 @@ MARGIN = 1.3  # the paper's crop: the square box times 1.3
 STORE_MARGIN = 1.5
 REACH = 16  # frames: the longest snippet, for the baselines that take 16 frames; the paper's has 4
 TYPICAL = 4  # frames of the snippet whose box sets a video's scale
-OPEN_VIDEOS = 128  # memory maps that one store keeps; each costs a file descriptor and a process often has 1024
+OPEN_VIDEOS = 128  # memory maps that one store keeps; a process often has 1024 descriptors
 HEADER = 128  # bytes of an .npy header for a (N, P, P, 3) array
-BLOCK = (
-    64  # pixels: the largest block that is resized by itself; half of it where scales are above 1/2
-)
+BLOCK = 64  # pixels: the largest block that is resized by itself; half of it at scales above 1/2
 COLUMNS = (
-    "dataset video_id label manipulation compression split target boxes_from path masks frames faces status reason crops patch checksum "
-    "tracks rule person seen"
+    "dataset video_id label manipulation compression split target boxes_from path masks frames"
+    " faces status reason crops patch checksum tracks rule person seen"
 ).split()
-RULES = {
-    "largest": "largest",
-    "all": "max",
-}  # which tracks are stored -> how a video's score comes from theirs
+# Which tracks are stored -> how a video's score comes from theirs.
+RULES = {"largest": "largest", "all": "max"}
 
 
 class CropStore:
     """A finished store, for reading. `store.open(video_id).snippet(first, T=4, size=224)`.
 
-    index: DataFrame, a row per video with the columns COLUMNS (label 1 = fake; frames: in the file; faces: with a usable box in track 0;
-    status "ok", "no face", "too short", "unreadable" or "failed", and the reason in words; tracks: how many are stored; rule: how the
-    video's score comes from its tracks, "largest" = track 0 is all there is, "max" = the maximum over tracks;
-    person: whom intervals and tests count as one, empty if not known; seen: frames in which track 0's face was found,
-    of which `faces` were kept).
-    meta: dict with dataset, size, detector, store_margin, reach, synthetic (bool), synthetic_setting, digest, ...
+    index: DataFrame, a row per video with the columns COLUMNS (label 1 = fake; frames: in the file;
+    faces: with a usable box in track 0; status "ok", "no face", "too short", "unreadable" or
+    "failed", and the reason in words; tracks: how many are stored; rule: how the video's score
+    comes from its tracks, "largest" = track 0 is all there is, "max" = the maximum over tracks;
+    person: whom intervals and tests count as one, empty if not known; seen: frames in which track
+    0's face was found, of which `faces` were kept).
+    meta: dict with dataset, size, detector, store_margin, reach, synthetic (bool),
+    synthetic_setting, digest, ...
 
-    Cheap to pickle and safe in forked or spawned workers: files are opened on first use in each process and closed again,
-    the least recently used first. Raises DataError if the folder holds no finished store.
+    Cheap to pickle and safe in forked or spawned workers: files are opened on first use in each
+    process and closed again, the least recently used first. Raises DataError if the folder holds no
+    finished store.
     """
 
     def __init__(self, folder: str | Path):
@@ -90,8 +100,9 @@ class CropStore:
             )
         self.meta: dict = json.loads((self.folder / "meta.json").read_text())
         self.index: pd.DataFrame = pd.read_parquet(self.folder / "index.parquet")
-        if "person" not in self.index:  # an index of an earlier release
-            self.index["person"], self.index["seen"] = "", self.index["faces"]
+        for name, value in (("person", ""), ("seen", self.index["faces"])):
+            if name not in self.index:  # an index of an earlier release
+                self.index[name] = value
         self._row_of = {video_id: i for i, video_id in enumerate(self.index["video_id"])}
         self._open: OrderedDict[tuple[str, int], Crops] = OrderedDict()
 
@@ -102,18 +113,21 @@ class CropStore:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def open(self, video_id: str, track: int = 0) -> Crops:
-        """The crops of one track of a video, 0 for the largest. Raises DataError if the store lacks the video or has no such crops."""
+        """The crops of one track of a video, 0 for the largest. Raises DataError if the store lacks
+        the video or has no such crops."""
         if (video_id, track) in self._open:
             self._open.move_to_end((video_id, track))
             return self._open[video_id, track]
         row = self._row(video_id)
         if row["status"] != "ok":
             raise DataError(
-                f"{video_id} has no crops in {self.folder} ({row['status']}: {row['reason']}); take videos with status ok."
+                f"{video_id} has no crops in {self.folder} ({row['status']}: {row['reason']});"
+                " take videos with status ok."
             )
         if not 0 <= track < row["tracks"]:
             raise DataError(
-                f"{video_id} has the tracks 0 to {row['tracks'] - 1} in {self.folder}, no track {track}; take one of these."
+                f"{video_id} has the tracks 0 to {row['tracks'] - 1} in {self.folder}, no track"
+                f" {track}; take one of these."
             )
         path = track_path(self.folder / row["crops"], track)
         crops = Crops(path, reach=self.meta["reach"], store_margin=self.meta["store_margin"])
@@ -132,7 +146,8 @@ class CropStore:
         stride: int = 1,
         track: int = 0,
     ) -> np.ndarray:
-        """Ground truth of the forged region for the same square as `snippet`: (T, size, size) bool; see `mask_snippets`."""
+        """Ground truth of the forged region for the same square as `snippet`: (T, size, size) bool;
+        see `mask_snippets`."""
         return self.mask_snippets(video_id, [first], T, size, margin, stride, track)[0]
 
     def mask_snippets(
@@ -145,9 +160,11 @@ class CropStore:
         stride: int = 1,
         track: int = 0,
     ) -> np.ndarray:
-        """`mask_snippet` of every first frame in `starts`, which may be in any order and overlap: (U, T, size, size) bool.
+        """`mask_snippet` of every first frame in `starts`, which may be in any order and overlap:
+        (U, T, size, size) bool.
 
-        Decodes the mask video once, from its start to the last frame wanted; meant for figures and evaluation, not for training.
+        Decodes the mask video once, from its start to the last frame wanted; meant for figures and
+        evaluation, not for training.
         Raises DataError if the video has no masks or they end before the snippets do.
         """
         path = self._row(video_id)["masks"]
@@ -177,7 +194,8 @@ class CropStore:
     def _row(self, video_id: str) -> pd.Series:
         if video_id not in self._row_of:
             raise DataError(
-                f"No video {video_id!r} in the crop store {self.folder}; see the column video_id of its index."
+                f"No video {video_id!r} in the crop store {self.folder}; see the column video_id"
+                " of its index."
             )
         return self.index.iloc[self._row_of[video_id]]
 
@@ -185,8 +203,9 @@ class CropStore:
 class Crops:
     """The patches of one video.
 
-    frames (N,): the native frame numbers that are there; boxes (N, 4): the faces on the video's grid; scale: grid pixels per
-    source pixel; grid, source: (width, height); runs: (first frame number, how many) of each stretch of consecutive frames.
+    frames (N,): the native frame numbers that are there; boxes (N, 4): the faces on the video's
+    grid; scale: grid pixels per source pixel; grid, source: (width, height); runs: (first frame
+    number, how many) of each stretch of consecutive frames.
     """
 
     def __init__(self, path: Path, reach: int = REACH, store_margin: float = STORE_MARGIN):
@@ -206,7 +225,8 @@ class Crops:
                 )
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
-                f"{self.path.with_suffix('.npz')} cannot be read ({error}); run `dfil preprocess` again."
+                f"{self.path.with_suffix('.npz')} cannot be read ({error}); run `dfil"
+                " preprocess` again."
             ) from error
         self.runs = [(int(self.frames[at]), length) for at, length in runs(self.frames)]
 
@@ -241,10 +261,11 @@ class Crops:
     ) -> np.ndarray:
         """Frames first, first + stride, ... as crops: (T, size, size, 3) uint8 RGB.
 
-        first: native frame number. box: "snippet" cuts every frame with the square union of all boxes from the first frame to the
-        last (those between, at stride > 1, included); "frame" cuts each with its own box. Shrinking to less than half takes
-        INTER_AREA, all else INTER_LINEAR. out: where to write, shaped as the result. Raises DataError if a frame is not there, the
-        snippet is longer than `reach`, or margin exceeds the store's.
+        first: native frame number. box: "snippet" cuts every frame with the square union of all
+        boxes from the first frame to the last (those between, at stride > 1, included); "frame"
+        cuts each with its own box. Shrinking to less than half takes INTER_AREA, all else
+        INTER_LINEAR. out: where to write, shaped as the result. Raises DataError if a frame is not
+        there, the snippet is longer than `reach`, or margin exceeds the store's.
         """
         start = self._position(first, T, margin, stride)
         if box not in ("snippet", "frame"):
@@ -268,7 +289,8 @@ class Crops:
     def square(
         self, first: int, T: int, margin: float = MARGIN, stride: int = 1
     ) -> tuple[int, int, int]:
-        """The snippet's square on the video's grid: x0, y0, side. Divided by `scale` it is in pixels of the source."""
+        """The snippet's square on the video's grid: x0, y0, side. Divided by `scale` it is in
+        pixels of the source."""
         start = self._position(first, T, margin, stride)
         return whole_pixels(square_union(self.boxes[start : start + (T - 1) * stride + 1], margin))
 
@@ -277,11 +299,13 @@ class Crops:
         span = (T - 1) * stride + 1
         if T < 1 or stride < 1 or span > self.reach:
             raise DataError(
-                f"{self.path}: a snippet may span 1 to {self.reach} frames, not {span}; preprocess with a larger reach."
+                f"{self.path}: a snippet may span 1 to {self.reach} frames, not {span};"
+                " preprocess with a larger reach."
             )
         if not 0 < margin <= self.store_margin:
             raise DataError(
-                f"{self.path}: margin {margin} exceeds the stored {self.store_margin}; preprocess with a larger store_margin."
+                f"{self.path}: margin {margin} exceeds the stored {self.store_margin};"
+                " preprocess with a larger store_margin."
             )
         start = int(np.searchsorted(self.frames, first))
         end = start + span - 1
@@ -291,7 +315,8 @@ class Crops:
             or self.frames[end] != first + span - 1
         ):
             raise DataError(
-                f"{self.path}: frames {first} to {first + span - 1} are not all there; take a window inside one of its runs."
+                f"{self.path}: frames {first} to {first + span - 1} are not all there; take a"
+                " window inside one of its runs."
             )
         return start
 
@@ -302,7 +327,8 @@ def track_path(path: Path, track: int) -> Path:
 
 
 def plan_scale(boxes_n4: np.ndarray, valid_n: np.ndarray, size: int) -> float:
-    """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is about `size` wide; never above 1."""
+    """Grid pixels per source pixel at which the median snippet box (4 frames, margin 1.3) is about
+    `size` wide; never above 1."""
     sides = [
         np.diff(_windows(boxes_n4[a : a + n], TYPICAL, MARGIN)[:, ::2], axis=1)
         for a, n in _valid_runs(valid_n)
@@ -312,7 +338,8 @@ def plan_scale(boxes_n4: np.ndarray, valid_n: np.ndarray, size: int) -> float:
 
 
 def blocks(scale: float) -> tuple[int, int, int]:
-    """p, q, k of the scale p / (q k) next to this one: pictures are shrunk k times, then brought from q to p pixels, p <= q <= 2 p.
+    """p, q, k of the scale p / (q k) next to this one: pictures are shrunk k times, then brought
+    from q to p pixels, p <= q <= 2 p.
 
     q k / p stays below k + 1, so that the blocks of that scale are these again.
     """
@@ -325,10 +352,12 @@ def blocks(scale: float) -> tuple[int, int, int]:
 def to_grid(
     part_hwc: np.ndarray, corner: tuple[int, int], source: tuple[int, int], scale: float
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """A part of a frame on the video's grid, and where its corner lies there; blocks that the part holds incompletely are left out.
+    """A part of a frame on the video's grid, and where its corner lies there; blocks that the part
+    holds incompletely are left out.
 
-    corner: x, y of the part in the frame. source: (width, height) of the frame. Where the frame itself ends inside a block, its edge is
-    repeated. Each block's pixels depend on the block alone, whatever part it comes in.
+    corner: x, y of the part in the frame. source: (width, height) of the frame. Where the frame
+    itself ends inside a block, its edge is repeated. Each block's pixels depend on the block alone,
+    whatever part it comes in.
     """
     (p, q, k), (x0, y0) = blocks(scale), corner
     block = q * k
@@ -363,8 +392,9 @@ def needed(
 ) -> np.ndarray:
     """The part of each frame, int (n, 4) in source pixels, from which its patch can be cut.
 
-    pixel: source pixels, (n,) or one number, that one grid pixel may have at most; the scale itself need not be known yet. Around what
-    snippets can show lies room for the blocks on its border and for rounding.
+    pixel: source pixels, (n,) or one number, that one grid pixel may have at most; the scale itself
+    need not be known yet. Around what snippets can show lies room for the blocks on its border and
+    for rounding.
     """
     pixel = np.asarray(pixel, float)
     block = np.where(pixel < 2, BLOCK / 2, np.maximum(BLOCK, 2 * pixel))
@@ -378,11 +408,11 @@ def needed(
 def plan_patches(
     frames_n: np.ndarray, boxes_n4: np.ndarray, reach: int, margin: float
 ) -> tuple[np.ndarray, int, np.ndarray]:
-    """Integer origins (N, 2) and the side P of patches that hold the square of every window of up to `reach` consecutive frames, and
-    what those squares reach per frame, (N, 4).
+    """Integer origins (N, 2) and the side P of patches that hold the square of every window of up
+    to `reach` consecutive frames, and what those squares reach per frame, (N, 4).
 
-    A window's square need not hold the squares of the windows inside it (a tall box at the edge of a wide union), so all lengths
-    are gone through.
+    A window's square need not hold the squares of the windows inside it (a tall box at the edge of
+    a wide union), so all lengths are gone through.
     """
     low, high = np.full((len(frames_n), 2), np.inf), np.full((len(frames_n), 2), -np.inf)
     for start, count in runs(frames_n):
@@ -407,10 +437,12 @@ class TooLittleError(DataError):
 
 
 class TrackWriter:
-    """Writes the patches and the sidecar of one track, frame by frame in rising order; both files appear complete or not at all.
+    """Writes the patches and the sidecar of one track, frame by frame in rising order; both files
+    appear complete or not at all.
 
-    path: of the .npy. boxes_n4, valid_n: in source pixels, for at least as many frames as will come. source: (width, height).
-    Use as a context manager: `add` for each valid frame, then `finish`; without `finish` nothing is left behind.
+    path: of the .npy. boxes_n4, valid_n: in source pixels, for at least as many frames as will
+    come. source: (width, height). Use as a context manager: `add` for each valid frame, then
+    `finish`; without `finish` nothing is left behind.
     """
 
     def __init__(
@@ -465,13 +497,15 @@ class TrackWriter:
         self.at += 1
 
     def add(self, part_hwc: np.ndarray, corner: tuple[int, int] = (0, 0)) -> None:
-        """The next frame, or the part of it at `corner` (`needed`); RGB uint8. Raises TooLittleError if snippets could show more."""
+        """The next frame, or the part of it at `corner` (`needed`); RGB uint8. Raises
+        TooLittleError if snippets could show more."""
         grid_hwc, (x0, y0) = to_grid(part_hwc, corner, self.source, self.scale)
         height, width = grid_hwc.shape[:2]
         shown = np.clip(self._shown[self.at] + [-1, -1, 1, 1], 0, [*self.grid, *self.grid])
         if (shown[:2] < (x0, y0)).any() or (shown[2:] > (x0 + width, y0 + height)).any():
             raise TooLittleError(
-                f"{self.path}: frame {self.next} was kept from {x0}, {y0} with {width} x {height} pixels, too little for {shown}."
+                f"{self.path}: frame {self.next} was kept from {x0}, {y0} with {width} x"
+                f" {height} pixels, too little for {shown}."
             )
         ox, oy = self.origins[self.at]
         patch_hwc = np.ascontiguousarray(cut_square(grid_hwc, ox - x0, oy - y0, self.side))
@@ -489,7 +523,8 @@ class TrackWriter:
         )
         if self._file.tell() != HEADER:
             raise DataError(
-                f"{self.path}: this numpy writes headers of {self._file.tell()} bytes, not {HEADER}; use numpy 1.26 to 2.x."
+                f"{self.path}: this numpy writes headers of {self._file.tell()} bytes, not"
+                f" {HEADER}; use numpy 1.26 to 2.x."
             )
         self._files.close()
         with _replacing(self.path.with_suffix(".npz")) as file:
@@ -510,10 +545,12 @@ def write_crops(
     reach: int = REACH,
     store_margin: float = STORE_MARGIN,
 ) -> dict:
-    """Write the patches and sidecars of a video whose boxes are known; the frames are gone through once, for all tracks.
+    """Write the patches and sidecars of a video whose boxes are known; the frames are gone through
+    once, for all tracks.
 
-    tracks: per track boxes (n, 4) in source pixels, valid (n,) and scale; for at least as many frames as there are, and they may turn
-    out to be fewer. Returns `described` and frames. Raises VideoError or whatever else `frames` raises, leaving nothing behind.
+    tracks: per track boxes (n, 4) in source pixels, valid (n,) and scale; for at least as many
+    frames as there are, and they may turn out to be fewer. Returns `described` and frames. Raises
+    VideoError or whatever else `frames` raises, leaving nothing behind.
     """
     count, writers = 0, []
     with ExitStack() as stack:
@@ -547,7 +584,8 @@ def write_crops(
 
 
 def described(folder: Path, writers: Sequence[TrackWriter]) -> dict:
-    """What the index says of finished tracks: crops (relative file), patch (P), faces, tracks, checksum; and bytes, of all of them."""
+    """What the index says of finished tracks: crops (relative file), patch (P), faces, tracks,
+    checksum; and bytes, of all of them."""
     checksum = 0
     for writer in writers:
         checksum = (
@@ -631,6 +669,7 @@ def whole_pixels(square: tuple[float, float, float]) -> tuple[int, int, int]:
 def resized(cut_hwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
     if len(cut_hwc) == size:
         return cut_hwc if out is None else np.copyto(out, cut_hwc)
-    # Up to a factor of two bilinear interpolation still reads every pixel, and takes a fifth of the time.
+    # Up to a factor of two bilinear interpolation still reads every pixel, and takes a fifth of the
+    # time.
     method = cv2.INTER_AREA if len(cut_hwc) > 2 * size else cv2.INTER_LINEAR
     return cv2.resize(cut_hwc, (size, size), dst=out, interpolation=method)

@@ -178,7 +178,8 @@ def _mtcnn() -> Callable:
 def _starts(
     track: Track, T: int, stride: int, group: int, snippets: int | None, rate: float
 ) -> np.ndarray:
-    """First frames of a person's snippets, each once: `snippets`, or enough groups for one a second."""
+    """First frames of a person's snippets, each once: `snippets`, or enough groups for one a
+    second."""
     numbers = np.flatnonzero(track.valid_n)
     stretches = [(int(numbers[at]), count) for at, count in runs(numbers)]
     if max(count for _, count in stretches) < (T - 1) * stride + 1:

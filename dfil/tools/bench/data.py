@@ -1,8 +1,11 @@
-"""`dfil bench data`: random snippets from the crop store to a training batch, against the same frames decoded from 256-pixel PNG files.
+"""`dfil bench data`: random snippets from the crop store to a training batch, against the same
+frames decoded from 256-pixel PNG files.
 
-One PNG per frame is what common deepfake benchmarks train from. Both sides deliver the same thing, uint8 batches of the model's size as
-the loader hands them to the training step, with one thread, and are timed by processor time, by turns; files are in the page cache on
-both sides. The training step normalises on its device, so that is not part of either; a second ratio adds it on the CPU to both.
+One PNG per frame is what common deepfake benchmarks train from. Both sides deliver the same thing,
+uint8 batches of the model's size as the loader hands them to the training step, with one thread,
+and are timed by processor time, by turns; files are in the page cache on both sides. The training
+step normalises on its device, so that is not part of either; a second ratio adds it on the CPU to
+both.
 """
 
 from __future__ import annotations
@@ -36,11 +39,13 @@ FFPP_VIDEOS = 2 * 5 * sum(FFPP.values())  # two qualities, reals and four manipu
 def measure(
     size: int = 224, people: int = 4, frames: int = 80, repeats: int = 7, epochs: int = 5
 ) -> dict:
-    """Snippets of four frames per second and core from the store and from PNG files, `ratio` of the two, memory, and disk.
+    """Snippets of four frames per second and core from the store and from PNG files, `ratio` of the
+    two, memory, and disk.
 
-    people: an even number, each with a real and a forged clip of so many frames. repeats: medians are of so many turns, each a batch of
-    all clips. epochs: passes of random access between the two readings of memory, the first pass, which opens the files, before them.
-    Freed memory is kept, for both ways, as training and scoring do.
+    people: an even number, each with a real and a forged clip of so many frames. repeats: medians
+    are of so many turns, each a batch of all clips. epochs: passes of random access between the two
+    readings of memory, the first pass, which opens the files, before them. Freed memory is kept,
+    for both ways, as training and scoring do.
     """
     keep_freed()
     threads = torch.get_num_threads(), cv2.getNumThreads()
@@ -116,7 +121,8 @@ def _write_pngs(store: CropStore, folder: Path) -> dict[tuple[str, int], str]:
 
 
 class PngDataset(SnippetDataset):
-    """The videos of a SnippetDataset, their snippets decoded from PNG files and resized as cv2 does by default; unflipped."""
+    """The videos of a SnippetDataset, their snippets decoded from PNG files and resized as cv2 does
+    by default; unflipped."""
 
     def __init__(self, data: SnippetDataset, names: dict[tuple[str, int], str]):
         self.__dict__.update(data.__dict__)
@@ -169,7 +175,8 @@ def _speed(data: SnippetDataset, names: dict[tuple[str, int], str], repeats: int
 
 
 def _memory(data: SnippetDataset, epochs: int) -> dict[str, float]:
-    """MiB of this process, after one epoch and after `epochs` more: all of it, which counts the mapped files, and what is its own."""
+    """MiB of this process, after one epoch and after `epochs` more: all of it, which counts the
+    mapped files, and what is its own."""
     process, readings = psutil.Process(), []
     for epoch in range(epochs + 1):
         data.epoch = epoch
@@ -185,7 +192,8 @@ def _memory(data: SnippetDataset, epochs: int) -> dict[str, float]:
 def _disk(
     store: CropStore, compact: CropStore, names: dict[tuple[str, int], str]
 ) -> dict[str, dict[str, float]]:
-    """Bytes per frame, megabytes per video of FaceForensics++ and gigabytes of its two qualities; patch: side over the crop's."""
+    """Bytes per frame, megabytes per video of FaceForensics++ and gigabytes of its two qualities;
+    patch: side over the crop's."""
     png = statistics.mean(Path(name).stat().st_size for name in names.values())
     found = {"png": {"bytes_per_frame": png, "frames": FRAMES["ffpp"]}}
     for name, made in (("store", store), ("compact", compact)):
@@ -211,18 +219,25 @@ def table(result: dict) -> str:
         result["memory_mib"],
     )
     lines = [
-        f"Snippets of 4 frames at {result['size']} px, one core, from {result['clips']} synthetic clips:",
-        f"  from the crop store      {speed['store']:8.0f} per second, {times['store']:6.2f} ms per clip of 4 snippets",
-        f"  from {result['png']}-px PNG files   {speed['png']:8.0f} per second, {times['png']:6.2f} ms per clip",
-        f"  ratio {result['ratio']:.1f}; with normalisation on the CPU in both {result['ratio_normalised_on_cpu']:.1f}",
-        f"Memory after one epoch and after more: {memory['resident']:.0f} and {memory['resident_after']:.0f} MiB with mapped files, "
+        f"Snippets of 4 frames at {result['size']} px, one core, from {result['clips']}"
+        " synthetic clips:",
+        f"  from the crop store      {speed['store']:8.0f} per second, {times['store']:6.2f} ms"
+        " per clip of 4 snippets",
+        f"  from {result['png']}-px PNG files   {speed['png']:8.0f} per second,"
+        f" {times['png']:6.2f} ms per clip",
+        f"  ratio {result['ratio']:.1f}; with normalisation on the CPU in both"
+        f" {result['ratio_normalised_on_cpu']:.1f}",
+        f"Memory after one epoch and after more: {memory['resident']:.0f} and"
+        f" {memory['resident_after']:.0f} MiB with mapped files, "
         f"{memory['own']:.0f} and {memory['own_after']:.0f} MiB of its own",
-        f"Disk for FaceForensics++ ({FFPP_VIDEOS} videos: two qualities, reals and four manipulations):",
+        f"Disk for FaceForensics++ ({FFPP_VIDEOS} videos: two qualities, reals and four"
+        " manipulations):",
     ]
     for name, disk in result["disk"].items():
         patch = f", patches {disk['patch']:.2f} times the crop" if "patch" in disk else ""
         kept = f"{disk['frames']} frames of {disk['bytes_per_frame'] / 1e3:.0f} kB"
         lines.append(
-            f"  {name:8}{disk['mb_per_video']:8.1f} MB per video, {disk['gb_ffpp']:7.0f} GB ({kept}{patch})"
+            f"  {name:8}{disk['mb_per_video']:8.1f} MB per video, {disk['gb_ffpp']:7.0f} GB"
+            f" ({kept}{patch})"
         )
     return "\n".join(lines)

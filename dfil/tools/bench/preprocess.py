@@ -1,8 +1,10 @@
-"""`dfil bench preprocess`: what finding faces costs beside decoding, and how far the boxes are from detecting in every frame.
+"""`dfil bench preprocess`: what finding faces costs beside decoding, and how far the boxes are from
+detecting in every frame.
 
-Built-in heads move through a larger, panning scene: one walks, two cross, and one of two leaves. Times are processor times of one
-process with one thread, taken in turns, medians of several; their ratio holds on other machines, they themselves do not. dlib's own
-boxes jump from frame to frame, so two detections that differ by nothing but that reach about the IoU given as `neighbours`.
+Built-in heads move through a larger, panning scene: one walks, two cross, and one of two leaves.
+Times are processor times of one process with one thread, taken in turns, medians of several; their
+ratio holds on other machines, they themselves do not. dlib's own boxes jump from frame to frame, so
+two detections that differ by nothing but that reach about the IoU given as `neighbours`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from dfil.system.cores import cores
 SIDE = 320  # pixels of a rendered head's frame
 FACE = 125  # pixels of the face in it, about
 DRAWN = 60  # frames of a head that are drawn; they are shown forwards and backwards
-NOISE = 7  # grey levels at most that the sensor adds; at crf 23 a clip then has about 1.3 Mbit a second at 720p, 3.9 at 1080p
+# grey levels at most that the sensor adds; at crf 23 a clip then has about 1.3 Mbit a second at
+# 720p, 3.9 at 1080p
+NOISE = 7
 
 Path_ = Callable[
     [int], tuple[float, float, float] | None
@@ -57,10 +61,12 @@ def measure(
     every: int = 4,
     mtcnn_frames: int = 100,
 ) -> dict:
-    """Times in milliseconds per frame, their ratios, IoU with per-frame detection, and identity switches, for each height in `sizes`.
+    """Times in milliseconds per frame, their ratios, IoU with per-frame detection, and identity
+    switches, for each height in `sizes`.
 
-    frames: per clip. repeats: turns of which the median counts. every: per-frame detection is done in every so manieth frame, which
-    decides nothing about the following, only how many comparisons there are. mtcnn_frames: length of the clip for MTCNN.
+    frames: per clip. repeats: turns of which the median counts. every: per-frame detection is done
+    in every so manieth frame, which decides nothing about the following, only how many comparisons
+    there are. mtcnn_frames: length of the clip for MTCNN.
     """
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
@@ -109,7 +115,10 @@ def table(result: dict) -> str:
         line(what, lambda r, key=key: f"{r[key]:.3f}")
     line("detections without a track", lambda r: f"{r['missed']} of {r['compared']}")
     line("identity switches", lambda r: str(r["switches"]))
-    about = f"{result['frames']} frames per clip, medians of {result['repeats']} turns, one thread; {result['cores']} cores in this machine."
+    about = (
+        f"{result['frames']} frames per clip, medians of {result['repeats']} turns, one thread;"
+        f" {result['cores']} cores in this machine."
+    )
     return "\n".join([*lines, "", about])
 
 
@@ -178,7 +187,8 @@ def _times(
         "mtcnn": (run("mtcnn", short), short_frames),
     }
     taken: dict[str, list[float]] = {name: [] for name in works}
-    # dlib's turns are over before MTCNN's begin, as a process preprocesses one video after another with one detector.
+    # dlib's turns are over before MTCNN's begin, as a process preprocesses one video after another
+    # with one detector.
     for turn in (("decode", "rgb", "dlib"), ("mtcnn",)):
         for k in range(repeats + 1):
             for name in turn:
@@ -215,7 +225,8 @@ def _milliseconds(work: Callable) -> float:
 
 
 def _compare(path: Path, scene: Scene, frames: int, every: int) -> dict:
-    """IoU of the tracks with detections in single frames, of detections in neighbouring frames, and whom each track shows."""
+    """IoU of the tracks with detections in single frames, of detections in neighbouring frames, and
+    whom each track shows."""
     with watch(decode(path), finder("dlib"), Settings(size=224, tracks="all")) as people:
         found = people
     find, overlaps, neighbours, missed, before = detector("dlib"), [], [], 0, None
@@ -245,7 +256,8 @@ def _compare(path: Path, scene: Scene, frames: int, every: int) -> dict:
 
 
 def _switches(people: People, scene: Scene, frames: int) -> int:
-    """How often a track passes from one person to another, each being whoever's head centre is nearest, within half a face."""
+    """How often a track passes from one person to another, each being whoever's head centre is
+    nearest, within half a face."""
     count = 0
     for track in people.tracks:
         shown = []
@@ -269,7 +281,8 @@ def _switches(people: People, scene: Scene, frames: int) -> int:
 
 
 def scenes(width: int, height: int, frames: int) -> tuple[Scene, ...]:
-    """One person walking about, two crossing, and two of whom one leaves, in a picture of this size."""
+    """One person walking about, two crossing, and two of whom one leaves, in a picture of this
+    size."""
     scale = 1.3 * height / 720
 
     def walking(t: int) -> tuple[float, float, float]:
@@ -321,7 +334,8 @@ def write(
 def draw(
     scene: Scene, heads: Sequence[np.ndarray], width: int, height: int, frames: int, seed: int = 0
 ) -> Iterator[np.ndarray]:
-    """The scene's frames, (height, width, 3) uint8 RGB. heads: (T, 320, 320, 3) each, shown forwards and backwards."""
+    """The scene's frames, (height, width, 3) uint8 RGB. heads: (T, 320, 320, 3) each, shown
+    forwards and backwards."""
     rng = np.random.default_rng(seed)
     behind_hwc = _background(rng, width + width // 4, height + height // 4)
     grain_hw = rng.integers(0, NOISE + 1, (height + 64, width + 64), np.uint8)
