@@ -1,4 +1,4 @@
-"""What a run leaves behind: the same bytes however it was trained, whole or made again, found elsewhere."""
+"""What a run leaves behind: the same bytes however trained, made again if damaged, found elsewhere."""
 
 import dataclasses
 import subprocess

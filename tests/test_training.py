@@ -329,7 +329,7 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(
     assert all(torch.equal(begun[name], ended[name]) for name in begun)
     start = run.record["settings"]["start"]
     assert start["data"]["setting"]["name"] == "ff-like" and start["lr"] == PROFILE.training.lr
-    assert experiments.STARTED in experiments._result([run], tiny_store, paper.Videos("ffpp")).notes
+    assert experiments.STARTED in experiments.result([run], tiny_store, paper.Videos("ffpp")).notes
 
 
 def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
