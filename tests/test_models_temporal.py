@@ -197,6 +197,16 @@ def test_mem_leaves_the_last_frame_and_sees_only_differences():
     )  # with equal convolutions a constant offset cancels
 
 
+def test_teis_sigmoid_may_come_before_the_last_convolution():
+    m, pooled = shaken(MEM(8, sigmoid="first")), random(1, 5, 8)
+    difference = m.conv1(pooled[:, :-1]) - m.conv2(pooled[:, 1:])
+    torch.testing.assert_close(m(pooled)[:, :-1], m.conv3(torch.sigmoid(difference)))
+    model, other = small(TEINet), small(TEINet, sigmoid="first")
+    assert (model(clips(TEINet)) - other(clips(TEINet))).abs().max() > 1e-5
+    with pytest.raises(ValueError, match="sigmoid is"):
+        TEINet(sigmoid="none", depth=(1, 1, 1, 1), width=8)
+
+
 def test_tim_starts_as_the_shift():
     x = random(1, 4, 16, 1, 1)
     out = TIM(16).double()(x)

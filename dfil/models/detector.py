@@ -13,9 +13,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video a method looks at: U snippets of T frames, `stride` apart, one snippet in each of U equal segments.
+    """Which frames of a video a method looks at: U snippets of T frames, `stride` apart, one
+    snippet in each of U equal segments.
 
-    train, test: U in training and in testing. frames: T. With T = 1 the frames are sparse, with U = 1 the clip is dense.
+    train, test: U in training and in testing. frames: T. With T = 1 the frames are sparse, with U
+    = 1 the clip is dense.
     views: in testing a method that compares sparse frames is shown them as so many clips, each with
     every views-th frame, and the mean of their logits counts; frames are then as far apart as in
     training.
@@ -44,9 +46,11 @@ class Sampling:
 class About:
     """Where a method comes from, for `dfil models` and the tables.
 
-    title: as the paper prints it. year, citation: of its own publication. kind: "frames", "clips" (action recognition) or "forgery".
-    start: what the full-size model's weights start from, "ImageNet", "Kinetics" or "scratch". parameters: published count in millions
-    with its source in `source`; None where none is published.
+    title: as the paper prints it. year, citation: of its own publication. kind: "frames", "clips"
+    (action recognition) or "forgery".
+    start: what the full-size model's weights start from, "ImageNet", "Kinetics" or "scratch".
+    parameters: published count in millions with its source in `source`; None where none is
+    published.
     """
 
     title: str
@@ -59,10 +63,12 @@ class About:
 
 
 class Detector(nn.Module):
-    """Base of all methods. Input (B, U, T, 3, H, W), ImageNet-normalised; output logits (B,), positive = fake.
+    """Base of all methods. Input (B, U, T, 3, H, W), ImageNet-normalised; output logits (B,),
+    positive = fake.
 
-    A method meets the protocol in three places: `loss` is what training minimises, `forward` what videos are scored by, and
-    `frame_logits` what snippets and frames are scored by. `sampling` is what it looks at; None is the profile's own, the paper's snippets.
+    A method meets the protocol in three places: `loss` is what training minimises, `forward` what
+    videos are scored by, and `frame_logits` what snippets and frames are scored by. `sampling` is
+    what it looks at; None is the profile's own, the paper's snippets.
     """
 
     sampling: Sampling | None = None
@@ -72,21 +78,29 @@ class Detector(nn.Module):
         """Logits of the single frames: x (B, U, T, 3, H, W) -> (B, U, T)."""
         raise NotImplementedError(f"{type(self).__name__} has no logits of single frames")
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, U, T, 3, H, W) -> logits (B,); here the mean of the frames'."""
+        return self.frame_logits(x).float().mean((1, 2))
+
     def snippet_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of the single snippets: x (B, U, T, 3, H, W) -> (B, U); here the mean of their frames'."""
+        """Logits of the single snippets: x (B, U, T, 3, H, W) -> (B, U); here the mean of their
+        frames'."""
         return self.frame_logits(x).float().mean(2)
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy of the videos' logits. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a scalar."""
+        """Binary cross-entropy of the videos' logits. x (B, U, T, 3, H, W), y (B,) with 1 = fake;
+        returns a scalar."""
         return nn.functional.binary_cross_entropy_with_logits(self(x).float(), y.float())
 
 
 def check_input(name: str, x: torch.Tensor, frames: int | None = None) -> tuple[int, int, int]:
-    """(B, U, T) of a detector's input. Raises ValueError naming the detector and the shape if it is not (B, U, T, 3, H, W)."""
+    """(B, U, T) of a detector's input. Raises ValueError naming the detector and the shape if it
+    is not (B, U, T, 3, H, W)."""
     if x.ndim != 6 or x.shape[3] != 3:
         raise ValueError(f"{name} takes (B, U, T, 3, H, W), not {tuple(x.shape)}")
     if frames is not None and x.shape[2] != frames:
         raise ValueError(
-            f"{name} was built for snippets of T = {frames} frames; this input {tuple(x.shape)} has T = {x.shape[2]}"
+            f"{name} was built for snippets of T = {frames} frames; this input {tuple(x.shape)} "
+            f"has T = {x.shape[2]}"
         )
     return x.shape[0], x.shape[1], x.shape[2]

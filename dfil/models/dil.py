@@ -1,4 +1,5 @@
-"""DIL: Intra-SIM and Inter-SIM in a 2-D ResNet (the paper's Figure 2 and its section "Instantiation")."""
+"""DIL: Intra-SIM and Inter-SIM in a 2-D ResNet (the paper's Figure 2 and its section
+"Instantiation")."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ class DIL(Detector):
         frames: T, consecutive frames per snippet. U is free at run time.
         intra, inter: whether the modules are there (Table 4).
         stages: the stages (1-4) that get modules (Table 6).
-        alternate: `stage` starts Intra, Inter, Intra, ... anew in every stage (9 + 7 blocks in ResNet-50); `network` keeps one parity
-            through the whole network (8 + 8).
-        single: where the module goes when only one of `intra`, `inter` is on: `alternate` keeps its own places and leaves the others
-            plain; `every` puts it into every block.
+        alternate: `stage` starts Intra, Inter, Intra, ... anew in every stage (9 + 7 blocks in
+            ResNet-50); `network` keeps one parity through the whole network (8 + 8).
+        single: where the module goes when only one of `intra`, `inter` is on: `alternate` keeps
+            its own places and leaves the others plain; `every` puts it into every block.
         bp, ca, lk: Intra-SIM's parts (Table 5).
-        reduction, min_channels, gamma, kernel_size, kernel_bn: see IntraSIM; the first two are InterSIM's too.
+        reduction, min_channels, gamma, kernel_size, kernel_bn: see IntraSIM; the first two are
+            InterSIM's too.
         conv_u: see InterSIM.
         depth, width, stem: see ResNet.
     """
@@ -87,21 +89,20 @@ class DIL(Detector):
                     )
 
     def frame_logits(self, x: torch.Tensor, keep: dict | None = None) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they are averaged."""
+        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
+        are averaged."""
         shape = check_input("DIL", x, self.frames)
         return self.backbone(x.flatten(0, 2), snippets=shape[1], keep=keep).unflatten(0, shape)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> logits (B,): the mean of the frames' logits."""
-        return self.frame_logits(x).float().mean((1, 2))
 
     @torch.no_grad()
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The named intermediates that Figures 3-5 show, for x (B, U, T, 3, H, W):
 
-        "logits" (B,), "frame_logits" (B, U, T), and per block, under "layer1.0/" and so on: of an Intra-SIM "attention_h" and
-        "attention_w" (B, U, T, C/2, H, W) (or "attention" without coordinate attention) and "kernel" (B, U, C/2, k); of an Inter-SIM
-        "f1" and "f2" (B, C, U, T) and "ut_map" (B, U, T), the mean over channels of F1 ⊙ F2. Run in the mode the model is in.
+        "logits" (B,), "frame_logits" (B, U, T), and per block, under "layer1.0/" and so on: of an
+        Intra-SIM "attention_h" and "attention_w" (B, U, T, C/2, H, W) (or "attention" without
+        coordinate attention) and "kernel" (B, U, C/2, k); of an Inter-SIM "f1" and "f2" (B, C, U,
+        T) and "ut_map" (B, U, T), the mean over channels of F1 ⊙ F2. Run in the mode the model
+        is in.
         """
         kept: dict[str, torch.Tensor] = {}
         frame_logits = self.frame_logits(x, kept).float()

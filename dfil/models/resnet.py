@@ -1,4 +1,5 @@
-"""The 2-D backbone: torchvision's bottleneck ResNet with free depth and width, and room for a module before each 3x3."""
+"""The 2-D backbone: torchvision's bottleneck ResNet with free depth and width, and room for a
+module before each 3x3."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ from dfil.system.errors import RunError
 
 
 class SnippetBottleneck(Bottleneck):
-    """torchvision's bottleneck with an optional Intra-SIM or Inter-SIM between conv1 and conv2, "right before the spatial convolution".
+    """torchvision's bottleneck with an optional Intra-SIM or Inter-SIM between conv1 and conv2,
+    "right before the spatial convolution".
 
-    With `intra` set it is the paper's Intra-SI block, with `inter` its Inter-SI block, with neither the plain residual block. A method
-    with other modules derives its own block from this one and names them in `added`.
+    With `intra` set it is the paper's Intra-SI block, with `inter` its Inter-SI block, with
+    neither the plain residual block. A method with other modules derives its own block from this
+    one and names them in `added`.
     """
 
     added: tuple[str, ...] = ("intra", "inter")  # submodules that ImageNet weights know nothing of
@@ -41,16 +44,19 @@ class SnippetBottleneck(Bottleneck):
 
 
 class ResNet(nn.Module):
-    """Bottleneck ResNet on folded frames. Parameter names and shapes are torchvision's, so its ImageNet weights load by name.
+    """Bottleneck ResNet on folded frames. Parameter names and shapes are torchvision's, so its
+    ImageNet weights load by name.
 
-    `checkpoint`, False unless set on the model, trades time for memory in training: only the blocks' inputs are kept and each block is
-    computed again when its gradient is due. Gradients and running statistics are the same.
+    `checkpoint`, False unless set on the model, trades time for memory in training: only the
+    blocks' inputs are kept and each block is computed again when its gradient is due. Gradients
+    and running statistics are the same.
 
     Args:
         depth: blocks per stage; (3, 4, 6, 3) is ResNet-50.
         width: planes of stage 1; 64 is ResNet-50.
-        stem: `imagenet` (7x7, stride 2, then max pooling: stage 1 at a quarter of the input) or `small` (3x3, stride 2, no pooling:
-            stage 1 at half the input, for crops so small that a quarter of them would hide the motion).
+        stem: `imagenet` (7x7, stride 2, then max pooling: stage 1 at a quarter of the input) or
+            `small` (3x3, stride 2, no pooling: stage 1 at half the input, for crops so small that
+            a quarter of them would hide the motion).
         block: the residual block, SnippetBottleneck or a class derived from it.
     """
 
@@ -103,7 +109,8 @@ class ResNet(nn.Module):
     def forward(
         self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None
     ) -> torch.Tensor:
-        """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives "layer3.5/attention_h" and the like."""
+        """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives
+        "layer3.5/attention_h" and the like."""
         x = frames_nchw.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         again = self.checkpoint and self.training and keep is None and torch.is_grad_enabled()
@@ -127,7 +134,8 @@ def _checkpointed(block: nn.Module, x: torch.Tensor, snippets: int) -> torch.Ten
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Within it the block's running statistics stay, because the first computation has already taken the batch into them."""
+    """Within it the block's running statistics stay, because the first computation has already
+    taken the batch into them."""
     norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta, counts = [m.momentum for m in norms], [m.num_batches_tracked.clone() for m in norms]
     for m in norms:
@@ -143,10 +151,12 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load classification weights of torchvision's ResNet into `model`: everything but its 1000-class head, and nothing silently.
+    """Load classification weights of torchvision's ResNet into `model`: everything but its
+    1000-class head, and nothing silently.
 
-    Raises RunError naming `source` if a backbone parameter is missing, left over, or of another shape. The snippet modules and the
-    head have no pretrained weights and keep their initialisation.
+    Raises RunError naming `source` if a backbone parameter is missing, left over, or of another
+    shape. The snippet modules and the head have no pretrained weights and keep their
+    initialisation.
     """
     own = model.state_dict()
     backbone = {
@@ -160,7 +170,8 @@ def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) ->
     )
     if wrong:
         raise RunError(
-            f"{source}: these are not the weights of this backbone ({len(wrong)} parameters differ, first {wrong[0]}); "
+            f"{source}: these are not the weights of this backbone ({len(wrong)} parameters "
+            f"differ, first {wrong[0]}); "
             "give torchvision's resnet50 weights, or change the backbone's depth and width"
         )
     model.load_state_dict({k: state[k] for k in backbone}, strict=False)

@@ -1,4 +1,5 @@
-"""ADDNet-3D: face masks raise the weight of low-level features, a 3-D network judges the sequence (Zi et al., ACM Multimedia 2020)."""
+"""ADDNet-3D: face masks raise the weight of low-level features, a 3-D network judges the sequence
+(Zi et al., ACM Multimedia 2020)."""
 
 from __future__ import annotations
 
@@ -9,11 +10,16 @@ from torch import nn
 
 from dfil.models.detector import About, Detector, Sampling, check_input
 
-# An average upright face in the crop, as (x, y) in fractions of its side: hulls in order around their border, mirror-symmetric. Proportions
-# of the usual 68 landmarks; on 20 crops of the built-in clips (dlib boxes x 1.3) MTCNN's five landmarks had their means within 0.02 of
-# these organs' centres and corners, and standard deviations of 0.03 to 0.05, which is why the borders are soft.
-_FACE = ((0.12, 0.34), (0.2, 0.26), (0.36, 0.22), (0.64, 0.22), (0.8, 0.26), (0.88, 0.34), (0.86, 0.52), (0.81, 0.68), (0.72, 0.8),
-         (0.6, 0.875), (0.5, 0.89), (0.4, 0.875), (0.28, 0.8), (0.19, 0.68), (0.14, 0.52))  # fmt: skip
+# An average upright face in the crop, as (x, y) in fractions of its side: hulls in order around
+# their border, mirror-symmetric. Proportions of the usual 68 landmarks; on 20 crops of the
+# built-in clips (dlib boxes x 1.3) MTCNN's five landmarks had their means within 0.02 of these
+# organs' centres and corners, and standard deviations of 0.03 to 0.05, which is why the borders
+# are soft.
+_FACE = (
+    (0.12, 0.34), (0.2, 0.26), (0.36, 0.22), (0.64, 0.22), (0.8, 0.26), (0.88, 0.34),
+    (0.86, 0.52), (0.81, 0.68), (0.72, 0.8), (0.6, 0.875), (0.5, 0.89), (0.4, 0.875),
+    (0.28, 0.8), (0.19, 0.68), (0.14, 0.52),
+)  # fmt: skip
 _EYE = ((0.25, 0.36), (0.3, 0.32), (0.39, 0.32), (0.44, 0.36), (0.39, 0.4), (0.3, 0.4))
 _NOSE = ((0.465, 0.38), (0.535, 0.38), (0.59, 0.56), (0.55, 0.595), (0.45, 0.595), (0.41, 0.56))
 _MOUTH = ((0.36, 0.71), (0.43, 0.665), (0.57, 0.665), (0.64, 0.71), (0.57, 0.765), (0.43, 0.765))
@@ -25,9 +31,11 @@ _SOFT = (
 
 
 def hull_mask(corners_xy: tuple[tuple[float, float], ...], size: int) -> torch.Tensor:
-    """(size, size): 1 inside the convex polygon, 0 outside, linear in the distance to its nearest side within ±0.04, half on the side.
+    """(size, size): 1 inside the convex polygon, 0 outside, linear in the distance to its nearest
+    side within ±0.04, half on the side.
 
-    corners_xy: clockwise on the screen (x right, y down), in fractions of the side. Values are taken at the pixels' centres.
+    corners_xy: clockwise on the screen (x right, y down), in fractions of the side. Values are
+    taken at the pixels' centres.
     """
     centre = (torch.arange(size) + 0.5) / size
     x, y = centre[None, :], centre[:, None]
@@ -39,15 +47,18 @@ def hull_mask(corners_xy: tuple[tuple[float, float], ...], size: int) -> torch.T
 
 
 def face_mask(size: int) -> torch.Tensor:
-    """(size, size) in [0, 1]: the mean of the face mask and the organ mask (eyes, nose and mouth), so 0, about ½ and 1."""
+    """(size, size) in [0, 1]: the mean of the face mask and the organ mask (eyes, nose and mouth),
+    so 0, about ½ and 1."""
     organs = torch.stack([hull_mask(organ, size) for organ in _ORGANS]).amax(0)
     return (hull_mask(_FACE, size) + organs) / 2
 
 
 class Attention(nn.Module):
-    """Weighs features by (1 + M), M (1, H, W) in [0, 1]: the face counts more than its surroundings and its organs more still.
+    """Weighs features by (1 + M), M (1, H, W) in [0, 1]: the face counts more than its
+    surroundings and its organs more still.
 
-    kind: `face` takes the fixed `face_mask`; `learned` lets a 1x1 convolution and a sigmoid make M from the features.
+    kind: `face` takes the fixed `face_mask`; `learned` lets a 1x1 convolution and a sigmoid make M
+    from the features.
     """
 
     def __init__(self, channels: int, kind: str):
@@ -76,7 +87,8 @@ def _separable(channels: int, out: int) -> list[nn.Module]:
 
 
 class XceptionBlock(nn.Module):
-    """Xception's residual block with two separable convolutions: strided by max pooling with a 1x1 shortcut, or with the identity."""
+    """Xception's residual block with two separable convolutions: strided by max pooling with a 1x1
+    shortcut, or with the identity."""
 
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
@@ -123,37 +135,48 @@ class Block3D(nn.Module):
 
 
 class ADDNet3D(Detector):
-    """ADDNet-3D, Zi et al., "WildDeepfake: A Challenging Real-World Dataset for Deepfake Detection", ACM Multimedia 2020
-    (arXiv 2101.01456).
+    """ADDNet-3D, Zi et al., "WildDeepfake: A Challenging Real-World Dataset for Deepfake
+    Detection", ACM Multimedia 2020 (arXiv 2101.01456).
 
-    One ADD block, the same for each frame, extracts low-level features and raises the weight of the face's region in them by attention
-    masks; a 3-D CNN classifies the sequence of what comes out. The source and the dataset's page give: the ADD block is built from
-    Xception's residual blocks, is shared by the L frames, and the classifier is the part that is 3-D. Code, layer sizes and a number of
-    parameters are not published, so that the rest is a reading:
-        - Masks: the source draws a face mask and organ masks from each image's landmarks. The crop store holds no landmarks, but its crops
-          are square boxes around upright faces, so that the masks are those of an average face in crop coordinates, soft enough for its
-          variation (`mask="face"`). They are known beforehand and the same for real and fake, as the source's are; a mask that the network
-          learns itself (`mask="learned"`) is the alternative.
-        - Weight: features ⊙ (1 + M), "to increase the weight of the region", after the stem and after each stage of the ADD block.
-        - ADD block: two 3x3 convolutions (w/2, w channels; the first strided), then stages 1 and 2 of Xception blocks (2w and 4w channels).
-        - Classifier: stages 3 and 4 of residual 3x3x3 blocks (4w and 8w channels), strided by two in time too; average pooling, one logit.
+    One ADD block, the same for each frame, extracts low-level features and raises the weight of
+    the face's region in them by attention masks; a 3-D CNN classifies the sequence of what comes
+    out. The source and the dataset's page give: the ADD block is built from Xception's residual
+    blocks, is shared by the L frames, and the classifier is the part that is 3-D. Code, layer
+    sizes and a number of parameters are not published, so that the rest is a reading:
+        - Masks: the source draws a face mask and organ masks from each image's landmarks. The crop
+          store holds no landmarks, but its crops are square boxes around upright faces, so that
+          the masks are those of an average face in crop coordinates, soft enough for its variation
+          (`mask="face"`). They are known beforehand and the same for real and fake, as the
+          source's are; a mask that the network learns itself (`mask="learned"`) is the
+          alternative.
+        - Weight: features ⊙ (1 + M), "to increase the weight of the region", after the stem and
+          after each stage of the ADD block.
+        - ADD block: two 3x3 convolutions (w/2, w channels; the first strided), then stages 1 and 2
+          of Xception blocks (2w and 4w channels).
+        - Classifier: stages 3 and 4 of residual 3x3x3 blocks (4w and 8w channels), strided by two
+          in time too; average pooling, one logit.
         - Weights: none exist for this network; it starts from scratch.
 
-    Sampling: sparse, which is what the DIL paper says of this method; one frame from each of 16 segments, of 32 in testing. The number of
-    frames is free at run time; all U·T frames of a video are one sequence.
+    Sampling: sparse, which is what the DIL paper says of this method; one frame from each of 16
+    segments, of 32 in testing. The number of frames is free at run time; all U·T frames of a
+    video are one sequence.
 
     Args:
         frames: accepted and ignored.
         mask: `face` or `learned`, see above.
-        depth: blocks in each of the four stages; the first block of each stage is strided by two (and changes the channels).
+        depth: blocks in each of the four stages; the first block of each stage is strided by two
+            (and changes the channels).
         width: w; the source's scale is Xception's, w = 64.
-        stem: `imagenet`: stage 1 at a quarter of the input; `small`: at half of it, for small crops.
+        stem: `imagenet`: stage 1 at a quarter of the input; `small`: at half of it, for small
+            crops.
     """
 
     sampling = Sampling(train=16, test=32, frames=1, views=2)
     about = About(
         "ADDNet-3D", 2020, "forgery",
-        "Zi et al., WildDeepfake: A Challenging Real-World Dataset for Deepfake Detection, ACM Multimedia 2020", "scratch",
+        "Zi et al., WildDeepfake: A Challenging Real-World Dataset for Deepfake Detection, ACM "
+        "Multimedia 2020",
+        "scratch",
     )  # fmt: skip
 
     def __init__(

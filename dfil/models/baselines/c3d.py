@@ -10,28 +10,35 @@ from dfil.models.detector import About, Sampling
 
 
 class C3D(ClipDetector):
-    """C3D (Tran et al. 2015, Figure 3): eight 3x3x3 convolutions in five groups, max pooling after each group, two layers of 4096 units.
+    """C3D (Tran et al. 2015, Figure 3): eight 3x3x3 convolutions in five groups, max pooling after
+    each group, two layers of 4096 units.
 
-    conv1a 64, conv2a 128, conv3a-b 256, conv4a-b 512, conv5a-b 512, all with ReLU and none with batch normalisation; pool1 halves space
-    only, the others space and time, so that 16 frames become one; dropout of 0.5 after both fully connected layers.
+    conv1a 64, conv2a 128, conv3a-b 256, conv4a-b 512, conv5a-b 512, all with ReLU and none with
+    batch normalisation; pool1 halves space only, the others space and time, so that 16 frames
+    become one; dropout of 0.5 after both fully connected layers.
 
-    Left open, and read so: the paper's clips have 112 px, which pool5 (padded by one pixel in space, as in the authors' network
-    definition) leaves as 1 x 4 x 4, the input of the first fully connected layer. At other sizes, 224 px here, the maximum over a 4 x 4
-    grid makes the same of it; at 112 px it changes nothing. The authors' weights from Sports-1M are in no library that this project
-    could use, so C3D starts from scratch, with He et al.'s (2015) initialisation. The published protocol averages ten clips of a video;
-    here two, so that all methods cost alike.
+    Left open, and read so: the paper's clips have 112 px, which pool5 (padded by one pixel in
+    space, as in the authors' network definition) leaves as 1 x 4 x 4, the input of the first fully
+    connected layer. At other sizes, 224 px here, the maximum over a 4 x 4 grid makes the same of
+    it; at 112 px it changes nothing. The authors' weights from Sports-1M are in no library that
+    this project could use, so C3D starts from scratch, with He et al.'s (2015) initialisation. The
+    published protocol averages ten clips of a video; here two, so that all methods cost alike.
 
     Args:
         frames: T, consecutive frames per clip. The number of clips U is free at run time.
         dropout: probability of a hidden unit's being left out in training.
-        depth: of the ResNet it stands beside; groups 2 to 5 have min(published number, depth of stages 1 to 4) convolutions.
+        depth: of the ResNet it stands beside; groups 2 to 5 have min(published number, depth of
+            stages 1 to 4) convolutions.
         width: channels of conv1a; everything else scales with it.
-        stem: accepted and without effect: the published stem already keeps half the input's resolution for group 2.
+        stem: accepted and without effect: the published stem already keeps half the input's
+            resolution for group 2.
     """
 
     sampling = Sampling(train=1, test=2, frames=16)
     about = About(
-        "C3D", 2015, "clips", "Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015", "scratch", 77.36,
+        "C3D", 2015, "clips",
+        "Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015",
+        "scratch", 77.36,
         "79 million in Table 1 of Carreira and Zisserman (2017), less the 400-class head",
     )  # fmt: skip
 
@@ -61,7 +68,8 @@ class C3D(ClipDetector):
                 ]
                 channels = width * multiple
             kernel = (1, 2, 2) if i == 0 else 2
-            # ceil_mode changes nothing at the published sizes; it lets clips of fewer frames and smaller crops through.
+            # ceil_mode changes nothing at the published sizes; it lets clips of fewer frames and
+            # smaller crops through.
             layers.append(
                 nn.MaxPool3d(kernel, kernel, padding=(0, 1, 1) if i == 4 else 0, ceil_mode=True)
             )

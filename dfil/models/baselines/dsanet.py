@@ -1,4 +1,5 @@
-"""DSANet: a kernel predicted from the video mixes neighbouring snippets (Wu et al., ACM Multimedia 2021)."""
+"""DSANet: a kernel predicted from the video mixes neighbouring snippets (Wu et al., ACM Multimedia
+2021)."""
 
 from __future__ import annotations
 
@@ -14,15 +15,18 @@ from dfil.models.resnet import ResNet
 
 
 class DSA(nn.Module):
-    """Dynamic Segment Aggregation: a convolution along the snippets whose kernel each video and channel gets from its own features.
+    """Dynamic Segment Aggregation: a convolution along the snippets whose kernel each video and
+    channel gets from its own features.
 
-    For the first βC channels: z = GAP over T, H, W, a vector of length U per channel; K = softmax(W2 ReLU(BN(W1 z))) with W1 U -> αU and
-    W2 αU -> k, shared by all channels; then a depthwise convolution along U with K, zeros beyond the ends. The other channels pass.
+    For the first βC channels: z = GAP over T, H, W, a vector of length U per channel; K =
+    softmax(W2 ReLU(BN(W1 z))) with W1 U -> αU and W2 αU -> k, shared by all channels; then a
+    depthwise convolution along U with K, zeros beyond the ends. The other channels pass.
 
     Args:
         channels: C.
         frames: T, needed to unfold the batch.
-        segments: U of the fully connected layers, fixed. A video of more snippets, a multiple of U, is taken U at a time.
+        segments: U of the fully connected layers, fixed. A video of more snippets, a multiple of
+            U, is taken U at a time.
         split: β, the share of the channels that are mixed; at least one channel is.
         alpha: widening of the hidden layer.
         kernel_size: k; odd.
@@ -55,9 +59,11 @@ class DSA(nn.Module):
         return self.generate(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
 
     def forward(self, x: torch.Tensor, snippets: int, keep: dict | None = None) -> torch.Tensor:
-        """x (B·U·T, C, H, W), snippets = U of the video -> the same shape. `keep` receives kernel (G, βC, k).
+        """x (B·U·T, C, H, W), snippets = U of the video -> the same shape. `keep` receives
+        kernel (G, βC, k).
 
-        G = B·snippets / segments; `snippets` itself is not needed, because consecutive groups of `segments` lie behind one another.
+        G = B·snippets / segments; `snippets` itself is not needed, because consecutive groups of
+        `segments` lie behind one another.
         """
         mixed = x[:, : self.mixed].unflatten(
             0, (-1, self.segments, self.frames)
@@ -70,21 +76,26 @@ class DSA(nn.Module):
 
 
 class DSANet(Detector):
-    """DSANet, Wu et al., "DSANet: Dynamic Segment Aggregation Network for Video-Level Representation Learning", ACM Multimedia 2021
-    (arXiv 2105.12085).
+    """DSANet, Wu et al., "DSANet: Dynamic Segment Aggregation Network for Video-Level
+    Representation Learning", ACM Multimedia 2021 (arXiv 2105.12085).
 
-    The I3D variant (the source's Figure 2b): a ResNet whose first 1x1 is 3x1x1 in stages 3 and 4, with DSA between the first and the
-    second convolution of every second block of stages 2 and 3; a video's score is the mean of its snippets'.
+    The I3D variant (the source's Figure 2b): a ResNet whose first 1x1 is 3x1x1 in stages 3 and 4,
+    with DSA between the first and the second convolution of every second block of stages 2 and 3;
+    a video's score is the mean of its snippets'.
 
-    What the source leaves open, and the reading, which is its published configuration for Kinetics:
-        - Places: blocks 2, 4 of stage 2 and 2, 4, 6 of stage 3; a stage of one block, which only small networks have, gets it there.
+    Readings, checked against the published code and its configuration for Kinetics:
+        - Places: blocks 2, 4 of stage 2 and 2, 4, 6 of stage 3; a stage of one block, which only
+          small networks have, gets it there.
         - β = 1/8, α = 2, k = 3, batch normalisation in the kernel's generator.
-        - More snippets in testing than in training: consecutive groups of U, whose logits are averaged.
-        - Dropout before the classifier is left out; DIL has none.
+        - More snippets in testing than in training: consecutive groups of U, whose logits are
+          averaged.
+        - Dropout of 0.5 before the classifier is left out; DIL has none.
+        - The start is ImageNet, inflated, as in the code.
 
-    Sampling: U = 4 snippets in training and 8 in testing, as in the source. Its snippets are 8 frames, 8 apart; here they are DIL's
-    (T = 4, neighbouring frames), because the comparison of the two is about what happens between the same snippets, and so that the
-    frames seen are as many. No number of parameters is published.
+    Sampling: U = 4 snippets in training and 8 in testing, as in the source. Its snippets are 8
+    frames, 8 apart; here they are DIL's (T = 4, neighbouring frames), because the comparison of
+    the two is about what happens between the same snippets, and so that the frames seen are as
+    many. No number of parameters is published.
 
     Args:
         frames: T.
@@ -95,7 +106,8 @@ class DSANet(Detector):
     sampling = Sampling(train=4, test=8, frames=4)
     about = About(
         "DSANet", 2021, "clips",
-        "Wu et al., DSANet: Dynamic Segment Aggregation Network for Video-Level Representation Learning, ACM Multimedia 2021", "ImageNet",
+        "Wu et al., DSANet: Dynamic Segment Aggregation Network for Video-Level Representation "
+        "Learning, ACM Multimedia 2021",
     )  # fmt: skip
 
     def __init__(self, *, frames: int = 4, segments: int = 4, **backbone):
@@ -112,14 +124,12 @@ class DSANet(Detector):
         return load_inflated(self.backbone, file)
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they are averaged."""
+        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
+        are averaged."""
         b, u, t = check_input("DSANet", x, self.frames)
         if u % self.segments:
             raise ValueError(
-                f"DSANet was built for U = {self.segments} snippets or a multiple; this input {tuple(x.shape)} has U = {u}"
+                f"DSANet was built for U = {self.segments} snippets or a multiple; this input "
+                f"{tuple(x.shape)} has U = {u}"
             )
         return self.backbone(x.flatten(0, 2), snippets=u).unflatten(0, (b, u, t))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> logits (B,)."""
-        return self.frame_logits(x).float().mean((1, 2))

@@ -1,4 +1,5 @@
-"""The frame-based baseline: a ResNet that sees one frame at a time; a video's probability is the mean of its frames'."""
+"""The frame-based baseline: a ResNet that sees one frame at a time; a video's probability is the
+mean of its frames'."""
 
 from __future__ import annotations
 
@@ -10,14 +11,16 @@ from dfil.models.resnet import ResNet
 
 
 class FrameResNet(FrameDetector):
-    """ResNet-50 (He et al. 2016) on single frames, "video-level results are averaged from frame-level predictions".
+    """ResNet-50 (He et al. 2016) on single frames, "video-level results are averaged from
+    frame-level predictions".
 
-    Trained on every frame by itself with its video's label. Arguments are ResNet's; `frames` is accepted and ignored, because a frame
-    model has no T.
+    Trained on every frame by itself with its video's label. Arguments are ResNet's; `frames` is
+    accepted and ignored, because a frame model has no T.
     """
 
     about = About(
-        "ResNet-50", 2016, "frames", "He et al., Deep Residual Learning for Image Recognition, CVPR 2016", "ImageNet", 23.51,
+        "ResNet-50", 2016, "frames",
+        "He et al., Deep Residual Learning for Image Recognition, CVPR 2016", "ImageNet", 23.51,
         "torchvision's 25.56 million less the 1000-class head, plus one logit",
     )  # fmt: skip
 

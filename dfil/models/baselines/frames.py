@@ -10,7 +10,8 @@ from dfil.models.detector import IMAGENET_MEAN, IMAGENET_STD, Detector, check_in
 
 
 class PartwiseDetector(Detector):
-    """A detector that gives every part of a video a logit of its own; parts are trained by themselves with their video's label."""
+    """A detector that gives every part of a video a logit of its own; parts are trained by
+    themselves with their video's label."""
 
     def part_logits(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> logits (B, n) of the n parts."""
@@ -19,13 +20,15 @@ class PartwiseDetector(Detector):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> logits (B,) of the mean probability over the parts.
 
-        logit(mean p) = log Σ p - log Σ (1 - p), in logarithms: where p rounds to 1, videos would otherwise tie.
+        logit(mean p) = log Σ p - log Σ (1 - p), in logarithms: where p rounds to 1, videos would
+        otherwise tie.
         """
         logits = self.part_logits(x).float()
         return torch.logsumexp(logsigmoid(logits), 1) - torch.logsumexp(logsigmoid(-logits), 1)
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Mean binary cross-entropy of the parts. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a scalar."""
+        """Mean binary cross-entropy of the parts. x (B, U, T, 3, H, W), y (B,) with 1 = fake;
+        returns a scalar."""
         logits = self.part_logits(x).float()
         return nn.functional.binary_cross_entropy_with_logits(
             logits, y.float()[:, None].expand_as(logits)
@@ -33,7 +36,8 @@ class PartwiseDetector(Detector):
 
 
 class FrameDetector(PartwiseDetector):
-    """The parts are frames: "video-level results are averaged from frame-level predictions" (the paper's image-based methods).
+    """The parts are frames: "video-level results are averaged from frame-level predictions" (the
+    paper's image-based methods).
 
     A subclass has `frame_logits`. It cannot see the order of frames.
     """
@@ -43,7 +47,8 @@ class FrameDetector(PartwiseDetector):
 
 
 class ClipDetector(PartwiseDetector):
-    """The parts are clips, that is snippets of T frames, as action recognition averages the predictions of a video's clips.
+    """The parts are clips, that is snippets of T frames, as action recognition averages the
+    predictions of a video's clips.
 
     A subclass sets `frames` = T and has `clip_logits`.
     """
@@ -55,7 +60,8 @@ class ClipDetector(PartwiseDetector):
         raise NotImplementedError
 
     def snippet_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of the single clips: x (B, U, T, 3, H, W) -> (B, U). Raises ValueError if T is not `frames`."""
+        """Logits of the single clips: x (B, U, T, 3, H, W) -> (B, U). Raises ValueError if T is
+        not `frames`."""
         b, u, _ = check_input(type(self).__name__, x, self.frames)
         return self.clip_logits(x.flatten(0, 1)).unflatten(0, (b, u))
 
@@ -64,12 +70,14 @@ class ClipDetector(PartwiseDetector):
 
 
 def dense(clips_ntchw: torch.Tensor) -> torch.Tensor:
-    """Clips (N, T, 3, H, W) as 3-D convolutions take them: (N, 3, T, H, W), channels last in memory."""
+    """Clips (N, T, 3, H, W) as 3-D convolutions take them: (N, 3, T, H, W), channels last in
+    memory."""
     return clips_ntchw.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
 
 
 def to_unit_range(frames: torch.Tensor) -> torch.Tensor:
-    """ImageNet-normalised (..., 3, H, W) -> the range [-1, 1], which the Inception family's weights were trained on."""
+    """ImageNet-normalised (..., 3, H, W) -> the range [-1, 1], which the Inception family's
+    weights were trained on."""
     mean = frames.new_tensor(IMAGENET_MEAN)[:, None, None]
     deviation = frames.new_tensor(IMAGENET_STD)[:, None, None]
     return frames * (deviation / 0.5) + (mean - 0.5) / 0.5

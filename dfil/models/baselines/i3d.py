@@ -13,7 +13,8 @@ from dfil.models.baselines.frames import ClipDetector, dense, to_unit_range
 from dfil.models.detector import About, Sampling
 from dfil.models.weights import State, find_state, load_strictly
 
-# Inception-v1's modules: 1x1, 3x3 after its squeeze, "5x5" after its squeeze, behind the pooling (Szegedy et al. 2015, Table 1).
+# Inception-v1's modules: 1x1, 3x3 after its squeeze, "5x5" after its squeeze, behind the pooling
+# (Szegedy et al. 2015, Table 1).
 MODULES = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -28,32 +29,43 @@ MODULES = {
 
 
 class I3D(ClipDetector):
-    """RGB I3D (Carreira and Zisserman, CVPR 2017, Figure 3): Inception-v1 with batch normalisation, k x k kernels become k x k x k.
+    """RGB I3D (Carreira and Zisserman, CVPR 2017, Figure 3): Inception-v1 with batch
+    normalisation, k x k kernels become k x k x k.
 
-    The first convolution and the last two poolings between modules halve time as well as space, the first two poolings space only:
-    "it can be helpful to not perform temporal pooling in the first two max-pooling layers". The modules are torchvision's, built of 3-D
-    convolutions; its third branch has 3x3 where Inception-v1 has 5x5, and so has the authors' released I3D (3x3x3).
+    The first convolution and the last two poolings between modules halve time as well as space,
+    the first two poolings space only: "it can be helpful to not perform temporal pooling in the
+    first two max-pooling layers". The modules are torchvision's, built of 3-D convolutions; its
+    third branch has 3x3 where Inception-v1 has 5x5, and so has the authors' released I3D (3x3x3).
 
-    The start is the paper's section 2.4: ImageNet kernels "repeating the weights of the 2D filters N times along the time dimension, and
-    rescaling them by dividing by N". They are torchvision's GoogLeNet, whose names and shapes these are. The authors go on to Kinetics;
-    no library that this project could use has those weights.
+    The start is the paper's section 2.4: ImageNet kernels "repeating the weights of the 2D filters
+    N times along the time dimension, and rescaling them by dividing by N". They are torchvision's
+    GoogLeNet, whose names and shapes these are. The authors go on to Kinetics; no library that
+    this project could use has those weights.
 
-    Left open, and read so: paddings are symmetric as torchvision's (one pixel's shift from the released TensorFlow graph at stride 2);
-    the 2x7x7 average pooling and the mean over time are one global mean, which is the same for up to 16 frames; no dropout, since the
-    paper names none. The authors train on 64 frames and test on whole videos; here 16, the longest dense clip that the crop store
-    serves, and two of them in testing, whose probabilities are averaged. The optical-flow stream is left out: the row is an RGB model.
+    Left open, and read so: paddings are symmetric as torchvision's (one pixel's shift from the
+    released TensorFlow graph at stride 2); the 2x7x7 average pooling and the mean over time are
+    one global mean, which is the same for up to 16 frames; no dropout, since the paper names none.
+    The authors train on 64 frames and test on whole videos; here 16, the longest dense clip that
+    the crop store serves, and two of them in testing, whose probabilities are averaged. The
+    optical-flow stream is left out: the row is an RGB model.
 
     Args:
         frames: T, consecutive frames per clip. The number of clips U is free at run time.
-        depth: of the ResNet it stands beside; groups 3, 4 and 5 keep their last min(published number, depth of stages 2 to 4) modules.
+        depth: of the ResNet it stands beside; groups 3, 4 and 5 keep their last min(published
+            number, depth of stages 2 to 4) modules.
         width: channels of the first convolution; everything else scales with it.
-        stem: `imagenet`, or `small` (3x3x3 instead of 7x7x7 and no first pooling: the next layers at half the input).
+        stem: `imagenet`, or `small` (3x3x3 instead of 7x7x7 and no first pooling: the next layers
+            at half the input).
     """
 
     sampling = Sampling(train=1, test=2, frames=16)
     about = About(
-        "I3D", 2017, "clips", "Carreira and Zisserman, Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset, CVPR 2017",
-        "ImageNet", 12.28, "12.69 million of the authors' released RGB graph (Table 1: 25 for two streams), less the 400-class head",
+        "I3D", 2017, "clips",
+        "Carreira and Zisserman, Quo Vadis, Action Recognition? A New Model and the Kinetics "
+        "Dataset, CVPR 2017",
+        "ImageNet", 12.28,
+        "12.69 million of the authors' released RGB graph (Table 1: 25 for two streams), less the "
+        "400-class head",
     )  # fmt: skip
 
     def __init__(
@@ -103,8 +115,9 @@ class I3D(ClipDetector):
         return self.fc(x.mean((2, 3, 4))).squeeze(1)
 
     def pretrained(self, file: Path | None = None) -> str:
-        """Load inflated ImageNet weights and return where they came from: `file` or $DFIL_GOOGLENET_WEIGHTS (a state dict of torchvision's
-        googlenet), else torchvision's own, fetched into torch's cache.
+        """Load inflated ImageNet weights and return where they came from: `file` or
+        $DFIL_GOOGLENET_WEIGHTS (a state dict of torchvision's googlenet), else torchvision's own,
+        fetched into torch's cache.
 
         Raises RunError if they cannot be had or are another network's.
         """
@@ -119,7 +132,8 @@ class I3D(ClipDetector):
 
 
 def inflated(model: nn.Module, state: State) -> dict[str, torch.Tensor]:
-    """2-D kernels (O, I, h, w) -> (O, I, k, h, w), each of the k slices 1/k of the 2-D kernel, k being that of `model`'s kernel.
+    """2-D kernels (O, I, h, w) -> (O, I, k, h, w), each of the k slices 1/k of the 2-D kernel, k
+    being that of `model`'s kernel.
 
     A clip that stands still then gets the frame's response at every moment.
     """
@@ -134,7 +148,8 @@ def inflated(model: nn.Module, state: State) -> dict[str, torch.Tensor]:
 
 
 class _Unit3D(nn.Module):
-    """Convolution, batch normalisation, ReLU; arguments are nn.Conv3d's. The 3-D sibling of torchvision's BasicConv2d."""
+    """Convolution, batch normalisation, ReLU; arguments are nn.Conv3d's. The 3-D sibling of
+    torchvision's BasicConv2d."""
 
     def __init__(self, channels: int, out: int, **convolution):
         super().__init__()

@@ -1,4 +1,5 @@
-"""The inflated ResNet ("I3D-S", "slow pathway") under V4D and DSANet: 3x1x1 in time in the last two stages, everything else 2-D."""
+"""The inflated ResNet ("I3D-S", "slow pathway") under V4D and DSANet: 3x1x1 in time in the last
+two stages, everything else 2-D."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from dfil.models.weights import load_imagenet
 
 
 class TemporalConv(nn.Conv3d):
-    """A bias-free k x 1 x 1 convolution over the T frames of each snippet, zeros beyond its ends, on folded frames.
+    """A bias-free k x 1 x 1 convolution over the T frames of each snippet, zeros beyond its ends,
+    on folded frames.
 
     Args:
         channels, out: input and output channels, fully connected.
@@ -29,8 +31,8 @@ class TemporalConv(nn.Conv3d):
 
     @classmethod
     def inflate(cls, conv: nn.Conv2d, frames: int, kernel_size: int = 3) -> TemporalConv:
-        """The 1x1 convolution `conv` repeated k times along time and divided by k: the same output where nothing moves (Carreira and
-        Zisserman 2017, section 2.1)."""
+        """The 1x1 convolution `conv` repeated k times along time and divided by k: the same output
+        where nothing moves (Carreira and Zisserman 2017, section 2.1)."""
         inflated = cls(conv.in_channels, conv.out_channels, frames, kernel_size)
         with torch.no_grad():
             inflated.weight.copy_(inflate(conv.weight, kernel_size))
@@ -52,7 +54,8 @@ def inflate(weight_2d: torch.Tensor, kernel_size: int) -> torch.Tensor:
 def inflate_stages(backbone: ResNet, frames: int, stages: tuple[int, ...] = (3, 4)) -> None:
     """Replace the first 1x1 of every block of `stages` by its 3x1x1 inflation, in place.
 
-    Stages 3 and 4 without any temporal stride are Feichtenhofer et al. 2019's slow pathway, which both sources take for their backbone.
+    Stages 3 and 4 without any temporal stride are Feichtenhofer et al. 2019's slow pathway, which
+    both sources take for their backbone.
     """
     for number, stage in enumerate(backbone.stages(), 1):
         if number in stages:
@@ -61,15 +64,17 @@ def inflate_stages(backbone: ResNet, frames: int, stages: tuple[int, ...] = (3, 
 
 
 def every_second(stage: nn.ModuleList) -> list[nn.Module]:
-    """Blocks 2, 4, ... of a stage, where V4D and DSANet put their modules; the only block of a stage that has just one."""
+    """Blocks 2, 4, ... of a stage, where V4D and DSANet put their modules; the only block of a
+    stage that has just one."""
     return list(stage[1::2]) or list(stage)
 
 
 def load_inflated(backbone: ResNet, file: Path | None) -> str:
-    """torchvision's ImageNet weights of the 2-D ResNet, inflated where `backbone` is; returns where they came from.
+    """torchvision's ImageNet weights of the 2-D ResNet, inflated where `backbone` is; returns
+    where they came from.
 
-    `file` as for dfil.models.weights.load_imagenet, which does the reading and raises RunError. Modules that the 2-D network has not, and the
-    head, keep their initialisation.
+    `file` as for dfil.models.weights.load_imagenet, which does the reading and raises RunError.
+    Modules that the 2-D network has not, and the head, keep their initialisation.
     """
     flat = FrameResNet(
         depth=tuple(len(stage) for stage in backbone.stages()),

@@ -11,24 +11,30 @@ from dfil.models.resnet import ResNet
 
 
 class FrameLSTM(ClipDetector):
-    """Features of consecutive frames into one LSTM layer (Hochreiter and Schmidhuber 1997), the way Güera and Delp (2018) detect forgeries.
+    """Features of consecutive frames into one LSTM layer (Hochreiter and Schmidhuber 1997), the
+    way Güera and Delp (2018) detect forgeries.
 
-    Per clip: 2048 pooled features of each frame -> LSTM with as many units -> its last output -> 512 units with ReLU -> one logit, and
-    dropout of 0.5 on both hidden vectors, all as Güera and Delp have it.
+    Per clip: 2048 pooled features of each frame -> LSTM with as many units -> its last output ->
+    512 units with ReLU -> one logit, and dropout of 0.5 on both hidden vectors, all as Güera and
+    Delp have it.
 
-    Left open, and read so: the DIL paper names only the LSTM itself. The features are those of ResNet-50, as in its other rows, where
-    Güera and Delp have a fixed InceptionV3; and they are trained with the rest. Güera and Delp read 20, 40 or 80 consecutive frames of a
-    video; here clips of 16, and two in testing, whose probabilities are averaged.
+    Left open, and read so: the DIL paper names only the LSTM itself. The features are those of
+    ResNet-50, as in its other rows, where Güera and Delp have a fixed InceptionV3; and they are
+    trained with the rest. Güera and Delp read 20, 40 or 80 consecutive frames of a video; here
+    clips of 16, and two in testing, whose probabilities are averaged.
 
     Args:
         frames: T, consecutive frames per clip. The number of clips U is free at run time.
         dropout: probability of a hidden unit's being left out in training.
-        depth, width, stem: see ResNet; the LSTM has the features' number of units, the layer after it a quarter of that.
+        depth, width, stem: see ResNet; the LSTM has the features' number of units, the layer after
+            it a quarter of that.
     """
 
     sampling = Sampling(train=1, test=2, frames=16)
     about = About(
-        "LSTM", 2018, "clips", "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; as in Güera and Delp, "
+        "LSTM", 2018, "clips",
+        "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; as in "
+        "Güera and Delp, "
         "Deepfake Video Detection Using Recurrent Neural Networks, AVSS 2018", "ImageNet",
     )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""S-MIL: a video is a bag of faces, and the faces' embeddings give the bag's probability directly."""
+"""S-MIL: a video is a bag of faces, and the faces' embeddings give the bag's probability
+directly."""
 
 from __future__ import annotations
 
@@ -11,23 +12,29 @@ from dfil.models.resnet import ResNet
 
 
 class SMIL(Detector):
-    """Sharp Multiple Instance Learning, Li et al., ACM MM 2020: P = 1 / (1 + Π_j (1 / p_j - 1)), p_j = sigmoid(θ · h_j).
+    """Sharp Multiple Instance Learning, Li et al., ACM MM 2020: P = 1 / (1 + Π_j (1 / p_j - 1)),
+    p_j = sigmoid(θ · h_j).
 
-    h_j is the embedding of frame j, P the video's probability; see `dfil.models.baselines.mil`. The order of the frames plays no part.
+    h_j is the embedding of frame j, P the video's probability; see `dfil.models.baselines.mil`.
+    The order of the frames plays no part.
 
-    Published: in the source's abstract, that faces are instances and the video is their bag, and that embeddings give the bag's
-    prediction directly, not by way of predictions of the instances; in its Figure 2, the order of the parts: faces, CNN, instances, bags,
-    S-MIL. No code: the source's repository holds none.
+    Published: in the source's abstract, that faces are instances and the video is their bag, and
+    that embeddings give the bag's prediction directly, not by way of predictions of the instances;
+    in its Figure 2, the order of the parts: faces, CNN, instances, bags, S-MIL. No code: the
+    source's repository holds none.
 
-    A reading: the formula above. It is the rule by which the method is generally known and does what the abstract says, because
-    P = sigmoid(Σ_j θ · h_j). That the source's equations are the same to the letter is not established; so none is cited by number.
-    Also read:
-    - Embedding: the globally pooled features of the backbone, without a further layer. The paper's own backbone
-      is not established; here it is the ResNet-50 that DIL stands on, with the same ImageNet weights.
-    - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, as many as DIL sees of a video.
-    - P is the literal product, so a logit grows with the number of frames. Its sign, and with it accuracy at 0.5, does not; nor does
-      the order of videos tested with one number of frames.
-    - θ starts near zero (deviation 0.001), because a bag multiplies a random start by its number of instances.
+    A reading: the formula above. It is the rule by which the method is generally known and does
+    what the abstract says, because P = sigmoid(Σ_j θ · h_j). That the source's equations are
+    the same to the letter is not established; so none is cited by number. Also read:
+    - Embedding: the globally pooled features of the backbone, without a further layer. The paper's
+      own backbone is not established; here it is the ResNet-50 that DIL stands on, with the same
+      ImageNet weights.
+    - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, as many as
+      DIL sees of a video.
+    - P is the literal product, so a logit grows with the number of frames. Its sign, and with it
+      accuracy at 0.5, does not; nor does the order of videos tested with one number of frames.
+    - θ starts near zero (deviation 0.001), because a bag multiplies a random start by its number
+      of instances.
 
     Args:
         frames: T; accepted for the common interface, free at run time like U.
@@ -53,7 +60,8 @@ class SMIL(Detector):
         nn.init.zeros_(self.backbone.fc.bias)
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the logit of every instance, which is trained only through its bag."""
+        """x (B, U, T, 3, H, W) -> (B, U, T): the logit of every instance, which is trained only
+        through its bag."""
         shape = check_input("SMIL", x)
         return self.backbone(x.flatten(0, 2)).unflatten(0, shape)
 

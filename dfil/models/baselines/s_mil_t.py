@@ -13,20 +13,26 @@ from dfil.models.resnet import ResNet
 class SMILT(Detector):
     """S-MIL with spatial-temporal encoded instances, Li et al., ACM MM 2020.
 
-    For every kernel size k a temporal convolution turns the frames' embeddings h_1 ... h_N into N - k + 1 instances, each of k
-    neighbouring frames: one bag per k, P_k = 1 / (1 + Π_j (1 / p_kj - 1)), p_kj = sigmoid(θ_k · ReLU(W_k * h)_j). The bags are
-    integrated by the same rule, P = 1 / (1 + Π_k (1 / P_k - 1)). See `dfil.models.baselines.mil`.
+    For every kernel size k a temporal convolution turns the frames' embeddings h_1 ... h_N into N
+    - k + 1 instances, each of k neighbouring frames: one bag per k, P_k = 1 / (1 + Π_j (1 / p_kj
+    - 1)), p_kj = sigmoid(θ_k · ReLU(W_k * h)_j). The bags are integrated by the same rule, P = 1
+    / (1 + Π_k (1 / P_k - 1)). See `dfil.models.baselines.mil`.
 
-    What is left open beyond SMIL's points, and how it is read (in the manner of convolutions over words in a sentence, which the
-    encoding resembles):
-    - Kernel sizes 2, 3 and 4, without padding. Single frames, k = 1, are no bag of their own; `kernels=(1, 2, 3, 4)` adds them.
-    - The convolutions are full, not depthwise, and halve the embedding twice: C -> C / 4, with a bias, and ReLU.
-    - θ_k is one classifier per bag. Together the encoders add 9.44 million parameters to ResNet-50.
-    - Frames are taken in order over U and T alike. "Neighbouring" means neighbouring among the sampled frames, which are sparse.
+    What is left open beyond SMIL's points, and how it is read (in the manner of convolutions over
+    words in a sentence, which the encoding resembles):
+    - Kernel sizes 2, 3 and 4, without padding. Single frames, k = 1, are no bag of their own;
+      `kernels=(1, 2, 3, 4)` adds them.
+    - The convolutions are full, not depthwise, and halve the embedding twice: C -> C / 4, with a
+      bias, and ReLU.
+    - θ_k is one classifier per bag. Together the encoders add 9.44 million parameters to
+      ResNet-50.
+    - Frames are taken in order over U and T alike. "Neighbouring" means neighbouring among the
+      sampled frames, which are sparse.
 
     Args:
         frames: T; accepted for the common interface, free at run time like U.
-        kernels: sizes of the temporal kernels; a video needs at least as many frames as the largest.
+        kernels: sizes of the temporal kernels; a video needs at least as many frames as the
+            largest.
         pooling: see SMIL.
         depth, width, stem: see ResNet.
     """
@@ -65,7 +71,8 @@ class SMILT(Detector):
             nn.init.zeros_(head.bias)
 
     def instance_logits(self, h: torch.Tensor) -> list[torch.Tensor]:
-        """Embeddings h (B, N, C) in order -> per kernel size k the instances' logits (B, N - k + 1)."""
+        """Embeddings h (B, N, C) in order -> per kernel size k the instances' logits (B, N - k +
+        1)."""
         h = h.transpose(1, 2)  # B, C, N
         return [
             head(torch.relu(encode(h)).transpose(1, 2)).squeeze(2)
@@ -73,11 +80,13 @@ class SMILT(Detector):
         ]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W), U·T at least the largest kernel size -> logits (B,) of the bags."""
+        """x (B, U, T, 3, H, W), U·T at least the largest kernel size -> logits (B,) of the
+        bags."""
         b, u, t = check_input("SMILT", x)
         if u * t < max(self.kernels):
             raise ValueError(
-                f"SMILT has a temporal kernel of {max(self.kernels)} frames; this input {tuple(x.shape)} has {u * t}"
+                f"SMILT has a temporal kernel of {max(self.kernels)} frames; this input "
+                f"{tuple(x.shape)} has {u * t}"
             )
         pool = POOLINGS[self.pooling]
         bags = [

@@ -1,4 +1,5 @@
-"""STIL: spatial and temporal inconsistency in two streams of one bottleneck, DIL's predecessor by the same group."""
+"""STIL: spatial and temporal inconsistency in two streams of one bottleneck, DIL's predecessor by
+the same group."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from dfil.models.fast import convolve, difference_to_next
 from dfil.models.resnet import ResNet, SnippetBottleneck
 from dfil.models.weights import find_state, load_strictly
 
-_SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"  # the hash in the name is checked
+_SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"
 
 
 def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int]) -> nn.Sequential:
@@ -26,18 +27,23 @@ def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int]) -> nn.Sequen
 
 
 class TIM(nn.Module):
-    """Temporal Inconsistency Module: attention from the differences of adjacent frames, along height and along width.
+    """Temporal Inconsistency Module: attention from the differences of adjacent frames, along
+    height and along width.
 
-    D[t] = conv(F[t + 1]) - F[t] of the squeezed features F, zero at the last frame; conv is depthwise with 3 taps along the height in
-    the one view and along the width in the other. Each view then averages D, a 3-tap convolution of D, and a 3-tap convolution of D at
-    half the resolution along the view's axis, recovers C channels and takes sigmoid - 1/2. The output is x + x · (mean of the two).
+    D[t] = conv(F[t + 1]) - F[t] of the squeezed features F, zero at the last frame; conv is
+    depthwise with 3 taps along the height in the one view and along the width in the other. Each
+    view then averages D, a 3-tap convolution of D, and a 3-tap convolution of D at half the
+    resolution along the view's axis, recovers C channels and takes sigmoid - 1/2. The output is x
+    + x · (mean of the two).
 
-    The source folds the other axis into the batch and works on H x T and T x W planes with kernels that are 1 along T. The same
-    kernels on the H x W planes of the frames give the same numbers without a permutation.
+    The source folds the other axis into the batch and works on H x T and T x W planes with kernels
+    that are 1 along T. The same kernels on the H x W planes of the frames give the same numbers
+    without a permutation.
 
     Args:
         channels: C, the stream's channels.
-        reduction: C / r channels are squeezed to, at least `min_channels`. In ResNet-50 C / 16 is never below 2.
+        reduction: C / r channels are squeezed to, at least `min_channels`. In ResNet-50 C / 16 is
+            never below 2.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, min_channels: int = 2):
@@ -56,7 +62,8 @@ class TIM(nn.Module):
             setattr(self, f"recover_{axis}", _conv(squeezed, channels, 1))
 
     def difference(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
-        """F (N, Cr, H, W), N = videos · frames -> D, the same shape, zero at every video's last frame."""
+        """F (N, Cr, H, W), N = videos · frames -> D, the same shape, zero at every video's last
+        frame."""
         neighbour = getattr(self, f"neighbour_{axis}")(f)
         f, neighbour = (t.unflatten(0, (-1, frames)) for t in (f, neighbour))
         return -difference_to_next(f, neighbour).flatten(0, 1)
@@ -77,10 +84,12 @@ class TIM(nn.Module):
 
 
 class SIM(nn.Module):
-    """Spatial Inconsistency Module: a self-calibrated convolution (SCNet) whose calibration path is split into 1x3 and 3x1.
+    """Spatial Inconsistency Module: a self-calibrated convolution (SCNet) whose calibration path
+    is split into 1x3 and 3x1.
 
-    Y = k3(x) · sigmoid(x + up(f_h(f_w(down(x))))), output ReLU(k4(Y)); Y itself goes to the ISM. `down` is average pooling by 4, or by
-    the size of the map where that is smaller, which happens only to crops below 128 px.
+    Y = k3(x) · sigmoid(x + up(f_h(f_w(down(x))))), output ReLU(k4(Y)); Y itself goes to the ISM.
+    `down` is average pooling by 4, or by the size of the map where that is smaller, which happens
+    only to crops below 128 px.
     """
 
     def __init__(self, channels: int):
@@ -100,7 +109,8 @@ class SIM(nn.Module):
 
 
 class ISM(nn.Module):
-    """Information Supplement Module: what the spatial stream found, weighed per channel, for the temporal stream.
+    """Information Supplement Module: what the spatial stream found, weighed per channel, for the
+    temporal stream.
 
     y · sigmoid(conv(GAP(y))), conv having 3 taps across neighbouring channels.
     """
@@ -116,7 +126,8 @@ class ISM(nn.Module):
 
 
 class TemporalShift(nn.Module):
-    """A learnt depthwise convolution with 3 taps over time; it starts as TSM's shift of an eighth of the channels in each direction."""
+    """A learnt depthwise convolution with 3 taps over time; it starts as TSM's shift of an eighth
+    of the channels in each direction."""
 
     def __init__(self, channels: int, *, part: int = 8):
         super().__init__()
@@ -137,8 +148,9 @@ class TemporalShift(nn.Module):
 class STILBlock(SnippetBottleneck):
     """The bottleneck with two streams of half the planes each: a (temporal) and b (spatial).
 
-    b: 1x1, SIM. a: 1x1, TIM, plus ISM of SIM's inner map, temporal shift, 3x3. Both are concatenated for the last 1x1. Down-sampling
-    follows the "v1d" ResNet of the source: average pooling, after the 3x3 of both streams and in the shortcut.
+    b: 1x1, SIM. a: 1x1, TIM, plus ISM of SIM's inner map, temporal shift, 3x3. Both are
+    concatenated for the last 1x1. Down-sampling follows the "v1d" ResNet of the source: average
+    pooling, after the 3x3 of both streams and in the shortcut.
     """
 
     added = ("tim", "shift", "ism", "f_w", "f_h")
@@ -149,7 +161,7 @@ class STILBlock(SnippetBottleneck):
         super().__init__(channels, planes)
         if planes % 2:
             raise ValueError(
-                f"STIL splits the planes into two streams, so their number must be even, not {planes}"
+                f"STIL splits the planes into two streams: an even number, not {planes}"
             )
         half, wide = planes // 2, planes * self.expansion
         for name in ("conv1", "bn1", "conv2", "bn2"):  # the plain bottleneck's; conv3 and bn3 stay
@@ -165,7 +177,8 @@ class STILBlock(SnippetBottleneck):
             self.downsample = nn.Sequential(pool, *_conv(channels, wide, 1))
 
     def forward(self, x: torch.Tensor, frames: int, keep: dict | None = None) -> torch.Tensor:
-        """x (N, C, H, W), N = videos · frames, the frames of a video in order -> (N, 4 · planes, H', W')."""
+        """x (N, C, H, W), N = videos · frames, the frames of a video in order -> (N, 4 · planes,
+        H', W')."""
         a, b = self.relu(self.bn1_a(self.conv1_a(x))), self.relu(self.bn1_b(self.conv1_b(x)))
         b, inner = self.scconv(b)
         a = self.relu(self.k1(self.shift(self.tim(a, frames) + self.ism(inner), frames)))
@@ -175,15 +188,20 @@ class STILBlock(SnippetBottleneck):
 
 
 class STIL(Detector):
-    """Spatiotemporal Inconsistency Learning, Gu et al., ACM MM 2021: every bottleneck of a ResNet-50 becomes a STIL block.
+    """Spatiotemporal Inconsistency Learning, Gu et al., ACM MM 2021: every bottleneck of a
+    ResNet-50 becomes a STIL block.
 
-    Read from the authors' published code (Tencent/TFace, Face-Forgery-Detection/STIL), not from the paper's text, so no equation is cited
-    by number. What the code settles:
-    - the backbone is SCNet-50-v1d: stem of three 3x3, average pooling in place of strides, two streams of half the planes;
-    - C / 16 channels in the TIM, differences forward only and zero-padded at the end, pooled branch up-sampled to the nearest;
-    - the mean of the frames' logits is the video's. Two classes there, one logit (fake) here, which is the same family of functions.
-    The code samples 8 sparse frames in training and 16 in testing; no module has a fixed T, so the number is free here. Frames are
-    taken in order over U and T alike. `stem="small"` keeps ResNet's 3x3 at stride 2.
+    Read from the authors' published code (Tencent/TFace, Face-Forgery-Detection/STIL), not from
+    the paper's text, so no equation is cited by number. What the code settles:
+    - the backbone is SCNet-50-v1d: stem of three 3x3, average pooling in place of strides, two
+      streams of half the planes;
+    - C / 16 channels in the TIM, differences forward only and zero-padded at the end, pooled
+      branch up-sampled to the nearest;
+    - the mean of the frames' logits is the video's. Two classes there, one logit (fake) here,
+      which is the same family of functions.
+    The code samples 8 sparse frames in training and 16 in testing; no module has a fixed T, so the
+    number is free here. Frames are taken in order over U and T alike. `stem="small"` keeps
+    ResNet's 3x3 at stride 2.
 
     Args:
         frames: T; accepted for the common interface, free at run time.
@@ -192,8 +210,12 @@ class STIL(Detector):
 
     sampling = Sampling(train=8, test=16, frames=1, views=2)
     about = About(
-        "STIL", 2021, "forgery", "Gu et al., Spatiotemporal Inconsistency Learning for DeepFake Video Detection, ACM MM 2021", "ImageNet",
-        22.68, "the figure quoted for the STIL paper; the network here, with two classes as in the authors' code, has 22.69",
+        "STIL", 2021, "forgery",
+        "Gu et al., Spatiotemporal Inconsistency Learning for DeepFake Video Detection, ACM MM "
+        "2021",
+        "ImageNet", 22.68,
+        "the figure quoted for the STIL paper; the network here, with two classes as in the "
+        "authors' code, has 22.69",
     )  # fmt: skip
 
     def __init__(
@@ -222,20 +244,19 @@ class STIL(Detector):
                     nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they are averaged."""
+        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
+        are averaged."""
         b, u, t = check_input("STIL", x)
         return self.backbone(x.flatten(0, 2), u * t).unflatten(0, (b, u, t))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> logits (B,): the mean of the frames' logits."""
-        return self.frame_logits(x).float().mean((1, 2))
 
     def pretrained(self, file: Path | None = None) -> str:
         """Load SCNet-50-v1d's ImageNet weights, as the authors do, and return where they came from.
 
-        `file`, or $DFIL_SCNET_WEIGHTS, is a .pth or .safetensors state dict of scnet50_v1d; without one torch fetches it from SCNet's
-        authors into its cache. SCNet's 3x3 of the calibration path (k2) has no place here; TIM, ISM, shift, f_w and f_h keep their
-        initialisation. Raises RunError with what to do where the weights cannot be had, or naming the first parameter that differs.
+        `file`, or $DFIL_SCNET_WEIGHTS, is a .pth or .safetensors state dict of scnet50_v1d;
+        without one torch fetches it from SCNet's authors into its cache. SCNet's 3x3 of the
+        calibration path (k2) has no place here; TIM, ISM, shift, f_w and f_h keep their
+        initialisation. Raises RunError with what to do where the weights cannot be had, or naming
+        the first parameter that differs.
         """
 
         def fetch() -> dict[str, torch.Tensor]:

@@ -1,4 +1,5 @@
-"""V4D: convolutions over the snippets and their frames at once, as residuals (Zhang et al., 2020)."""
+"""V4D: convolutions over the snippets and their frames at once, as residuals (Zhang et al.,
+2020)."""
 
 from __future__ import annotations
 
@@ -128,7 +129,3 @@ class V4D(Detector):
         """x (B, U, T, 3, H, W) -> (B, U, T): each frame's logit, before they are averaged."""
         b, u, t = check_input("V4D", x, self.frames)
         return self.backbone(x.flatten(0, 2), snippets=u).unflatten(0, (b, u, t))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> logits (B,)."""
-        return self.frame_logits(x).float().mean((1, 2))

@@ -11,29 +11,40 @@ from dfil.models.baselines.frames import FrameDetector, to_unit_range
 from dfil.models.detector import About, Sampling, check_input
 from dfil.models.weights import find_state, load_strictly
 
-WEIGHTS = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth"
+WEIGHTS = (
+    "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/"
+    "xception-43020ad28.pth"
+)
 
 
 class Xception(FrameDetector):
-    """Xception (Chollet, CVPR 2017, Figure 5), the network that Rössler et al. (FaceForensics++, ICCV 2019) made the usual frame baseline.
+    """Xception (Chollet, CVPR 2017, Figure 5), the network that Rössler et al. (FaceForensics++,
+    ICCV 2019) made the usual frame baseline.
 
-    Written from the paper's figure: entry flow, middle flow, exit flow; one logit in place of the 1000 classes.
+    Written from the paper's figure: entry flow, middle flow, exit flow; one logit in place of the
+    1000 classes.
 
-    Left open, and read so: Chollet's figure has 299 px, Rössler et al. too; here the project's crops (224 px), which the global pooling
-    allows. The first two convolutions are unpadded and batch normalisation has torch's ε = 1e-5, as in the port whose weights are used.
-    Rössler et al. take 270 frames of a training and 100 of a test video; here 16 and 32, so that all methods cost alike. They first train
-    the new layer alone for three epochs; here everything is trained from the first step, as for the other rows.
+    Left open, and read so: Chollet's figure has 299 px, Rössler et al. too; here the project's
+    crops (224 px), which the global pooling allows. The first two convolutions are unpadded and
+    batch normalisation has torch's ε = 1e-5, as in the port whose weights are used. Rössler et
+    al. take 270 frames of a training and 100 of a test video; here 16 and 32, so that all methods
+    cost alike. They first train the new layer alone for three epochs; here everything is trained
+    from the first step, as for the other rows.
 
     Args:
         frames: accepted and ignored: a frame model has no T.
-        depth: of the ResNet it stands beside; half the sum is the number of middle blocks (8 for ResNet-50's 3 + 4 + 6 + 3).
+        depth: of the ResNet it stands beside; half the sum is the number of middle blocks (8 for
+            ResNet-50's 3 + 4 + 6 + 3).
         width: 64 is the published network; all layers scale with it (728 becomes 91 at width 8).
-        stem: `imagenet`, or `small`: the first block keeps its resolution, so that the blocks work at half, not a quarter of the input.
+        stem: `imagenet`, or `small`: the first block keeps its resolution, so that the blocks work
+            at half, not a quarter of the input.
     """
 
     sampling = Sampling(train=16, test=32, frames=1)
     about = About(
-        "Xception", 2017, "frames", "Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, CVPR 2017", "ImageNet", 20.81,
+        "Xception", 2017, "frames",
+        "Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, CVPR 2017",
+        "ImageNet", 20.81,
         "22.856 million in the paper's Table 3, less the 1000-class head",
     )  # fmt: skip
 
@@ -51,7 +62,8 @@ class Xception(FrameDetector):
         c32, c64, c128, c256, c728, c1024, c1536, c2048 = (
             c * width // 64 for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)
         )
-        # Names are the port's (conv1, block1.rep.0.pointwise, ...), so that its weights load by name.
+        # Names are the port's (conv1, block1.rep.0.pointwise, ...), so that its weights load by
+        # name.
         self.conv1 = nn.Conv2d(3, c32, 3, stride=2, bias=False)
         self.bn1 = nn.BatchNorm2d(c32)
         self.conv2 = nn.Conv2d(c32, c64, 3, bias=False)
@@ -88,8 +100,9 @@ class Xception(FrameDetector):
         return self.fc(x.mean((2, 3))).squeeze(1).unflatten(0, shape)
 
     def pretrained(self, file: Path | None = None) -> str:
-        """Load ImageNet weights and return where they came from: `file`, $DFIL_XCEPTION_WEIGHTS, or the port that timm calls
-        legacy_xception, fetched into torch's cache and checked against the hash in its name.
+        """Load ImageNet weights and return where they came from: `file`, $DFIL_XCEPTION_WEIGHTS,
+        or the port that timm calls legacy_xception, fetched into torch's cache and checked against
+        the hash in its name.
 
         Raises RunError if they cannot be had or are another network's.
         """
@@ -123,10 +136,11 @@ class _Separable(nn.Module):
 
 
 class _Block(nn.Module):
-    """Separable convolutions of the given widths, each after a ReLU, then max pooling if it strides; plus the shortcut.
+    """Separable convolutions of the given widths, each after a ReLU, then max pooling if it
+    strides; plus the shortcut.
 
-    (N, C, H, W) -> (N, widths[-1], H / stride, W / stride). relu_first: Figure 5's first block has none before its first convolution,
-    because the stem has just had one.
+    (N, C, H, W) -> (N, widths[-1], H / stride, W / stride). relu_first: Figure 5's first block has
+    none before its first convolution, because the stem has just had one.
     """
 
     def __init__(
