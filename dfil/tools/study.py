@@ -97,7 +97,7 @@ class Study:
 
     def _plan(self) -> None:
         """The work with the learning rates that the searches have decided so far."""
-        folder = paths.outputs(self.profile.name) / "runs"
+        folder = paths.runs(self.profile.name)
         if self.profile.search_rates:
             runs = RunStore(folder, self.profile)
             found = rates.decided(runs, expected(self.profile, "ffpp"), self.methods)

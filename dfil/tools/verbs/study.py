@@ -24,7 +24,7 @@ def study(a: argparse.Namespace) -> int:
     if not a.publish:
         added = work.go_on(a.hours)
         print(f"{added} runs were added.")
-    folder = paths.outputs(a.profile) / "tables"
+    folder = paths.published(a.profile) / "tables"
     verifying.write(work, folder)
     print(f"Tables: {folder}")
     return 0
@@ -33,7 +33,7 @@ def study(a: argparse.Namespace) -> int:
 def verify(a: argparse.Namespace) -> int:
     work = Study(profiles.get(a.profile))
     done = len(work.items) - len(work.todo())
-    wrong = verifying.differences(work, paths.outputs(a.profile) / "tables")
+    wrong = verifying.differences(work, paths.published(a.profile) / "tables")
     old = verifying.stale(work)
     for line in (*wrong, *old):
         print(line)
