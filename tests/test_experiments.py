@@ -1,5 +1,6 @@
-"""Which methods are run, what a frame-level score is, and what the paired comparison of all rows says."""
+"""Which methods are run, with what scores, and what a frame-level score is."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -7,11 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from dfil import models, profiles
+from dfil import models, paper, profiles
 from dfil.explain import frame_level
+from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.profiles import DEMO, PAPER, SMOKE
+from dfil.results import tables
 from dfil.system.errors import DataError, RunError
 from dfil.train import experiments, own_video
+from dfil.train.runs import RunStore
 
 
 def test_methods_asked_for_the_profiles_or_all():
@@ -119,3 +123,62 @@ def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
     assert all(0 <= s["score"] <= 1 for s in found["snippets"])
     with pytest.raises(RunError, match="3 snippets.*--snippets"):
         own_video.judge(by_fours, clips(3, 4), sampling)
+
+
+class Toy(FrameResNet):
+    """A method of a package of one's own."""
+
+    about = dataclasses.replace(FrameResNet.about)
+
+
+def test_a_method_of_ones_own_gets_its_row_in_table_1(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "_methods", dict(models._methods))
+    models.register("toy", Toy)
+    small = dataclasses.replace(SMOKE, within_starts=False)
+    runs, table = RunStore(tmp_path / "runs", small), paper.TABLES["table1"]
+    results, reasons = experiments.fill(table, runs, {"ffpp": tiny_store}, ["toy"])
+    assert set(results) == {("toy", "HQ DF")}
+    assert reasons["toy", "LQ DF"] == "the tree has no c40 Deepfakes videos"
+    assert reasons["dil", "HQ DF"] == "left out of this run"
+    df = tables.build(table, results, lambda c: reasons[c.row, c.column], synthetic=True)
+    assert df.loc[df["ours"].notna(), "row"].tolist() == ["toy"] and len(df) == 17 * 8
+    path = tables.save(df, tmp_path, "table1", table.title)
+    assert "\n| toy |" in path.with_suffix(".md").read_text()
+    (key,) = experiments.keys(table, runs, {"ffpp": tiny_store})["toy", "HQ DF"]
+    assert results["toy", "HQ DF"].runs == [key]
+
+
+def test_videos_without_crops_are_counted_and_a_lacking_class_leaves_the_cell_empty(
+    tiny_store, tmp_path
+):
+    def store_without(which):
+        index = tiny_store.index.copy()
+        index.loc[which(index), ["status", "reason"]] = "no face", "nobody is seen"
+        fake = copy.copy(tiny_store)
+        fake.index = index
+        return {"ffpp": fake}
+
+    table, runs = paper.TABLES["table1"], RunStore(tmp_path / "runs", SMOKE)
+
+    def test_fakes(index):
+        return (index["split"] == "test") & (index["label"] == 1)
+
+    _, reasons = experiments.fill(table, runs, store_without(test_fakes), ["resnet50"])
+    assert reasons["resnet50", "HQ DF"] == "the test split has no usable fake videos"
+
+    def one_fake(index):
+        return index.index == index[test_fakes(index)].index[0]
+
+    results, _ = experiments.fill(table, runs, store_without(one_fake), ["resnet50"])
+    said = "1 of 2 test videos of Deepfakes missing (1 no face)"
+    assert said in results["resnet50", "HQ DF"].notes
+    assert len(results["resnet50", "HQ DF"].scores[0]) == 3
+
+
+def test_a_dataset_of_ones_own_has_a_table_trained_as_table_2_is(tiny_store):
+    table = experiments.own_dataset("fifth", ["dil"])
+    (cell,) = table.cells()
+    (spec,) = experiments.specs(cell, SMOKE, tiny_store)
+    assert spec.training == SMOKE.training_for("dil", "table2") and spec.dataset == "fifth"
+    assert experiments.tested_on("fifth", "fifth") == cell.test
+    assert experiments.tested_on("dose", "gap 1") is None

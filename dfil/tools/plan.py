@@ -175,7 +175,7 @@ def needs(
     found: dict[RunSpec, dict] = {}
     for table in paper.TABLES.values():
         chosen = experiments.methods(profile, methods, table.key)
-        for cell in table.cells():
+        for cell in table.extended(chosen).cells():
             if cell.quoted or cell.method not in chosen:
                 continue
             test = cell.test.dataset, cell.test.compression

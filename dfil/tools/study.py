@@ -71,7 +71,7 @@ def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
         for row, spec in rows.items():
             add(spec, MECHANISM, "temporal_only", row, (MECHANISM, "c23"))
     for table in paper.TABLES.values():
-        for cell in table.cells():
+        for cell in table.extended(asked).cells():
             if cell.quoted or cell.method not in asked:
                 continue
             store = expected(profile, cell.train.dataset)

@@ -53,7 +53,11 @@ class Records:
         for table in paper.TABLES.values():
             cells = table.extended(models.available()).cells()
             found = {(cell.row, cell.column): self._cell(cell) for cell in cells}
-            yield table.key, table, {place: each for place, each in found.items() if each}
+            found = {place: each for place, each in found.items() if each}
+            yield table.key, table, found
+            if table.key in ("table1", "table2"):
+                by_auc = table.measured_by(paper.AUC)
+                yield by_auc.key, by_auc, found
 
     def mechanism(self) -> tuple[paper.Table, Results]:
         """The table of the mechanism, and the results of its one column."""
