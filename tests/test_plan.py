@@ -11,7 +11,7 @@ import torch
 from dfil import models, paper
 from dfil.cli import main
 from dfil.datasets import load_records
-from dfil.profiles import DEMO, PAPER, SMOKE
+from dfil.profiles import DEMO, PAPER, PROFILES, SMOKE
 from dfil.system.errors import RunError
 from dfil.tools import faults, plan
 
@@ -99,9 +99,9 @@ def test_hours_are_the_products_of_the_published_counts(measured):
         and wild["test videos"] == 806
     )
     crops = made["gigabytes"]["crops"]
-    assert crops["ffpp"] == pytest.approx(10_000 * 500 * 3 * 300**2 / 1e9) and set(crops) == set(
-        plan.FRAMES
-    )
+    assert crops["ffpp"] == pytest.approx(10_000 * 64 * 3 * (1.2 * 224) ** 2 / 1e9) and set(
+        crops
+    ) == set(plan.FRAMES)
     assert made["gigabytes"]["weights"] == pytest.approx(len(made["runs"]) * 0.1)
 
 
@@ -187,7 +187,7 @@ def test_a_plan_without_a_measurement_comes_at_once_and_one_of_this_machine_coun
 
 
 def test_the_shipped_table_knows_every_method_of_every_profile():
-    for profile in (SMOKE, DEMO):
+    for profile in PROFILES.values():
         _, seconds = plan.throughputs(profile)["cpu"]
         assert set(models.available()) <= set(seconds)
         for method, found in seconds.items():

@@ -32,6 +32,8 @@ from tqdm import tqdm
 
 from dfil import datasets, models, paper, synthetic
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
+from dfil.faces.preprocess import PATCH
+from dfil.faces.settings import COMPACT
 from dfil.profiles import PROFILES, Profile
 from dfil.system import paths
 from dfil.system.files import atomic
@@ -48,7 +50,6 @@ DFDC_TEST = {"real": 276, "fake": 504}  # of the preview's dataset.json: 780 tes
 # Mean frames per video as the owners publish them: 1.8 million images of 4000 fakes and 0.5 of 1000
 # reals; 2.34 million of 6229 videos; clips of 15 seconds; 1.18 million of 7314 sequences.
 FRAMES = {"ffpp": 500, "celebdf": 376, "dfdc-preview": 450, "wilddeepfake": 161}
-PATCH = 300 / 224  # side of a stored patch over the crop's, see dfil.faces.store
 MEGAPIXELS = 1.0  # about what a CPU is given in one measured step; a GPU gets the profile's batch
 DEVICES = ("cpu", "gpu")
 UNMEASURED = "not measured yet"
@@ -350,8 +351,9 @@ def _read(needed: dict, stores: dict) -> dict[str, int]:
 
 def _crops(profile: Profile, dataset: str, videos: int) -> float:
     tree = profile.trees.get(datasets.get(dataset).setting, {})
-    frames = tree.get("frames", FRAMES[dataset])
-    return 1e-9 * videos * frames * 3 * (PATCH * profile.size) ** 2
+    kept, length = COMPACT["stretches"]  # of real videos; of built-in clips all frames are kept
+    frames = tree.get("frames", min(kept * length, FRAMES[dataset]))
+    return 1e-9 * videos * frames * 3 * (PATCH[bool(tree)] * profile.size) ** 2
 
 
 def gigabytes_to_come(profile: Profile, roots: Mapping[str, Path]) -> float:
