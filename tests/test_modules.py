@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from dfil.models import fast
+from dfil.models.difference import differences
 from dfil.models.fast import as_rows, batch_norm, convolve, from_rows, moments, per_row, plain
 from dfil.models.inter_sim import InterSIM
-from dfil.models.intra_sim import IntraSIM, differences
+from dfil.models.intra_sim import IntraSIM
 
 B, U, T, C, H, W = 2, 3, 4, 8, 5, 4
 

@@ -1,16 +1,12 @@
 """Inter-SIM, the Inter-Snippet Interaction Module (Eq. 7-11): what snippets tell each other.
-
-This file is the equations; training and scoring take the same through fewer passes (fast.py).
-"""
-
-from __future__ import annotations
+This file is the equations; training and scoring take the same in fewer passes (fast.py)."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dfil.models import fast
-from dfil.models.intra_sim import differences
+from dfil.models.difference import differences
+from dfil.models.fast import inter_sim, takes
 
 
 class InterSIM(nn.Module):
@@ -53,8 +49,8 @@ class InterSIM(nn.Module):
     def forward(self, x, snippets: int, keep: dict | None = None) -> torch.Tensor:
         """x (B·U·T, C, H, W), snippets = U -> the same shape. `keep` receives f1 and f2
         (B, C, U, T) and ut_map (B, U, T), the mean over channels of their product."""
-        if keep is None and self.conv_u == "depthwise" and fast.takes(x, self.branch1[1]):
-            return fast.inter_sim(self, x, snippets)
+        if keep is None and self.conv_u == "depthwise" and takes(x, self.branch1[1]):
+            return inter_sim(self, x, snippets)
         videos = x.unflatten(0, (-1, snippets, self.frames)).transpose(2, 3)  # B, U, C, T, H, W
         f1, f2 = self.attention(videos.mean((4, 5)).transpose(1, 2))
         if keep is not None:

@@ -5,31 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dfil.models import fast
-
-
-def differences(f: torch.Tensor, g: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """f[t] - g[t+1] and f[t] - g[t-1] along `dim`, zero where there is no neighbour. Each stays at
-    its frame t: were the second at t-1, where it is written, their sum would be symmetric."""
-    n, forward, backward = f.shape[dim] - 1, torch.zeros_like(f), torch.zeros_like(f)
-    forward.narrow(dim, 0, n).copy_(f.narrow(dim, 0, n) - g.narrow(dim, 1, n))
-    backward.narrow(dim, 1, n).copy_(f.narrow(dim, 1, n) - g.narrow(dim, 0, n))
-    return forward, backward
-
-
-class PlaneConv(nn.Module):
-    """BN(Conv3x3(D)) + D on planes of T x H (along=2) or T x W (3) of D (G, c, T, H, W)."""
-
-    def __init__(self, channels: int, along: int):
-        super().__init__()
-        self.along, self.bn = along, nn.BatchNorm2d(channels)
-        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))  # out, in, T, H or W
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, d: torch.Tensor) -> torch.Tensor:
-        weight = self.weight.unsqueeze(4 if self.along == 2 else 3)
-        out = F.conv3d(d, weight, padding=(1, 1, 0) if self.along == 2 else (1, 0, 1))
-        return self.bn(out.flatten(3)).view_as(d) + d
+from dfil.models.difference import differences
+from dfil.models.fast import intra_sim, takes
+from dfil.models.plane_conv import PlaneConv
 
 
 class IntraSIM(nn.Module):
@@ -46,7 +24,7 @@ class IntraSIM(nn.Module):
                  bp=True, ca=True, lk=True, kernel_bn=False):  # fmt: skip
         super().__init__()
         if channels % 2 or kernel_size % 2 == 0:
-            given = channels if channels % 2 else kernel_size
+            given = f"{channels} and {kernel_size}"
             raise ValueError(f"IntraSIM takes even channels and an odd kernel_size, not {given}")
         self.frames, self.kernel_size, self.bp, self.ca, self.lk = frames, kernel_size, bp, ca, lk
         self.half = half = channels // 2
@@ -95,8 +73,8 @@ class IntraSIM(nn.Module):
     def forward(self, x, keep: dict | None = None, overwrite: bool = False) -> torch.Tensor:
         """x (B·U·T, C, H, W) -> the same shape, perhaps written over x with `overwrite`. `keep`
         receives attention_h and attention_w, or attention, and kernel."""
-        if keep is None and fast.takes(x, self.squeeze[1]):
-            return fast.intra_sim(self, x, overwrite)
+        if keep is None and takes(x, self.squeeze[1]):
+            return intra_sim(self, x, overwrite)
         i1, i2 = x.chunk(2, 1)
         attention, kernel = self.attention(i2), self.kernels(i2)
         if keep is not None:
