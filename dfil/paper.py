@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of a table and the trained model behind it; cells that agree in `run` share a run."""
+    """One value of a table and the model behind it; cells that agree in `run` share it."""
 
     table: str
     row: str
@@ -160,7 +160,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings the paper states ("Implementation Details"); what it leaves open has no field."""
+    """What the paper states of its experiments; what it leaves open has no field."""
 
     backbone: str = "resnet50"
     pretrained_on: str = "ImageNet"
@@ -220,99 +220,81 @@ _CROSS_COLUMNS = (
     Column("DFDC", _FFPP_LQ_ALL, _DFDC),
 )
 
+
+def _row(name: str, label: str, values: str, **options) -> Row:
+    """A row with its values as printed, a dash where the paper has none."""
+    return Row(name, label, _values(values), **options)
+
+
+def _values(printed: str) -> tuple[float | None, ...]:
+    return tuple(None if each == "-" else float(each) for each in printed.split())
+
+
+_ALL_BUT_F2F = ("HQ DF", "HQ FS", "HQ NT", "LQ DF", "LQ F2F", "LQ FS", "LQ NT")
 _TABLE1_ROWS = (
-    Row("resnet50", "ResNet-50", (0.9893, 0.9857, 0.9964, 0.9500, 0.9536, 0.8893, 0.9464, 0.8750)),
-    Row("xception", "Xception", (0.9893, 0.9893, 0.9964, 0.9500, 0.9678, 0.9107, 0.9464, 0.8714)),
-    Row("lstm", "LSTM", (0.9964, 0.9929, 0.9821, 0.9393, 0.9643, 0.8821, 0.9429, 0.8821)),
-    Row("c3d", "C3D", (0.9286, 0.8857, 0.9179, 0.8964, 0.8929, 0.8286, 0.8786, 0.8714)),
-    Row("i3d", "I3D", (0.9286, 0.9286, 0.9643, 0.9036, 0.9107, 0.8643, 0.9143, 0.7857)),
-    Row(
-        "tei", "TEI", (0.9786, 0.9714, 0.9750, 0.9429, 0.9500, 0.9107, 0.9464, 0.9036), dagger=True
+    _row("resnet50", "ResNet-50", "0.9893 0.9857 0.9964 0.9500 0.9536 0.8893 0.9464 0.8750"),
+    _row("xception", "Xception", "0.9893 0.9893 0.9964 0.9500 0.9678 0.9107 0.9464 0.8714"),
+    _row("lstm", "LSTM", "0.9964 0.9929 0.9821 0.9393 0.9643 0.8821 0.9429 0.8821"),
+    _row("c3d", "C3D", "0.9286 0.8857 0.9179 0.8964 0.8929 0.8286 0.8786 0.8714"),
+    _row("i3d", "I3D", "0.9286 0.9286 0.9643 0.9036 0.9107 0.8643 0.9143 0.7857"),
+    _row("tei", "TEI", "0.9786 0.9714 0.9750 0.9429 0.9500 0.9107 0.9464 0.9036", dagger=True),
+    _row(
+        "dsanet", "DSANet", "0.9929 0.9929 0.9964 0.9571 0.9679 0.9321 0.9536 0.9178", dagger=True
     ),
-    Row(
-        "dsanet",
-        "DSANet",
-        (0.9929, 0.9929, 0.9964, 0.9571, 0.9679, 0.9321, 0.9536, 0.9178),
-        dagger=True,
-    ),
-    Row(
-        "v4d", "V4D", (0.9964, 0.9929, 0.9964, 0.9607, 0.9786, 0.9357, 0.9536, 0.9250), dagger=True
-    ),
-    Row(
-        "facenet-lstm",
-        "FaceNetLSTM",
-        (0.8900, 0.8700, 0.9000, None, None, None, None, None),
-        quoted=True,
-    ),
-    Row(
-        "co-motion-70",
-        "Co-motion-70",
-        (0.9910, 0.9325, 0.9830, 0.9045, None, None, None, None),
-        quoted=True,
-    ),
-    Row(
-        "deeprhythm",
-        "DeepRhythm",
-        (0.9870, 0.9890, 0.9780, None, None, None, None, None),
-        quoted=True,
-    ),
-    Row(
+    _row("v4d", "V4D", "0.9964 0.9929 0.9964 0.9607 0.9786 0.9357 0.9536 0.9250", dagger=True),
+    _row("facenet-lstm", "FaceNetLSTM", "0.8900 0.8700 0.9000 - - - - -", quoted=True),
+    _row("co-motion-70", "Co-motion-70", "0.9910 0.9325 0.9830 0.9045 - - - -", quoted=True),
+    _row("deeprhythm", "DeepRhythm", "0.9870 0.9890 0.9780 - - - - -", quoted=True),
+    _row(
         "addnet-3d",
         "ADDNet-3d",
-        (0.9214, 0.8393, 0.9250, 0.7821, 0.9036, 0.7821, 0.8000, 0.6929),
+        "0.9214 0.8393 0.9250 0.7821 0.9036 0.7821 0.8000 0.6929",
         dagger=True,
     ),
-    Row("s-mil", "S-MIL", (0.9857, 0.9929, 0.9929, 0.9571, 0.9679, 0.9143, 0.9464, 0.8857)),
-    Row(
+    _row("s-mil", "S-MIL", "0.9857 0.9929 0.9929 0.9571 0.9679 0.9143 0.9464 0.8857"),
+    _row(
         "s-mil-t",
         "S-MIL-T",
-        (0.9964, 0.9964, 1.0, 0.9429, 0.9714, 0.9107, 0.9607, 0.8679),
+        "0.9964 0.9964 1.0 0.9429 0.9714 0.9107 0.9607 0.8679",
         bold=("HQ F2F",),
     ),
-    Row("stil", "STIL", (0.9964, 0.9929, 1.0, 0.9536, 0.9821, 0.9214, 0.9714, 0.9178)),
-    Row(
-        "dil",
-        "DIL",
-        (1.0, 0.9929, 1.0, 0.9643, 0.9928, 0.9571, 0.9786, 0.9428),
-        bold=("HQ DF", "HQ FS", "HQ NT", "LQ DF", "LQ F2F", "LQ FS", "LQ NT"),
-    ),
+    _row("stil", "STIL", "0.9964 0.9929 1.0 0.9536 0.9821 0.9214 0.9714 0.9178"),
+    _row("dil", "DIL", "1.0 0.9929 1.0 0.9643 0.9928 0.9571 0.9786 0.9428", bold=_ALL_BUT_F2F),
 )
 
 _TABLE2_ROWS = (
-    Row(
-        "resnet50", "ResNet-50", (None, None, None)
-    ),  # ours: the frame baseline, which the paper's table lacks
-    Row("xception", "Xception", (0.9944, 0.8458, 0.8325)),
-    Row("i3d", "I3D", (0.9923, 0.8082, 0.6269), dagger=True),
-    Row("d-fwa", "D-FWA", (0.9858, 0.8511, None), quoted=True),
-    Row("dianet", "DIANet", (None, 0.8583, None), quoted=True),
-    Row("tei", "TEI", (0.9912, 0.8697, 0.8164), dagger=True),
-    Row("v4d", "V4D", (0.9942, 0.8739, 0.8375)),
-    Row("dsanet", "DSANet", (0.9942, 0.8867, 0.8474), dagger=True),
-    Row("addnet-3d", "ADDNet-3D", (0.9516, 0.7966, 0.6550), dagger=True),
-    Row("s-mil", "S-MIL", (0.9923, 0.8378, None)),
-    Row("s-mil-t", "S-MIL-T", (0.9884, 0.8511, None)),
-    Row("stil", "STIL", (0.9961, 0.8980, 0.8462), dagger=True),
-    Row("dil", "DIL", (0.9961, 0.9279, 0.8511), bold=("Celeb-DF", "DFDC", "WildDeepfake")),
+    # ours: the frame baseline, which the paper's table lacks
+    _row("resnet50", "ResNet-50", "- - -"),
+    _row("xception", "Xception", "0.9944 0.8458 0.8325"),
+    _row("i3d", "I3D", "0.9923 0.8082 0.6269", dagger=True),
+    _row("d-fwa", "D-FWA", "0.9858 0.8511 -", quoted=True),
+    _row("dianet", "DIANet", "- 0.8583 -", quoted=True),
+    _row("tei", "TEI", "0.9912 0.8697 0.8164", dagger=True),
+    _row("v4d", "V4D", "0.9942 0.8739 0.8375"),
+    _row("dsanet", "DSANet", "0.9942 0.8867 0.8474", dagger=True),
+    _row("addnet-3d", "ADDNet-3D", "0.9516 0.7966 0.6550", dagger=True),
+    _row("s-mil", "S-MIL", "0.9923 0.8378 -"),
+    _row("s-mil-t", "S-MIL-T", "0.9884 0.8511 -"),
+    _row("stil", "STIL", "0.9961 0.8980 0.8462", dagger=True),
+    _row("dil", "DIL", "0.9961 0.9279 0.8511", bold=("Celeb-DF", "DFDC", "WildDeepfake")),
 )
 
 _TABLE3_ROWS = (
-    Row(
-        "resnet50", "ResNet-50", (None, None, None)
-    ),  # ours: the frame baseline, which the paper's table lacks
-    Row("xception", "Xception", (0.9550, 0.6550, 0.5939)),
-    Row("i3d", "I3D", (0.9541, 0.7411, 0.6687), dagger=True),
-    Row("va-logreg", "VA-LogReg", (0.7800, 0.5510, None), quoted=True),
-    Row("tei", "TEI", (0.9654, 0.7466, 0.6742), dagger=True),
-    Row("d-fwa", "D-FWA", (0.8100, 0.5690, None), quoted=True),
-    Row("capsule", "Capsule", (0.9660, 0.5750, None), quoted=True),
-    Row("v4d", "V4D", (0.9674, 0.7008, 0.6734), dagger=True),
-    Row("dianet", "DIANet", (0.9040, 0.7040, None), quoted=True),
-    Row("dsanet", "DSANet", (0.9688, 0.7371, 0.6808), dagger=True),
-    Row("doublernn", "DoubleRNN", (0.9318, 0.7341, None), quoted=True),
-    Row("addnet-3d", "ADDNet-3D", (0.9622, 0.6085, 0.6589), dagger=True),
-    Row("stil", "STIL", (0.9712, 0.7558, 0.6788), dagger=True),
-    Row("dil", "DIL", (0.9819, 0.7765, 0.6843), bold=("FF++ DF", "Celeb-DF", "DFDC")),
+    # ours: the frame baseline, which the paper's table lacks
+    _row("resnet50", "ResNet-50", "- - -"),
+    _row("xception", "Xception", "0.9550 0.6550 0.5939"),
+    _row("i3d", "I3D", "0.9541 0.7411 0.6687", dagger=True),
+    _row("va-logreg", "VA-LogReg", "0.7800 0.5510 -", quoted=True),
+    _row("tei", "TEI", "0.9654 0.7466 0.6742", dagger=True),
+    _row("d-fwa", "D-FWA", "0.8100 0.5690 -", quoted=True),
+    _row("capsule", "Capsule", "0.9660 0.5750 -", quoted=True),
+    _row("v4d", "V4D", "0.9674 0.7008 0.6734", dagger=True),
+    _row("dianet", "DIANet", "0.9040 0.7040 -", quoted=True),
+    _row("dsanet", "DSANet", "0.9688 0.7371 0.6808", dagger=True),
+    _row("doublernn", "DoubleRNN", "0.9318 0.7341 -", quoted=True),
+    _row("addnet-3d", "ADDNet-3D", "0.9622 0.6085 0.6589", dagger=True),
+    _row("stil", "STIL", "0.9712 0.7558 0.6788", dagger=True),
+    _row("dil", "DIL", "0.9819 0.7765 0.6843", bold=("FF++ DF", "Celeb-DF", "DFDC")),
 )
 
 
@@ -364,30 +346,12 @@ _TABLE5_ROWS = (
 )
 
 _TABLE6_ROWS = (
-    _ablation(
-        "stages 1-2", "Stages 1–2", ("Stages 1–2",), (0.9857, 0.9500, 0.9607, 0.9357), stages=(1, 2)
-    ),
-    _ablation(
-        "stages 2-3", "Stages 2–3", ("Stages 2–3",), (0.9821, 0.9286, 0.9607, 0.9214), stages=(2, 3)
-    ),
-    _ablation(
-        "stages 3-4", "Stages 3–4", ("Stages 3–4",), (0.9786, 0.9286, 0.9607, 0.9071), stages=(3, 4)
-    ),
-    _ablation(
-        "stages 2-4",
-        "Stages 2–4",
-        ("Stages 2–4",),
-        (0.9893, 0.9393, 0.9464, 0.9107),
-        stages=(2, 3, 4),
-    ),
-    _ablation(
-        "stages 1-3",
-        "Stages 1–3",
-        ("Stages 1–3",),
-        (0.9893, 0.9464, 0.9678, 0.9357),
-        stages=(1, 2, 3),
-    ),
-    _ablation("stages 1-4", "Stages 1–4 (all)", ("Stages 1–4 (all)",), _FULL_MODEL, _ALL_BOLD),
+    _ablation("stages 1-2", "Stages 1–2", (), (0.9857, 0.9500, 0.9607, 0.9357), stages=(1, 2)),
+    _ablation("stages 2-3", "Stages 2–3", (), (0.9821, 0.9286, 0.9607, 0.9214), stages=(2, 3)),
+    _ablation("stages 3-4", "Stages 3–4", (), (0.9786, 0.9286, 0.9607, 0.9071), stages=(3, 4)),
+    _ablation("stages 2-4", "Stages 2–4", (), (0.9893, 0.9393, 0.9464, 0.9107), stages=(2, 3, 4)),
+    _ablation("stages 1-3", "Stages 1–3", (), (0.9893, 0.9464, 0.9678, 0.9357), stages=(1, 2, 3)),
+    _ablation("stages 1-4", "Stages 1–4 (all)", (), _FULL_MODEL, _ALL_BOLD),
 )
 
 _IN_280 = (
@@ -502,7 +466,8 @@ FIGURES = {
     "fig1": "Figure 1: local inconsistency between the frames of a snippet",
     "fig2": "Figure 2: the architecture, drawn from the built model",
     "fig3": "Figure 3: class activation maps of the output, for the four manipulations",
-    "fig4": "Figure 4: activation maps of the intra-snippet motion attention, for the four manipulations",
+    "fig4": "Figure 4: activation maps of the intra-snippet motion attention, for the four "
+    "manipulations",
     "fig5": "Figure 5: U–T map of Inter-SIM on partially forged videos",
 }
 

@@ -190,7 +190,8 @@ def test_auc_over_videos_draws_videos_and_not_parts():
     )
     assert pooled.value < 0.75 < within.value  # offsets between videos hurt only the one
     assert pooled.low < pooled.value < pooled.high and (pooled.n, pooled.n_positive) == (12, 12)
-    # Copying every part of a video adds no video, so the interval stays; copying every video makes it narrower.
+    # Copying every part of a video adds no video, so the interval stays; copying every video makes
+    # it narrower.
     twice = metrics.auc_over_videos(
         [np.tile(l, 2) for l in labels], [np.tile(s, 2) for s in scores]
     )

@@ -1,4 +1,4 @@
-"""The paper's numbers agree with each other and with the sizes of the test sets they were measured on."""
+"""The paper's numbers agree with each other and with the sizes of its test sets."""
 
 import math
 
@@ -78,7 +78,8 @@ def test_accuracies_of_table_2_are_counts_of_the_official_test_lists():
     odd = {
         (cell.row, cell.column) for cell in known if not is_multiple(cell.value, sizes[cell.column])
     }
-    # Printed so in the paper; these rows were measured on some other number of videos or are misprints.
+    # Printed so in the paper; these rows were measured on some other number of videos or are
+    # misprints.
     on_celebdf = {(name, "Celeb-DF") for name in ("xception", "d-fwa", "tei", "addnet-3d")}
     assert odd == on_celebdf | {("i3d", "WildDeepfake")}
 

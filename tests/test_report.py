@@ -1,4 +1,4 @@
-"""The report page is complete, self-contained and honest about what is missing; the README's results come from the same tables."""
+"""The report page is complete, self-contained and honest about what is missing; so is RESULTS.md."""
 
 import base64
 import io
