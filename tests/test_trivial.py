@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,3 +92,12 @@ def test_numbered_pictures_have_no_packets(control):
     df = trivial.reach({"pictures": pictures}).set_index("row")
     assert np.isnan(df.loc["packet sizes", "ours"]) and df.loc["mean colour", "n_videos"] == 32
     assert df.loc["packet sizes", "note"] == trivial.NO_PACKETS
+
+
+def test_numbered_pictures_are_found_by_the_numbers_that_the_store_gives_them(tmp_path):
+    numbers = [2335, 2336, 2337, 2338, 2339, 2341]  # the owners' begin anywhere and have gaps
+    for number in numbers:
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((16, 16, 3), number - 2300, np.uint8))
+    found = dict(trivial._pictures(tmp_path))
+    assert [frame.mean() for frame in found.values()] == [number - 2300 for number in numbers]
+    assert list(found) == [0, 1, 2, 3, 4, 6]

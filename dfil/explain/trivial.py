@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from dfil.datasets.sequences import is_sequence
+from dfil.faces.one_video import frame_numbers
 from dfil.faces.store import CropStore
 from dfil.faces.video import read_frames, read_sequence
 from dfil.profiles import Profile
@@ -92,7 +93,12 @@ def _look(row, store: CropStore) -> dict[str, np.ndarray]:
 
 
 def _pictures(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    return iter(read_sequence(path).items()) if is_sequence(path) else enumerate(read_frames(path))
+    """Frames by the numbers that the crop store gives them; pictures' file numbers are others."""
+    if not is_sequence(path):
+        return enumerate(read_frames(path))
+    pictures = read_sequence(path)
+    numbers = frame_numbers(np.array(list(pictures)), [])
+    return zip(numbers.tolist(), pictures.values(), strict=True)
 
 
 def sharpness(frame_hwc: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:

@@ -223,7 +223,7 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     the whole picture, pixel by pixel."""
     notes: list[str] = []
     frames = read_sequence(record.path, notes)
-    places = _places(np.array(list(frames)), notes)
+    places = frame_numbers(np.array(list(frames)), notes)
     at = dict(zip(places.tolist(), frames.values(), strict=True))
     height, width = at[0].shape[:2]
     scale = min(1.0, settings.size / max(height, width))
@@ -250,7 +250,7 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     return row | counts | {"reason": "; ".join(notes)}
 
 
-def _places(numbers_k: np.ndarray, notes: list[str]) -> np.ndarray:
+def frame_numbers(numbers_k: np.ndarray, notes: list[str]) -> np.ndarray:
     """Frame numbers (k,), rising from 0, at which pictures with these file numbers are stored.
 
     Where file numbers leave a gap, however long, one frame number is left out: frames on its two
