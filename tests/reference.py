@@ -1,7 +1,9 @@
-"""The paper's equations written out with loops in float64, from the paper's text and not from the implementation.
+"""The paper's equations written out with loops in float64, from the paper's text and not from the
+implementation.
 
-Everything takes NumPy arrays. Index names are the paper's: u snippet, t frame, c channel, h row, w column. `batch_norm` is the eval-mode
-normalisation; the implementation puts one after squeezes, view convolutions and recoveries, where the paper shows plain convolutions.
+Everything takes NumPy arrays. Index names are the paper's: u snippet, t frame, c channel, h row, w
+column. `batch_norm` is the eval-mode normalisation; the implementation puts one after squeezes,
+view convolutions and recoveries, where the paper shows plain convolutions.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def channelwise_3x3(frame_chw, weight):
 
 
 def equation_1(f_tchw, weight, direction):
-    """Forward: D[t] = F[t] - Conv(F[t+1]), zero at the last t. Backward: D[t] = F[t] - Conv(F[t-1]), zero at the first."""
+    """Forward: D[t] = F[t] - Conv(F[t+1]), zero at the last t. Backward: D[t] = F[t] -
+    Conv(F[t-1]), zero at the first.
+    """
     d = np.zeros_like(f_tchw)
     for t in range(len(f_tchw)):
         other = t + 1 if direction == "forward" else t - 1
@@ -56,7 +60,9 @@ def equation_1(f_tchw, weight, direction):
 
 
 def equation_2(d_tchw, weight, bn):
-    """Conv3x3(D^h) + D^h on H x T planes, one for every column w; weight (out, in, T, H). The recovery follows in `attention`."""
+    """Conv3x3(D^h) + D^h on H x T planes, one for every column w; weight (out, in, T, H). The
+    recovery follows in `attention`.
+    """
     out = np.zeros_like(d_tchw)
     frames, channels, height, width = d_tchw.shape
     for w in range(width):
@@ -86,7 +92,9 @@ def equation_4(i2_tchw, phi1, phi2):
 
 
 def equation_5(kernel, atten, i2_tchw):
-    """K ⊗ (Atten ⊙ X2 + X2): depth-wise over time, each channel with its kernel, zeros outside the snippet."""
+    """K ⊗ (Atten ⊙ X2 + X2): depth-wise over time, each channel with its kernel, zeros outside
+    the snippet.
+    """
     weighed = atten * i2_tchw + i2_tchw
     out = np.zeros_like(i2_tchw)
     k = kernel.shape[1]
@@ -121,7 +129,9 @@ def along_t(f_cut, conv, channelwise):
 
 
 def equations_8_to_10(f_cut, squeeze, within, neighbour, recover):
-    """sigma(Conv1x1(D_{u,u+1} + D_{u+1,u})), each difference at the snippet it belongs to and zero where there is no neighbour."""
+    """sigma(Conv1x1(D_{u,u+1} + D_{u+1,u})), each difference at the snippet it belongs to and
+    zero where there is no neighbour.
+    """
     f_hat = along_t(pointwise(f_cut, squeeze, 0), within, channelwise=False)
     moved = along_t(f_hat, neighbour, channelwise=True)
     both = np.zeros_like(f_hat)

@@ -30,7 +30,9 @@ def x():
 
 
 def slow_grad_cam(model, x, layer, keep=slice(None)):
-    """ReLU(sum_c mean_hw(d logit / d A_c) A_c) frame by frame and channel by channel, with a hook of its own."""
+    """ReLU(sum_c mean_hw(d logit / d A_c) A_c) frame by frame and channel by channel, with a
+    hook of its own.
+    """
     kept = {}
     handle = layer.register_forward_hook(lambda module, args, output: kept.update(a=output))
     logit = model(normalise(x)[None])[0]

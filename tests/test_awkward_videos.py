@@ -1,4 +1,6 @@
-"""Videos that went wrong without a word elsewhere: trimmed, with a cover, scratched, oddly named."""
+"""Videos that went wrong without a word elsewhere: trimmed, with a cover, scratched, oddly
+named.
+"""
 
 import struct
 from fractions import Fraction

@@ -1,4 +1,6 @@
-"""`bench model` and `bench train` at their smallest size: the numbers mean nothing, what they are made of does."""
+"""`bench model` and `bench train` at their smallest size: the numbers mean nothing, what they
+are made of does.
+"""
 
 import dataclasses
 import subprocess

@@ -181,7 +181,8 @@ sys.exit(main(["models"]))"""
 
 def test_from_a_made_tree_to_a_store_that_names_what_is_not_usable(tmp_path, capsys):
     tree, store = tmp_path / "tree", tmp_path / "store"
-    make = "data make temporal-only --train 2 --val 0 --test 0 --frames 8 --qualities c23 --jobs 1 --root".split()
+    sizes = "--train 2 --val 0 --test 0 --frames 8 --qualities c23 --jobs 1"
+    make = f"data make temporal-only {sizes} --root".split()
     assert cli.main([*make, str(tree)]) == 0
     assert (
         f"10 synthetic videos in {tree}" in capsys.readouterr().out

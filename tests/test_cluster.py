@@ -1,4 +1,6 @@
-"""A real dask scheduler and worker processes: work that loses a worker ends as it would have locally."""
+"""A real dask scheduler and worker processes: work that loses a worker ends as it would have
+locally.
+"""
 
 import dataclasses
 import json

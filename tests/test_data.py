@@ -186,7 +186,9 @@ def test_a_dfdc_root_is_the_preview_or_the_full_release(tmp_path, monkeypatch):
 
 
 def test_real_and_synthetic_trees_are_not_mixed(tmp_path, tiny_tree, monkeypatch, capsys):
-    """With one real tree the synthetic ones are left out, and every dataset that is left out is named."""
+    """With one real tree the synthetic ones are left out, and every dataset that is left out is
+    named.
+    """
     monkeypatch.setattr(
         data,
         "absent",

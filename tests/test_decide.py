@@ -42,7 +42,9 @@ def test_the_difference_is_that_of_the_metrics_averaged_over_columns_and_seeds(m
             return roc_auc_score(df["label"], df["score"])
         return ((df["score"] >= 0.5) == df["label"]).mean()
 
-    by_hand = np.mean([[value(a) - value(b) for a, b in zip(one[k], two[k])] for k in one])
+    by_hand = np.mean(
+        [[value(a) - value(b) for a, b in zip(one[k], two[k], strict=True)] for k in one]
+    )
     assert found.difference == pytest.approx(by_hand, abs=1e-12)
     assert (found.n_people, found.n_videos, found.seeds) == (40, 80, 3)
     assert found.low < found.difference < found.high and found.about == "the method"

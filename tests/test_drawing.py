@@ -1,4 +1,6 @@
-"""Figure 2 says what the built model is: every block, shape and parameter count is read back from the model itself."""
+"""Figure 2 says what the built model is: every block, shape and parameter count is read back
+from the model itself.
+"""
 
 import pytest
 import torch
@@ -59,8 +61,8 @@ def test_the_drawing_says_the_built_numbers():
     first, second = model.backbone.layer1[0].intra, model.backbone.layer1[1].inter
     assert f"Intra-SIM of layer1.0: {sum(p.numel() for p in first.parameters())} parameters" in text
     assert (
-        f"Inter-SIM of layer1.1: {drawing.number(sum(p.numel() for p in second.parameters()))} parameters"
-        in text
+        f"Inter-SIM of layer1.1: {drawing.number(sum(p.numel() for p in second.parameters()))} "
+        "parameters" in text
     )
     assert (
         "squeeze 1×1, BN\n32→4, 136" in text

@@ -106,7 +106,9 @@ def test_mixed_snippets_are_left_out_of_the_auc():
 
 
 def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
-    """A method that judges the whole video has no snippet scores; one that takes snippets by fours says so in one sentence."""
+    """A method that judges the whole video has no snippet scores; one that takes snippets by
+    fours says so in one sentence.
+    """
     name = tiny_store.index.loc[tiny_store.index["status"] == "ok", "video_id"].iloc[0]
     crops, small = tiny_store.open(name), {"depth": (1, 1, 1, 1), "width": 8, "stem": "small"}
     whole = models.build("s-mil-t", **small).eval()

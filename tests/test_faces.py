@@ -279,7 +279,9 @@ def test_runs():
 
 
 def test_a_detector_that_takes_many_moments_at_a_time_loses_no_frame(tmp_path):
-    """Boxes of frames whose detection still waits for others to be asked about must not be taken for final."""
+    """Boxes of frames whose detection still waits for others to be asked about must not be taken
+    for final.
+    """
 
     class Late:
         batch = 4

@@ -1,4 +1,6 @@
-"""Figures are made from arrays, carry their caption, say when they are synthetic, and leave nothing behind."""
+"""Figures are made from arrays, carry their caption, say when they are synthetic, and leave
+nothing behind.
+"""
 
 import io
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Following people between detections: with a finder that knows the truth, and once with dlib; what is kept of frames."""
+"""Following people between detections: with a finder that knows the truth, and once with dlib;
+what is kept of frames.
+"""
 
 from collections.abc import Callable
 
@@ -38,7 +40,9 @@ class Shown:
 
 
 class Oracle:
-    """A finder that sees the true boxes, jumping as dlib's do, where `sees` says so; it counts what it is asked."""
+    """A finder that sees the true boxes, jumping as dlib's do, where `sees` says so; it counts
+    what it is asked.
+    """
 
     def __init__(
         self,

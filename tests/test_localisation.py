@@ -1,4 +1,6 @@
-"""Pointing game, energy and in-time AUC against loops; the crops' masks; the cells of their tables."""
+"""Pointing game, energy and in-time AUC against loops; the crops' masks; the cells of their
+tables.
+"""
 
 from dataclasses import replace
 

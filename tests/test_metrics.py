@@ -88,7 +88,9 @@ def test_perfect_separation_has_an_honest_bound(n_real, n_fake):
 
 
 def test_perfect_separation_bound_covers():
-    """At an area where perfect separation is common, DeLong's zero width would be wrong each time it happens."""
+    """At an area where perfect separation is common, DeLong's zero width would be wrong each
+    time it happens.
+    """
     shift, m = 3.2, 12
     truth = norm.cdf(shift / math.sqrt(2))
     estimates = [metrics.auc(*sample(m, m, shift, seed)) for seed in range(300)]

@@ -1,4 +1,6 @@
-"""DIL and the frame baseline as wholes: the contract of build(), what each may and may not see, and what each switch changes."""
+"""DIL and the frame baseline as wholes: the contract of build(), what each may and may not see,
+and what each switch changes.
+"""
 
 import pytest
 import torch
@@ -224,7 +226,9 @@ def test_parameters_of_the_full_model():
 
 @pytest.mark.parametrize("name", models.available())
 def test_bfloat16_autocast_agrees_with_float32(name):
-    """The GPU's precision, on a CPU: the same code, finite gradients, and activations that stay bfloat16 through the modules."""
+    """The GPU's precision, on a CPU: the same code, finite gradients, and activations that stay
+    bfloat16 through the modules.
+    """
     model, x, y = small(name).train(), looked_at(name), torch.tensor([0.0, 1.0])
     torch.manual_seed(0)  # C3D has dropout
     exact = model.loss(x, y)
@@ -246,7 +250,9 @@ def test_bfloat16_autocast_agrees_with_float32(name):
 
 @pytest.mark.parametrize("name", models.available())
 def test_checkpointing_changes_memory_only(name):
-    """The same loss, gradients and running statistics, bit for bit, and fewer bytes kept for the backward pass."""
+    """The same loss, gradients and running statistics, bit for bit, and fewer bytes kept for the
+    backward pass.
+    """
     x, y, results, kept = looked_at(name), torch.tensor([0.0, 1.0]), [], []
     if not isinstance(getattr(small(name), "backbone", None), ResNet):
         pytest.skip("no ResNet of the project's")
@@ -274,7 +280,9 @@ def test_checkpointing_changes_memory_only(name):
 
 @pytest.mark.parametrize("snippets", [4, 8])
 def test_compiles_into_one_graph(snippets):
-    """torch.compile finds no place where it would have to fall back to Python, at the U of training and at that of testing."""
+    """torch.compile finds no place where it would have to fall back to Python, at the U of
+    training and at that of testing.
+    """
     torch.compiler.reset()
     model, x = (
         small(depth=(1, 1, 1, 1), alternate="network").double(),

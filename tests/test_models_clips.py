@@ -1,4 +1,6 @@
-"""Xception, LSTM, C3D and I3D: what each is by its own paper, and the pretrained weights that they take."""
+"""Xception, LSTM, C3D and I3D: what each is by its own paper, and the pretrained weights that
+they take.
+"""
 
 from urllib.error import URLError
 
@@ -149,8 +151,9 @@ def test_bfloat16_autocast_agrees_with_float32(method):
     with torch.autocast("cpu", torch.bfloat16):
         loss = model.loss(x, y)
     assert abs(float(loss.detach() - exact.detach())) < 0.1
-    # No gradients of 3-D kernels here: on a CPU, torch 2.14's bfloat16 gradient of a 3x3x3 kernel over two frames reads memory that
-    # nothing has written. Its float32 gradient is right, and only GPUs use bfloat16 in this project.
+    # No gradients of 3-D kernels here: on a CPU, torch 2.14's bfloat16 gradient of a 3x3x3 kernel
+    # over two frames reads memory that nothing has written. Its float32 gradient is right, and only
+    # GPUs use bfloat16 in this project.
     if method in (Xception, FrameLSTM):
         loss.backward()
         assert not [
@@ -389,9 +392,11 @@ def googlenet():
 
 
 def test_a_video_that_stands_still_gets_the_frames_response(googlenet, tmp_path, monkeypatch):
-    """Carreira and Zisserman's "boring video" (section 2.4): pretrained I3D on a repeated frame is GoogLeNet on that frame.
+    """Carreira and Zisserman's "boring video" (section 2.4): pretrained I3D on a repeated frame is
+    GoogLeNet on that frame.
 
-    It holds away from the clip's ends, where padding is zeros; so the ends are repeated here before each convolution.
+    It holds away from the clip's ends, where padding is zeros; so the ends are repeated here before
+    each convolution.
     """
     file = tmp_path / "googlenet.pth"
     torch.save(googlenet.state_dict(), file)

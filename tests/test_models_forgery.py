@@ -1,4 +1,6 @@
-"""S-MIL, S-MIL-T and STIL: what each is to training, what makes it what it is, and its modules against slow references."""
+"""S-MIL, S-MIL-T and STIL: what each is to training, what makes it what it is, and its modules
+against slow references.
+"""
 
 import math
 
@@ -23,7 +25,9 @@ def clips(b=2, u=4, t=1, size=32, seed=0):
 
 
 def small(method, **switches):
-    """A small model in evaluation mode, its classifiers and shifts far from their special starting values."""
+    """A small model in evaluation mode, its classifiers and shifts far from their special
+    starting values.
+    """
     torch.manual_seed(0)
     model = method(**SMALL | switches).eval()
     for name, p in model.named_parameters():
@@ -109,7 +113,8 @@ def test_parameters_published():
 
 
 def test_sharp_bag_worked_by_hand():
-    # p = 3/4, 1/2, 1/5: 1/p - 1 = 1/3, 1, 4; their product 4/3; P = 3/7. Traditional: 1 - 1/4 · 1/2 · 4/5 = 9/10.
+    # p = 3/4, 1/2, 1/5: 1/p - 1 = 1/3, 1, 4; their product 4/3; P = 3/7. Traditional: 1 - 1/4 · 1/2
+    # · 4/5 = 9/10.
     p = torch.tensor([0.75, 0.5, 0.2], dtype=torch.float64)
     assert torch.sigmoid(sharp(torch.logit(p))).item() == pytest.approx(3 / 7, abs=1e-12)
     assert torch.sigmoid(noisy_or(torch.logit(p))).item() == pytest.approx(9 / 10, abs=1e-12)
@@ -235,7 +240,9 @@ def norm(x, bn):
 
 
 def slow_view(f, tim, axis):
-    """One view of TIM written on its plane: f (T, C, H, W) of one video -> attention (T, C', H, W)."""
+    """One view of TIM written on its plane: f (T, C, H, W) of one video -> attention (T, C', H,
+    W).
+    """
     t, c, h, w = f.shape
     planes = (
         f.permute(3, 1, 2, 0) if axis == "h" else f.permute(2, 1, 3, 0)

@@ -1,4 +1,6 @@
-"""TEI, DSANet, V4D and ADDNet-3D: their modules against loops over the equations, what each sees, and how large each is."""
+"""TEI, DSANet, V4D and ADDNet-3D: their modules against loops over the equations, what each
+sees, and how large each is.
+"""
 
 import numpy as np
 import pytest
@@ -50,7 +52,9 @@ def random(*shape, seed=1):
 
 
 def shaken(module, seed=2):
-    """`module` in float64 with random parameters and running statistics, so that nothing hides behind an initialisation."""
+    """`module` in float64 with random parameters and running statistics, so that nothing hides
+    behind an initialisation.
+    """
     generator = torch.Generator().manual_seed(seed)
     module = module.double().eval()
     with torch.no_grad():
@@ -427,7 +431,9 @@ def test_attention_raises_the_weight_of_the_face():
 
 
 def test_addnet_shares_one_block_among_the_frames():
-    """The ADD block alone sees no time: frames in another order give the same maps in that order."""
+    """The ADD block alone sees no time: frames in another order give the same maps in that
+    order.
+    """
     model, x = small(ADDNet3D), clips(ADDNet3D).flatten(0, 2)
     torch.testing.assert_close(model.add_block(x).flip(0), model.add_block(x.flip(0)))
 

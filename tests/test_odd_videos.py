@@ -1,4 +1,6 @@
-"""Videos as phones, archives and accidents make them: each is handled, or is a row that says why not."""
+"""Videos as phones, archives and accidents make them: each is handled, or is a row that says why
+not.
+"""
 
 import struct
 from fractions import Fraction
@@ -102,7 +104,9 @@ def test_odd_sizes(head, tmp_path, pixels, codec):
     ],
 )
 def test_a_turned_phone(head, tmp_path, turn, matrix):
-    """Stored lying on its side, with the matrix that puts it upright: the face is found and the crop stands."""
+    """Stored lying on its side, with the matrix that puts it upright: the face is found and the
+    crop stands.
+    """
     upright = head[:, :, 20:300]  # 280 wide, 320 high
     stored = np.ascontiguousarray(np.rot90(upright, -turn, axes=(1, 2)))
     content = bytearray(write(tmp_path / "phone.mp4", stored).read_bytes())

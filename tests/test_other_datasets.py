@@ -1,4 +1,6 @@
-"""Celeb-DF, both DFDC and WildDeepfake on tiny trees that hold the known traps; videos are empty files wherever nothing opens them."""
+"""Celeb-DF, both DFDC and WildDeepfake on tiny trees that hold the known traps; videos are empty
+files wherever nothing opens them.
+"""
 
 import io
 import json
@@ -248,7 +250,8 @@ def test_celebdf_check_names_what_is_wrong(tmp_path, monkeypatch):
     assert found["missing"] == ["Celeb-synthesis/id0_id1_0009.mp4"]
     assert found["unreadable"] == [f"{root / 'Celeb-real/id3_0000.mp4'} is empty"]
     assert found["leaks"] == [
-        f"{root / 'YouTube-real/00170.mp4'} (test) is the same file as {root / 'YouTube-real/00001.mp4'}"
+        f"{root / 'YouTube-real/00170.mp4'} (test) is the same file as "
+        f"{root / 'YouTube-real/00001.mp4'}"
     ]
     assert found["differences"] == ["test fake: 0 videos, Celeb-DF v1 has 1"]
     assert check("celebdf", root, manipulations=[])["differences"] == []

@@ -1,4 +1,6 @@
-"""Partially forged clips: the layout, the truth, and that the frames outside the span are the real clip's."""
+"""Partially forged clips: the layout, the truth, and that the frames outside the span are the
+real clip's.
+"""
 
 import json
 

@@ -36,7 +36,8 @@ def stores(profile):
 
 def test_shared_runs_are_counted_once_and_quoted_rows_never(measured):
     made = plan.make(PAPER, ["dil", "resnet50"])
-    # Table 1: 2 methods x 8; Table 2: DIL and the baseline x 3 datasets; Table 3: 2, longer than any other; then 3, 3 and 5 ablations x 4.
+    # Table 1: 2 methods x 8; Table 2: DIL and the baseline x 3 datasets; Table 3: 2, longer than
+    # any other; then 3, 3 and 5 ablations x 4.
     methods_of = {
         table: {row.name for row in paper.TABLES[table].rows} & {"dil", "resnet50"}
         for table in ("table2", "table3")
@@ -82,11 +83,13 @@ def test_hours_are_the_products_of_the_published_counts(measured):
         for run in made["runs"]
         if run["method"] == "dil" and not run["switches"]
     }
-    # 720 + 720 training, 140 + 140 validation, and 140 x 5 test videos of one quality; validation looks at half the snippets of testing.
+    # 720 + 720 training, 140 + 140 validation, and 140 x 5 test videos of one quality; validation
+    # looks at half the snippets of testing.
     assert by_table["table1"]["hours"]["cpu"] == pytest.approx(
         (30 * (1440 * 1.0 + 280 * 0.25) + 700 * 0.5) / 3600
     )
-    # All four manipulations, 45 epochs; tested on FaceForensics++, Celeb-DF's 518 and the preview's 780 videos.
+    # All four manipulations, 45 epochs; tested on FaceForensics++, Celeb-DF's 518 and the preview's
+    # 780 videos.
     across = by_table["table3"]
     assert (across["epochs"], across["clips per epoch"], across["test videos"]) == (
         45,

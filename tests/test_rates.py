@@ -10,7 +10,9 @@ from dfil.train.runs import Run, RunStore
 
 @pytest.fixture
 def searched(tmp_path, monkeypatch, tiny_store):
-    """A search in which a run counts as trained when it was asked for; returns what was asked for."""
+    """A search in which a run counts as trained when it was asked for; returns what was asked
+    for.
+    """
     auc, asked = {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.8, 3e-2: 0.75}, []
     runs = RunStore(tmp_path, SMOKE)
     monkeypatch.setattr(Run, "is_trained", property(lambda run: run.spec.training.lr in asked))

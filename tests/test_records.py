@@ -1,4 +1,6 @@
-"""What a run leaves behind: the same bytes however trained, made again if damaged, found elsewhere."""
+"""What a run leaves behind: the same bytes however trained, made again if damaged, found
+elsewhere.
+"""
 
 import dataclasses
 import subprocess

@@ -1,4 +1,6 @@
-"""Running notebooks: unknown names are errors, a failure stops nothing, and what is published names no folder of this machine."""
+"""Running notebooks: unknown names are errors, a failure stops nothing, and what is published
+names no folder of this machine.
+"""
 
 import csv
 import json
@@ -69,11 +71,17 @@ def test_a_failing_notebook_stops_nothing_and_is_named(
         'raise ValueError(f"this must\\nfail in {paths.project()}")',
         "never = 1",
     )
-    show = "import os, sys\nfrom pathlib import Path\nprint(profile, fold, sys.executable, Path.home() / 'x', os.getcwd())"
+    show = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "print(profile, fold, sys.executable, Path.home() / 'x', os.getcwd())"
+    )
     hold = "import time\nblock = bytearray(300 * 2**20)\ntime.sleep(1)"
     write_notebook(folder, "20_second", show, hold, parameters='profile = "demo"\nfold = 1')
     (outputs / "smoke").mkdir(parents=True)
-    old = "notebook,status,seconds,peak MiB\n05_kept,ok,3.0,77\n06_gone,ok,1.0,1\n20_second,failed,1.0,1\n"
+    old = (
+        "notebook,status,seconds,peak MiB\n05_kept,ok,3.0,77\n06_gone,ok,1.0,1\n"
+        "20_second,failed,1.0,1\n"
+    )
     (outputs / "smoke/status.csv").write_text(old)
     write_notebook(folder, "05_kept", "1")
 
@@ -295,7 +303,7 @@ def test_what_cannot_work_is_refused_before_anything_published_is_touched(
     write_notebook(folder, "10_first", parameters='profile = "demo"\nroot = ""')
     needing(folder, "20_needs", "ffpp")
     (tmp_path / "empty").mkdir()
-    for wrong, said in ((tmp_path / "gone", "no such folder"), (tmp_path / "empty", "empty")):
+    for wrong in (tmp_path / "gone", tmp_path / "empty"):
         with pytest.raises(DfilError, match=str(wrong)):
             reproduce.reproduce("demo", root=wrong, notebooks=folder)
     with pytest.raises(RunError, match="DFIL_FFPP"):
@@ -385,7 +393,10 @@ def test_a_kernel_ends_with_the_process_that_started_it(folder, outputs, tmp_pat
     said = tmp_path / "pid"
     wait = f"import os, pathlib, time\npathlib.Path({str(said)!r}).write_text(str(os.getpid()))\n"
     write_notebook(folder, "10_a", wait + "time.sleep(600)")
-    code = "import sys; from dfil.tools.reproduce import reproduce; reproduce('smoke', None, notebooks=sys.argv[1])"
+    code = (
+        "import sys; from dfil.tools.reproduce import reproduce; "
+        "reproduce('smoke', None, notebooks=sys.argv[1])"
+    )
     with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.DEVNULL) as call:
         while not (said.is_file() and said.read_text()):
             assert call.poll() is None

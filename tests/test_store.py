@@ -34,7 +34,9 @@ FRAMES = 20
 
 
 def moving(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """n noise pictures (n, 120, 160, 3) and the boxes (n, 4) of something that walks out of them on the left."""
+    """n noise pictures (n, 120, 160, 3) and the boxes (n, 4) of something that walks out of them
+    on the left.
+    """
     rng = np.random.default_rng(seed)
     centre = np.stack([np.linspace(70, 8, n), 60 + 8 * np.sin(np.arange(n) / 3)], 1) + rng.normal(
         0, 2, (n, 2)
@@ -652,7 +654,9 @@ def test_row_files_hold_the_rows(store):
 
 
 def test_the_blocks_of_a_planned_scale_are_its_own():
-    """A video's sidecar keeps the scale alone; the blocks found from it must be those that it came from."""
+    """A video's sidecar keeps the scale alone; the blocks found from it must be those that it
+    came from.
+    """
     for scale in np.random.default_rng(0).uniform(0.02, 1, 5000):
         p, q, k = of_scale = S.blocks(scale)
         assert S.blocks(p / (q * k)) == of_scale and p <= q <= 2 * p

@@ -1,4 +1,6 @@
-"""The built-in benchmark. Rendering dominates the time: clips are short, few, and shared where a test only reads them."""
+"""The built-in benchmark. Rendering dominates the time: clips are short, few, and shared where a
+test only reads them.
+"""
 
 import json
 from dataclasses import replace
@@ -35,7 +37,9 @@ def one_thread():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_frame_of_a_fake_is_a_frame_of_a_real_clip(method):
-    """At artefact 0: same inner face and expression, nuisances held at the values of frame t, drawn as a real clip."""
+    """At artefact 0: same inner face and expression, nuisances held at the values of frame t,
+    drawn as a real clip.
+    """
     real, fake = takes(3, 8, TEMPORAL_ONLY, methods=[method], frames=3)
     _, forged = render_takes(3, [real, fake])
     for t in range(3):
@@ -91,7 +95,9 @@ def test_a_fake_moves_only_its_own_nuisances():
 
 @pytest.fixture(scope="module")
 def sample():
-    """PEOPLE targets at c23: per method the statistic of each clip's face crop and its lower half, and dlib's findings."""
+    """PEOPLE targets at c23: per method the statistic of each clip's face crop and its lower
+    half, and dlib's findings.
+    """
     detect, coding = dlib.get_frontal_face_detector(), TEMPORAL_ONLY.coding("c23")
     ratios, lower, found = ({name: [] for name in ("real", *METHODS)} for _ in range(3))
     for person in range(PEOPLE):
@@ -139,7 +145,9 @@ def _auc(ratios, method, gap):
     ],
 )
 def test_neighbouring_frames_separate_and_distant_ones_hardly(sample, method, lower_half, at_least):
-    """Calibrated to 0.75 for the last two on 40 targets; ten are noisier. NeuralTextures forges the mouth only: lower half."""
+    """Calibrated to 0.75 for the last two on 40 targets; ten are noisier. NeuralTextures forges
+    the mouth only: lower half.
+    """
     ratios = sample[1] if lower_half else sample[0]
     assert _auc(ratios, method, 1) >= at_least
     assert _auc(ratios, method, 4) <= _auc(ratios, method, 1) - 0.15

@@ -1,4 +1,6 @@
-"""The synthetic counterparts of Celeb-DF, the DFDC preview and WildDeepfake: layouts, truth, and what is drawn independently of labels."""
+"""The synthetic counterparts of Celeb-DF, the DFDC preview and WildDeepfake: layouts, truth, and
+what is drawn independently of labels.
+"""
 
 import json
 import shutil
@@ -116,7 +118,9 @@ def test_check_says_what_is_wrong_with_a_damaged_copy(trees, tmp_path, capsys):
 
 @pytest.mark.parametrize("setting", SIZES)
 def test_resuming_in_two_processes_gives_the_same_bytes(setting, trees, tmp_path):
-    """What is lost is drawn again by two processes, the rest is left alone: the files depend on neither."""
+    """What is lost is drawn again by two processes, the rest is left alone: the files depend on
+    neither.
+    """
     before, root = files(trees[setting]), shutil.copytree(trees[setting], tmp_path / "tree")
     lost = [name for name in before if name.endswith((".mp4", ".tar.gz"))][1::7][:2]
     for name in lost:
@@ -170,7 +174,8 @@ def test_the_dispatcher(tmp_path, capsys):
     assert "has no qualities" in capsys.readouterr().err
     assert (
         cli.main(
-            "data make ff-like --train 2 --val 0 --test 0 --frames 2 --qualities c23 --jobs 1 --root".split()
+            "data make ff-like --train 2 --val 0 --test 0 --frames 2 --qualities c23".split()
+            + ["--jobs", "1", "--root"]
             + [str(tmp_path / "ff")]
         )
         == 0
@@ -496,9 +501,8 @@ def test_wilddeepfake_real_and_fake_sequences_follow_one_law():
     assert {job.method for job in real} == {"real"}
     methods = Counter(job.method for job in fake)
     assert set(methods) == set(METHODS) and max(methods.values()) - min(methods.values()) <= 1
-    small = wild_plan(
-        "real_train", 4, 24
-    )  # as many as the smallest profile has: nothing that is too short for a snippet, more than one shard
+    # as many as the smallest profile has: nothing too short for a snippet, more than one shard
+    small = wild_plan("real_train", 4, 24)
     assert min(len(s.numbers) for job in small for s in job.sequences) >= 8 and len(small) > 1
 
 

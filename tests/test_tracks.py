@@ -1,4 +1,6 @@
-"""Several people in a video: which tracks are stored, the rule for its score, fakes that reuse them, and one's own videos."""
+"""Several people in a video: which tracks are stored, the rule for its score, fakes that reuse
+them, and one's own videos.
+"""
 
 import json
 from pathlib import Path

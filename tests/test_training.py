@@ -1,4 +1,6 @@
-"""Training, scoring and the run store on a tiny synthetic tree: the numbers mean nothing, the mechanics do."""
+"""Training, scoring and the run store on a tiny synthetic tree: the numbers mean nothing, the
+mechanics do.
+"""
 
 import dataclasses
 import json
@@ -348,7 +350,9 @@ def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
 
 
 def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_path):
-    """Two seeds in a table and in the mechanism; a later call with other methods and one seed keeps the rows it does not fill."""
+    """Two seeds in a table and in the mechanism; a later call with other methods and one seed
+    keeps the rows it does not fill.
+    """
     two = RunStore(tmp_path / "runs", dataclasses.replace(PROFILE, seeds=(0, 3)))
     table, path, stores = paper.TABLES["table1"], tmp_path / "table1.csv", {"ffpp": tiny_store}
     results, reasons = experiments.fill(table, two, stores, ["dil"])
@@ -468,7 +472,9 @@ def test_no_manipulation_named_means_all_fakes(tiny_store):
 
 
 class FrozenNorm(models.DIL):
-    """Batch normalisation keeps its statistics, so that a video's loss does not depend on which others share its batch."""
+    """Batch normalisation keeps its statistics, so that a video's loss does not depend on which
+    others share its batch.
+    """
 
     def train(self, mode=True):
         super().train(mode)
@@ -479,7 +485,9 @@ class FrozenNorm(models.DIL):
 
 
 def shared_training(store):
-    """Histories and weights of two trainings whose batches, of 5 and 3 videos and of one, do not divide by two."""
+    """Histories and weights of two trainings whose batches, of 5 and 3 videos and of one, do not
+    divide by two.
+    """
     found = {}
     for batch in (5, 1):
         torch.manual_seed(0)

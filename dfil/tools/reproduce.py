@@ -260,7 +260,9 @@ def _lacks(path: Path, profile: profiles.Profile, values: Mapping[str, object]) 
 
 
 def _on_request(chosen: Sequence[Path], profile: profiles.Profile) -> dict[Path, str]:
-    """The notebooks that a profile leaves to a call of their own, with the sentence that says so."""
+    """The notebooks that a profile leaves to a call of their own, with the sentence that says
+    so.
+    """
     said = "trained on request: dfil reproduce --profile {} --only {}"
     numbers = {path: path.stem.partition("_")[0] for path in chosen}
     return {

@@ -106,7 +106,9 @@ class Study:
         self.items = work(self.profile, self.methods)
 
     def searches(self) -> list[Item]:
-        """The runs that try learning rates: they come first, because all others are named by them."""
+        """The runs that try learning rates: they come first, because all others are named by
+        them.
+        """
         store = expected(self.profile, "ffpp")
         return [
             Item(spec, "ffpp", ("rates",), (), True)

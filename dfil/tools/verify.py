@@ -1,8 +1,8 @@
 """From the study's records to its tables, without training; and whether the published ones agree.
 
 A record keeps the per-video scores of its run, so that tables, intervals and claims are computed
-again in a minute on any machine, and its code's fingerprint, so that a record is named that was made
-by other code of the model, the data or the loop than today's.
+again in a minute on any machine, and its code's fingerprint, so that a record is named that was
+made by other code of the model, the data or the loop than today's.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def write(study: Study, folder: Path) -> list[Path]:
 
 
 def differences(study: Study, published: Path) -> list[str]:
-    """The files below `published` that today's code does not make of the records, with the reason."""
+    """The files below `published` that today's code does not make of the records, with the
+    reason.
+    """
     found = []
     with tempfile.TemporaryDirectory(prefix="dfil-") as temporary:
         for now in write(study, Path(temporary)):
