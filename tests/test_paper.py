@@ -140,7 +140,9 @@ def test_cells_name_their_videos():
 
 
 def test_differences_the_text_states():
-    """Gains over the best competitor that the paper's text gives, and the one where text and table disagree."""
+    """Gains over the best competitor that the paper's text gives, and the one where text and
+    table disagree.
+    """
     t1, t2, t3 = (paper.TABLES[key] for key in ("table1", "table2", "table3"))
 
     def gain(table, column, rival):

@@ -1,4 +1,6 @@
-"""The report page is complete, self-contained and honest about what is missing; so is RESULTS.md."""
+"""The report page is complete, self-contained and honest about what is missing; so is
+RESULTS.md.
+"""
 
 import base64
 import io
@@ -20,7 +22,9 @@ VOID = {"meta", "img", "br", "link", "hr"}
 
 
 class Page(HTMLParser):
-    """Checks that tags are balanced, and keeps start tags, ids and the text of each table's rows."""
+    """Checks that tags are balanced, and keeps start tags, ids and the text of each table's
+    rows.
+    """
 
     def __init__(self, text):
         super().__init__()
@@ -102,7 +106,8 @@ def folder(tmp_path):
     (tmp_path / "notebooks" / "30_train.ipynb").write_text(json.dumps({"cells": [first]}))
     (tmp_path / "notebooks" / "31_cut.ipynb").write_text('{"cells": [')
     (tmp_path / "status.csv").write_text(
-        "notebook,status,seconds,peak MiB\n00_start,ok,12.5,300\n10_data,failed,180,950\n20_x,skipped,,\n"
+        "notebook,status,seconds,peak MiB\n00_start,ok,12.5,300\n10_data,failed,180,950\n"
+        "20_x,skipped,,\n"
     )
     (tmp_path / "environment.json").write_text(
         json.dumps(
