@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -55,9 +56,9 @@ def small(tmp_path_factory):
     study = Study(profiles.get("study"), METHODS)
     study.items = [item for item in study.items if item.tables == ("temporal_only",)][:2]
     assert study.go_on() == 2
-    tables = folder / "DFIL_OUTPUTS" / "study" / "tables"
-    verify.write(study, tables)
-    yield study, tables
+    published = folder / "DFIL_OUTPUTS" / "study"
+    verify.write(study, published)
+    yield study, published
     patch.undo()
 
 
@@ -82,23 +83,24 @@ def test_what_is_done_is_not_done_again(small):
 
 
 def test_records_alone_give_the_published_tables(small):
-    study, tables = small
+    study, published = small
     for item in study.items:
         study.run(item).folder.joinpath("weights.safetensors").unlink(missing_ok=True)
-    assert verify.differences(study, tables) == []
+    assert verify.differences(study, published) == []
+    assert (published / "claims.csv").is_file()
     assert verify.stale(study) == []
 
 
 def test_a_number_that_the_records_do_not_give_is_named(small, tmp_path):
-    study, tables = small
-    for file in tables.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    changed = tmp_path / "temporal_only.csv"
+    study, published = small
+    shutil.copytree(published, tmp_path / "study")
+    changed = tmp_path / "study" / "tables" / "temporal_only.csv"
     lines = changed.read_text().splitlines()
     cells = lines[1].split(",")
     cells[5] = "0.123"
     changed.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
-    assert any("temporal_only.csv" in line for line in verify.differences(study, tmp_path))
+    (line,) = verify.differences(study, tmp_path / "study")
+    assert "temporal_only.csv" in line
 
 
 def test_a_record_of_other_code_is_named(small):

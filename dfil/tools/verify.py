@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dfil import models, paper
 from dfil.profiles import Profile
-from dfil.results import arrange, tables
+from dfil.results import arrange, claims, tables
 from dfil.results.compare import Results
 from dfil.tools.study import MECHANISM, Study, expected
 from dfil.train import experiments, fingerprint
@@ -95,29 +95,38 @@ class Records:
 
 
 def write(study: Study, folder: Path) -> list[Path]:
-    """Write those tables to `folder` of which the records fill a cell; their CSV files."""
-    written = []
+    """Write to `folder`, as outputs/<profile>, the tables of which the records fill a cell, and
+    the claims that they decide. Returns the files.
+
+    folder/runs holds the records.
+    """
+    written, frames = [], {}
     for name, table, results in Records(study).tables():
         if not results:
             continue
         df = tables.build(table, results, NOT_YET, study.profile.note, synthetic=True)
-        written.append(tables.save(df, folder, name, table.title))
+        path = tables.save(df, folder / "tables", name, table.title)
+        written += [path, path.with_suffix(".md")]
+        frames[name] = tables.load_file(path)
+    if frames:
+        claims.write(folder, frames)
+        written.append(folder / "claims.csv")
     return written
 
 
 def differences(study: Study, published: Path) -> list[str]:
-    """The files below `published` that today's code does not make of the records, with the
-    reason.
+    """The files below `published`, as outputs/<profile>, that today's code does not make of the
+    records.
     """
     found = []
     with tempfile.TemporaryDirectory(prefix="dfil-") as temporary:
-        for now in write(study, Path(temporary)):
-            for made in (now, now.with_suffix(".md")):
-                there = published / made.name
-                if not there.is_file():
-                    found.append(f"{there}: not there; `dfil study --publish` writes it")
-                elif there.read_bytes() != made.read_bytes():
-                    found.append(f"{there}: the records give other numbers or texts")
+        (Path(temporary) / "runs").symlink_to(study.runs.folder)
+        for made in write(study, Path(temporary)):
+            there = published / made.relative_to(temporary)
+            if not there.is_file():
+                found.append(f"{there}: not there; `dfil study --publish` writes it")
+            elif there.read_bytes() != made.read_bytes():
+                found.append(f"{there}: the records give other numbers or texts")
     return found
 
 

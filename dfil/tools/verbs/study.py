@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dfil import profiles
+from dfil.results import page
 from dfil.system import paths
 from dfil.tools import verify as verifying
 from dfil.tools.study import Study
@@ -24,16 +25,18 @@ def study(a: argparse.Namespace) -> int:
     if not a.publish:
         added = work.go_on(a.hours)
         print(f"{added} runs were added.")
-    folder = paths.published(a.profile) / "tables"
-    verifying.write(work, folder)
-    print(f"Tables: {folder}")
+    folder = paths.published(a.profile)
+    if not verifying.write(work, folder):
+        print("No run is trained yet, so there is nothing to publish.")
+        return 0
+    print(f"Tables: {folder / 'tables'}\nReport: {page.build(folder)}")
     return 0
 
 
 def verify(a: argparse.Namespace) -> int:
     work = Study(profiles.get(a.profile))
     done = len(work.items) - len(work.todo())
-    wrong = verifying.differences(work, paths.published(a.profile) / "tables")
+    wrong = verifying.differences(work, paths.published(a.profile))
     old = verifying.stale(work)
     for line in (*wrong, *old):
         print(line)
