@@ -245,9 +245,15 @@ def test_preprocess_without_a_usable_video_fails(tmp_path, tiny_tree, capsys):
 
 
 def test_models_counts_parameters(capsys):
-    assert cli.main(["models"]) == 0
+    assert cli.main(["models", "--quick"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert float(lines["dil"].split()[0]) > float(lines["resnet50"].split()[0]) > 23
+
+
+def test_models_measures_times_unless_it_is_to_be_quick(capsys, monkeypatch):
+    monkeypatch.setattr("dfil.models.available", lambda: ["resnet50"])
+    assert cli.main(["models"]) == 0
+    assert float(capsys.readouterr().out.splitlines()[1].split()[6]) > 0
 
 
 def test_backbone_weights_reach_the_kernels_and_must_be_there(tmp_path, monkeypatch, capsys):

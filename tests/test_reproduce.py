@@ -343,7 +343,8 @@ def test_a_notebook_publishes_when_it_went_well_and_changes_nothing_when_it_fail
         for path in after.items() - before.items()
         for path in path[:1]
     }
-    assert changed == {"status.csv", "report.html", "notebooks/10_bad.failed.ipynb"}
+    pages = {"status.csv", "report.html", "RESULTS.md"}
+    assert changed == pages | {"notebooks/10_bad.failed.ipynb"}
 
     write_notebook(folder, "10_bad", WRITE.format(names=names, text="row,ours\ndil,0.1\n"))
     assert reproduce.reproduce("demo", notebooks=folder) == 0

@@ -34,7 +34,7 @@ def snippet_starts(
     equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng`
     the centred one is taken. Where a segment is shorter than a snippet, the snippet's centre
     stays inside; where even that is not possible, the start nearest to the centred one is taken.
-    Short videos thus repeat frames.
+    Short videos thus repeat frames, but no snippet is taken twice as long as there are others.
 
     Raises DataError if no run is long enough for one snippet.
     """
@@ -57,8 +57,23 @@ def snippet_starts(
         if rng is not None and len(inside):
             starts[u] = rng.choice(inside)
         else:
-            starts[u] = possible[np.argmin(np.abs(possible - (low + high - span) / 2))]
+            starts[u] = _nearest(possible, (low + high - span) / 2, starts[:u], span)
     return starts
+
+
+def _nearest(possible: np.ndarray, wanted: float, taken: np.ndarray, span: int) -> int:
+    """The possible start nearest to the wanted one; of one that is taken the nearest beside it.
+
+    Beside: a snippet that shares no frame with those taken, else one that is not the same.
+    """
+    found = possible[np.argmin(np.abs(possible - wanted))]
+    if found not in taken:
+        return found
+    distance = np.abs(possible[:, None] - taken).min(1)
+    for others in (possible[distance >= span], possible[distance > 0]):
+        if len(others):
+            return others[np.argmin(np.abs(others - wanted))]
+    return found
 
 
 def normalise(x_uint8: torch.Tensor) -> torch.Tensor:

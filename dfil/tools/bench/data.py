@@ -128,7 +128,7 @@ class PngDataset(SnippetDataset):
         self.__dict__.update(data.__dict__)
         self.names = names
 
-    def _read(self, item: int, clip_uthwc: np.ndarray) -> None:
+    def _read(self, item: int, drawn_for: int, clip_uthwc: np.ndarray) -> None:
         video_id = self._ids[item]
         starts = snippet_starts(
             self.store.open(video_id).runs,
