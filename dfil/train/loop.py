@@ -55,9 +55,10 @@ def repeatable(settings: Training) -> Iterator[None]:
     processor and versions a run repeats bit for bit, alone or beside others.
     GPU: data, order, dropout and flips repeat always. Sums do not: torch's backward passes of
     indexing and interpolation add in any order, cuDNN chooses its algorithms by timing, and all is
-    in bfloat16. `settings.deterministic` has torch take its deterministic algorithms, up to a third
-    slower; then a run repeats bit for bit on the same kind of card and the same versions, and torch
-    warns of an operation that has none. Another kind of card, or a CPU, never gives the same bits.
+    in bfloat16. `settings.deterministic` has torch take its deterministic algorithms, which are
+    slower, and warn of an operation that has none; then a run should repeat bit for bit on the same
+    kind of card and the same versions. That has not been tried on a card yet. Another kind of card,
+    or a CPU, never gives the same bits.
     """
     threads = torch.get_num_threads()
     algorithms = torch.are_deterministic_algorithms_enabled()
