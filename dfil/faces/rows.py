@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,8 @@ from zlib import crc32
 from dfil.datasets import VideoRecord
 from dfil.datasets.sequences import on_disk
 from dfil.faces.settings import Settings
-from dfil.faces.store import crops_path, track_path, write_json
+from dfil.faces.store import Crops, crops_path, read_row, track_path, write_json
+from dfil.system.errors import DataError
 
 PIECE = 2**16  # bytes of a file's beginning, middle and end
 
@@ -43,11 +45,11 @@ def files_of(row_path: Path, track: int) -> list[Path]:
 
 def read(folder: Path, video_id: str) -> dict:
     """The row of a video; empty where there is none or it is damaged, so that it is made again."""
+    path = path_of(folder, video_id)
     try:
-        row = json.loads(path_of(folder, video_id).read_text())
-    except (FileNotFoundError, ValueError):
+        return read_row(path) if path.is_file() else {}
+    except DataError:
         return {}
-    return row if isinstance(row, dict) else {}
 
 
 def source_of(record: VideoRecord, folder: Path, settings: Settings) -> dict:
@@ -65,8 +67,19 @@ def is_done(record: VideoRecord, folder: Path, settings: Settings) -> bool:
     if not row or row.get("key") != source_of(record, folder, settings)["key"]:
         return False
     target = path_of(folder, record.video_id)
-    files = [path for k in range(row.get("tracks", 1)) for path in files_of(target, k)]
-    return row.get("status") != "ok" or all(path.is_file() for path in files)
+    return row["status"] != "ok" or all(_whole(target, k) for k in range(row["tracks"]))
+
+
+def _whole(row_path: Path, track: int) -> bool:
+    """Whether a track's files can be read; one that is damaged is named."""
+    patches, sidecar = files_of(row_path, track)
+    if not (patches.is_file() and sidecar.is_file()):
+        return False
+    try:
+        return Crops(patches).patches.size > 0
+    except DataError as error:
+        print(f"{error} It is made again now.", file=sys.stderr, flush=True)
+        return False
 
 
 def refresh(records: Sequence[VideoRecord], folder: Path) -> None:
@@ -92,9 +105,9 @@ def moved_store(candidates: Sequence[Path], root: Path, sample: int = 12) -> Pat
 
 def _same_below(row_path: Path, root: Path) -> bool:
     try:
-        row = json.loads(row_path.read_text())
+        row = read_row(row_path)
         place, source = Path(row["path"]).parts, row["source"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError):
         return False
     for k in range(1, len(place)):
         disk = on_disk(root.joinpath(*place[k:]))
@@ -113,7 +126,7 @@ def _source(disk: Path, before: list | None) -> list:
         listing = sorted((path.name, path.stat().st_size) for path in disk.iterdir())
         return [sum(size for _, size in listing), 0, f"{crc32(json.dumps(listing).encode()):08x}"]
     known = [stat.st_size, int(stat.st_mtime)]
-    if before and before[:2] == known:
+    if isinstance(before, list) and before[:2] == known and len(before) == 3:
         return before
     checksum = 0
     with open(disk, "rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from pathlib import Path
 from dfil.datasets import VideoRecord, is_synthetic, synthetic_setting
 from dfil.faces import detect
 from dfil.faces.boxes import MAX_GAP
-from dfil.faces.store import REACH, RULES, STORE_MARGIN, write_json
+from dfil.faces.store import REACH, RULES, STORE_MARGIN, read_meta, write_json
 from dfil.system.errors import DataError
 
 SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
@@ -80,7 +81,10 @@ def settings_of(folder: Path) -> dict:
     path = Path(folder) / "meta.json"
     if not path.is_file():
         return {}
-    meta = json.loads(path.read_text())
+    try:
+        meta = read_meta(path)
+    except DataError:  # `claim` writes it again
+        return {}
     names = [f.name for f in fields(Settings) if f.name not in ("size", "format")]
     kept = {name: meta[name] for name in names if name in meta}
     return kept | {"stretches": tuple(kept["stretches"]) if kept.get("stretches") else None}
@@ -108,11 +112,15 @@ def describe(records: Sequence[VideoRecord], settings: Settings) -> dict:
 def claim(folder: Path, meta: dict) -> None:
     """Make the folder a store with these settings, or find that it is one already."""
     path = folder / "meta.json"
-    if not path.is_file():
+    try:
+        before = read_meta(path) if path.exists() else {}
+    except DataError as error:  # the rows tell by their keys whether they are of these settings
+        print(f"{error} It is made again now.", file=sys.stderr, flush=True)
+        before = {}
+    if not before:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, meta)
         return
-    before = json.loads(path.read_text())
     names = ["dataset", *(f.name for f in fields(Settings)), "synthetic", "synthetic_setting"]
     if other := [name for name in names if before.get(name) != meta[name]]:
         was = ", ".join(f"{name} {before.get(name)!r} (now {meta[name]!r})" for name in other)

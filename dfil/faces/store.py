@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,7 +55,7 @@ import pandas as pd
 from dfil.faces.boxes import cut_square, reached, runs, square_union, window_squares
 from dfil.faces.frame import Frame
 from dfil.faces.video import decode
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, MachineError, machine_fault
 from dfil.system.files import atomic
 
 MARGIN = 1.3  # the paper's crop: the square box times 1.3
@@ -68,6 +69,9 @@ COLUMNS = (
     "dataset video_id label manipulation compression split target boxes_from path masks frames"
     " faces status reason crops patch checksum tracks rule person seen"
 ).split()
+NUMBERS = "label frames faces patch tracks seen".split()  # of COLUMNS; all others are text
+META = {"dataset": str, "size": int, "detector": str, "tracks": str, "reach": int}
+META |= {"store_margin": int | float, "synthetic": bool}
 # Which tracks are stored -> how a video's score comes from theirs.
 RULES = {"largest": "largest", "all": "max"}
 
@@ -98,11 +102,17 @@ class CropStore:
             raise DataError(
                 f"{self.folder} holds no finished crop store; make one with `dfil preprocess`."
             )
-        self.meta: dict = json.loads((self.folder / "meta.json").read_text())
-        self.index: pd.DataFrame = pd.read_parquet(self.folder / "index.parquet")
-        for name, value in (("person", ""), ("seen", self.index["faces"])):
-            if name not in self.index:  # an index of an earlier release
-                self.index[name] = value
+        self.meta: dict = read_meta(self.folder / "meta.json")
+        with reading(self.folder / "index.parquet") as file:
+            self.index: pd.DataFrame = pd.read_parquet(file)
+            for name, value in (("person", ""), ("seen", self.index["faces"])):
+                if name not in self.index:  # an index of an earlier release
+                    self.index[name] = value
+            if lacks := [name for name in COLUMNS if name not in self.index]:
+                raise ValueError(f"it lacks the columns {', '.join(lacks)}")
+            self.index = self.index.astype(dict.fromkeys(NUMBERS, "int64"))
+            if not self.index["video_id"].is_unique:
+                raise ValueError("it names a video twice")
         self._row_of = {video_id: i for i, video_id in enumerate(self.index["video_id"])}
         self._open: OrderedDict[tuple[str, int], Crops] = OrderedDict()
 
@@ -211,23 +221,19 @@ class Crops:
     def __init__(self, path: Path, reach: int = REACH, store_margin: float = STORE_MARGIN):
         self.path, self.reach, self.store_margin = Path(path), reach, store_margin
         self._patches: np.ndarray | None = None
-        try:
-            with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as sidecar:
-                self.frames, self.origins, self.boxes = (
-                    sidecar["frames"],
-                    sidecar["origins"],
-                    sidecar["boxes"],
-                )
+        with reading(self.path.with_suffix(".npz")) as file:
+            with np.load(file, allow_pickle=False) as sidecar:
+                names = ("frames", "origins", "boxes")
+                self.frames, self.origins, self.boxes = (sidecar[name] for name in names)
                 self.scale, self.count = float(sidecar["scale"]), int(sidecar["count"])
-                self.grid, self.source = (
-                    tuple(sidecar["grid"].tolist()),
-                    tuple(sidecar["source"].tolist()),
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"{self.path.with_suffix('.npz')} cannot be read ({error}); run `dfil"
-                " preprocess` again."
-            ) from error
+                self.grid, self.source = (tuple(sidecar[n].tolist()) for n in ("grid", "source"))
+            n = len(self.frames)
+            shapes = self.frames.shape, self.origins.shape, self.boxes.shape
+            rising = n and self.frames[0] >= 0 and (np.diff(self.frames) > 0).all()
+            if shapes != ((n,), (n, 2), (n, 4)) or not rising or self.frames[-1] >= self.count:
+                raise ValueError("its frames do not fit its boxes")
+            if not (np.isfinite(self.boxes).all() and 0 < self.scale <= 1):
+                raise ValueError("boxes or scale are no numbers that can be")
         self.runs = [(int(self.frames[at]), length) for at, length in runs(self.frames)]
 
     @property
@@ -239,14 +245,12 @@ class Crops:
     def patches(self) -> np.ndarray:
         """(N, P, P, 3) uint8 RGB, mapped from the file."""
         if self._patches is None:
-            try:
-                self._patches = np.load(self.path, mmap_mode="r", allow_pickle=False).view(
-                    np.ndarray
-                )
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    f"{self.path} cannot be read ({error}); run `dfil preprocess` again."
-                ) from error
+            with reading(self.path) as file:
+                patches = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+                n, side = len(self.frames), patches.shape[-2:-1]
+                if (patches.shape, patches.dtype) != ((n, *side, *side, 3), np.uint8):
+                    raise ValueError(f"it holds {patches.dtype} of shape {patches.shape}")
+            self._patches = patches
         return self._patches
 
     def snippet(
@@ -319,6 +323,46 @@ class Crops:
                 " window inside one of its runs."
             )
         return start
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Path]:
+    """Whatever a damaged file of the store leads to, as a DataError of one line that names it.
+
+    NumPy, zipfile, Arrow and json raise what the bytes happen to lead to, so no list of errors
+    would be complete. Raises MachineError where the disk is at fault.
+    """
+    try:
+        yield path
+    except Exception as error:
+        if isinstance(error, OSError) and (fault := machine_fault(error)):
+            raise MachineError(fault) from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(
+            f"{path} is damaged or of another version ({why}); run `dfil preprocess` again."
+        ) from error
+
+
+def read_meta(path: Path) -> dict:
+    """meta.json of a store. Raises DataError where it is damaged."""
+    with reading(path):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind in META.items():
+            if not isinstance(meta[name], kind):
+                raise TypeError(f"{name} is {meta[name]!r:.50}")
+    return meta
+
+
+def read_row(path: Path) -> dict:
+    """The row of one video's file. Raises DataError where it is damaged."""
+    with reading(path):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        row = {"person": "", "seen": row["faces"], **row}  # of an earlier release
+        for name in COLUMNS:
+            kind = int if name in NUMBERS else str
+            if not isinstance(row[name], kind) or kind is int and not 0 <= row[name] < 2**40:
+                raise ValueError(f"{name} is {row[name]!r:.50}")
+    return row
 
 
 def track_path(path: Path, track: int) -> Path:
@@ -611,19 +655,14 @@ def crops_path(folder: Path, video_id: str) -> Path:
 
 def write_index(folder: Path, meta: Mapping) -> CropStore:
     """Collect the rows of all videos into index.parquet and meta.json, and open the store."""
-    rows = [json.loads(path.read_text()) for path in sorted((folder / "crops").rglob("*.json"))]
-    rows = [{"person": "", "seen": row["faces"], **row} for row in rows]  # of an earlier release
+    rows = []
+    for path in sorted((folder / "crops").rglob("*.json")):
+        try:
+            rows.append(read_row(path))
+        except DataError as error:  # of a video that this call was not about
+            print(f"{error} It is left out of the index.", file=sys.stderr, flush=True)
     index = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], columns=COLUMNS)
-    index = index.astype(
-        {
-            "label": "int64",
-            "frames": "int64",
-            "faces": "int64",
-            "patch": "int64",
-            "tracks": "int64",
-            "seen": "int64",
-        }
-    )
+    index = index.astype(dict.fromkeys(NUMBERS, "int64"))
     # The digest stands for the contents: paths, also those in reasons, differ between machines, and
     # who a video shows changes no pixel.
     contents = (

@@ -208,11 +208,13 @@ def _opened(path: Path) -> Iterator[tuple]:
         raise MachineError(machine_fault(error) or f"{path}: {error.strerror}") from error
     try:
         # A file's name may hold a colon, before which FFmpeg would look for a protocol.
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:  # titles in Latin-1
             stream = container.streams.best("video")
             if stream is None or _is_cover(stream):
                 what = "no video stream" if stream is None else "only a cover picture"
                 raise VideoError(f"{path}: has {what}; give a video file.")
+            if stream.codec_context is None:  # a codec that FFmpeg does not know, or a broken name
+                raise VideoError(f"{path}: no decoder for its video stream; convert it to H.264.")
             stream.codec_context.thread_count = 1  # parallel work is one video per process
             yield container, stream
     except av.FFmpegError as error:

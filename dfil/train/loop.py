@@ -39,6 +39,7 @@ from dfil.train.snippets import SnippetDataset, batches, normalise
 # Set: gradient checkpointing, less memory for more time and the same result, so no part of a run.
 CHECKPOINT = "DFIL_CHECKPOINT"
 KEEP = ("best", "last", "average")
+LINE = "epoch lr train_loss val_loss val_auc val_accuracy seconds clips best".split()
 # What an epoch is judged by, the larger the better; equals are decided by the next one.
 JUDGED_BY = {
     "auc": lambda h: (h["val_auc"], -h["val_loss"]),
@@ -228,21 +229,28 @@ class _State:
         one that is damaged is named, removed, and training begins anew.
         """
         before = copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()})
+        random_before = torch.get_rng_state()
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            history, kept, random = state["history"], state["kept"], state["random"]
+            torch.set_rng_state(state["random"])
+            history, kept = state["history"], dict(state["kept"])
+            numbers = [line[name] for line in history for name in LINE]
+            if not all(isinstance(number, int | float) for number in numbers):
+                raise ValueError("the history holds no numbers")
+            if kept and kept.keys() != before["model"].keys():
+                raise ValueError("the weights that were kept are of another model")
         except Exception as error:  # of a damaged file torch raises whatever its bytes lead to
             if machine_fault(error):
                 raise
             print(f"{path}: damaged; this training begins anew.", file=sys.stderr, flush=True)
             for name, part in self.parts.items():
                 part.load_state_dict(before[name])
+            torch.set_rng_state(random_before)
             path.unlink()
             return
         self.history[:], self.kept = history, kept
-        torch.set_rng_state(random)
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state_all(state["random_cuda"])
 

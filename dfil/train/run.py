@@ -66,8 +66,12 @@ class Run:
         if not file.is_file():
             return False
         try:
-            sizes = self.record["made"]["bytes"]
-        except (ValueError, KeyError, TypeError):
+            record = self.record
+            sizes, said = record["made"]["bytes"], record["made"]["at_chance"]
+            whole = isinstance(sizes, dict) and isinstance(said, bool) and record["settings"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        if not whole:
             _damaged(file, "the run is trained again")
             return False
         for name, size in sizes.items():
@@ -175,9 +179,17 @@ class Run:
         with machine_errors():
             try:
                 found = pd.read_parquet(path)
-            except (OSError, ValueError) as error:
+                if lacks := set(SCORE_COLUMNS) - {*found.columns, "score"}:
+                    raise ValueError(f"it lacks {lacks}")
+                if (
+                    found.empty
+                    or found["logit"].dtype.kind != "f"
+                    or not found["video_id"].is_unique
+                ):
+                    raise ValueError("it holds no logit per video")
+            except Exception as error:  # of a damaged file Arrow raises whatever its bytes lead to
                 if not isinstance(error, FileNotFoundError):
-                    if machine_fault(error):
+                    if isinstance(error, OSError) and machine_fault(error):
                         raise
                     _damaged(path, "the videos are scored again")
                 found = self._score(store, compression, split)
