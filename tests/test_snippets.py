@@ -150,3 +150,14 @@ def test_a_batch_is_its_items_with_the_pixels_channels_last(tiny_store, workers)
             rows["label"].iloc[item],
             item,
         )
+
+
+def test_of_a_short_video_frames_are_repeated_evenly_and_in_order():
+    starts = snippet_starts([(0, 24)], 32, 1)
+    assert (np.diff(starts) >= 0).all()
+    assert np.bincount(starts, minlength=24).max() <= 2
+
+
+def test_between_gaps_no_snippet_is_taken_twice_and_they_stay_in_order():
+    starts = snippet_starts([(0, 16), (95, 16), (189, 16), (284, 16)], 8, 4)
+    assert (np.diff(starts) >= 4).all()

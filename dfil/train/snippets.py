@@ -34,7 +34,8 @@ def snippet_starts(
     equal segments. In each, `rng` draws a start so that the snippet stays inside; without `rng`
     the centred one is taken. Where a segment is shorter than a snippet, the snippet's centre
     stays inside; where even that is not possible, the start nearest to the centred one is taken.
-    Short videos thus repeat frames, but no snippet is taken twice as long as there are others.
+    Short videos thus repeat frames. Where there are gaps between the runs, no snippet is taken
+    twice as long as there are others.
 
     Raises DataError if no run is long enough for one snippet.
     """
@@ -57,8 +58,9 @@ def snippet_starts(
         if rng is not None and len(inside):
             starts[u] = rng.choice(inside)
         else:
-            starts[u] = _nearest(possible, (low + high - span) / 2, starts[:u], span)
-    return starts
+            taken = starts[:u] if len(runs) > 1 else starts[:0]
+            starts[u] = _nearest(possible, (low + high - span) / 2, taken, span)
+    return np.sort(starts)
 
 
 def _nearest(possible: np.ndarray, wanted: float, taken: np.ndarray, span: int) -> int:
