@@ -134,6 +134,10 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
                 row = nobody(people, settings.detector)
                 reason = "; ".join([row["reason"], *notes])
                 return row | {"frames": people.count, "reason": reason}
+            if not chosen[0].stored_n.any():  # the stretches were planned by a count that lies
+                reason = f"the file announces {count} frames, and {people.count} can be decoded"
+                reason = "; ".join([f"{reason}; convert it and try again", *notes])
+                return {"frames": people.count, "status": "too short", "reason": reason}
             row = _write_people(record, folder, settings, people, chosen)
             row["seen"] = int(chosen[0].valid_n.sum())
             longest = longest_run(chosen[0].stored_n)

@@ -111,6 +111,8 @@ class CropStore:
             if lacks := [name for name in COLUMNS if name not in self.index]:
                 raise ValueError(f"it lacks the columns {', '.join(lacks)}")
             self.index = self.index.astype(dict.fromkeys(NUMBERS, "int64"))
+            for name in COLUMNS:
+                self.index[name].tolist()  # Arrow finds broken text only when it is looked at
             if not self.index["video_id"].is_unique:
                 raise ValueError("it names a video twice")
         self._row_of = {video_id: i for i, video_id in enumerate(self.index["video_id"])}
@@ -232,6 +234,9 @@ class Crops:
             rising = n and self.frames[0] >= 0 and (np.diff(self.frames) > 0).all()
             if shapes != ((n,), (n, 2), (n, 4)) or not rising or self.frames[-1] >= self.count:
                 raise ValueError("its frames do not fit its boxes")
+            kinds = self.frames.dtype.kind + self.origins.dtype.kind + self.boxes.dtype.kind
+            if kinds != "iif":
+                raise TypeError("its arrays are of other types")
             if not (np.isfinite(self.boxes).all() and 0 < self.scale <= 1):
                 raise ValueError("boxes or scale are no numbers that can be")
         self.runs = [(int(self.frames[at]), length) for at, length in runs(self.frames)]
@@ -250,6 +255,9 @@ class Crops:
                 n, side = len(self.frames), patches.shape[-2:-1]
                 if (patches.shape, patches.dtype) != ((n, *side, *side, 3), np.uint8):
                     raise ValueError(f"it holds {patches.dtype} of shape {patches.shape}")
+                centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 - self.origins
+                if not ((centres >= 0) & (centres <= side)).all():
+                    raise ValueError("its faces lie outside its patches")
             self._patches = patches
         return self._patches
 

@@ -24,6 +24,7 @@ class MachineError(DfilError):
     """Disk, memory, permissions or another process stand in the way; no fault of the input."""
 
 
+ROOM = 2**28  # bytes without which decoding a good video may fail
 _AGAIN = "then call again: what was finished is kept"
 _DISK = f"the disk is full; make room, {_AGAIN}"
 _DENIED = f"not permitted to this user; change its permissions or name another folder, {_AGAIN}"
@@ -65,9 +66,10 @@ def machine_fault(error: BaseException) -> str:
     """
     if isinstance(error, MachineError):
         return str(error)
-    if type(error).__module__.split(".")[0] == "av" and isinstance(error, OSError):
+    of_ffmpeg = type(error).__module__.split(".")[0] == "av"
+    if of_ffmpeg and isinstance(error, OSError | MemoryError):
         file = os.fsdecode(error.filename or os.devnull).removeprefix("file:")
-        return _unreadable(file)  # FFmpeg says EIO and ENOMEM of damaged videos too
+        return _scarce() or _unreadable(file)  # FFmpeg says EIO and ENOMEM of damaged videos too
     if isinstance(error, BrokenProcessPool):
         return f"a worker process was killed, most often for lack of memory; {_MEMORY}"
     said = _MEMORY if isinstance(error, MemoryError) else ""
@@ -88,6 +90,15 @@ def _number(error: BaseException) -> int:
     """The errno that arrow, safetensors and others write into their message; 0 without one."""
     found = re.search(r"\[?\b(?:os error|errno:?) (\d+)\b", str(error), re.I)
     return int(found.group(1)) if found else 0
+
+
+def _scarce() -> str:
+    """What to say where there is not even the memory for a few frames; empty otherwise."""
+    try:
+        bytearray(ROOM)
+    except MemoryError:
+        return _MEMORY
+    return ""
 
 
 def _unreadable(file: str) -> str:

@@ -179,6 +179,8 @@ class Run:
         with machine_errors():
             try:
                 found = pd.read_parquet(path)
+                for name in found:
+                    found[name].tolist()  # Arrow finds broken text only when it is looked at
                 if lacks := set(SCORE_COLUMNS) - {*found.columns, "score"}:
                     raise ValueError(f"it lacks {lacks}")
                 if (
