@@ -79,7 +79,16 @@ class Run:
             if there.is_file() and there.stat().st_size != size:
                 _damaged(there, "the run is trained again")
                 return False
-        return (self.folder / "history.csv").is_file()
+        if not (beside := self.folder / "history.csv").is_file():
+            return False
+        try:
+            kinds = self.history[["kept", "val_auc", "train_loss"]].dtypes
+        except (ValueError, KeyError):  # pandas' errors of parsing are ValueErrors
+            kinds = []
+        if [kind.kind for kind in kinds] != ["b", "f", "f"]:
+            _damaged(beside, "the run is trained again")
+            return False
+        return True
 
     @property
     def record(self) -> dict:
