@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from dfil.results.claims import CLAIMS
 from dfil.tools import verify
 from dfil.tools.study import Study, work
 from dfil.train import rates
+from dfil.train.runs import RunStore
 
 METHODS = ["resnet50", "dil"]
 
@@ -120,3 +122,14 @@ def test_the_list_names_every_run_and_trains_none(capsys):
     assert cli.main(["study", "--list", "--methods", "dil"]) == 0
     said = capsys.readouterr().out
     assert "temporal_only" in said and "runs are done" in said
+
+
+def test_the_published_study_is_what_its_records_give(monkeypatch):
+    for variable in ("DFIL_OUTPUTS", "DFIL_WORK"):
+        monkeypatch.delenv(variable, raising=False)
+    published = Path(__file__).parent.parent / "outputs" / "study"
+    study = Study(profiles.get("study"))
+    study.runs = RunStore(published / "runs", study.profile)
+    if not (published / "tables").is_dir():
+        pytest.skip("no run of the study has been published yet")
+    assert verify.differences(study, published) == []
