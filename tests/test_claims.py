@@ -7,6 +7,7 @@ from scipy.special import expit, logit
 
 from dfil import models, paper
 from dfil.results import claims, decide, records, tables
+from dfil.system.errors import DataError
 from dfil.train import experiments
 from dfil.train.experiments import CellResult
 
@@ -174,3 +175,11 @@ def test_claims_speak_of_what_is_there(claim):
     assert claim.better in rows and (isinstance(claim.than, float) or claim.than in rows)
     assert set(claim.columns) <= columns
     assert len({c.text for c in claims.CLAIMS}) == len(claims.CLAIMS)
+
+
+def test_a_damaged_table_of_scores_is_named(tmp_path):
+    file = tmp_path / "scores" / "ffpp-c23-test-0.parquet"
+    file.parent.mkdir()
+    file.write_bytes(b"PAR1 cut")
+    with pytest.raises(DataError, match="ffpp-c23-test-0.parquet: a damaged table of scores"):
+        records._scores(tmp_path, paper.Videos("ffpp", "c23"))

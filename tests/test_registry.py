@@ -81,14 +81,14 @@ class Point:
 
 def test_packages_bring_methods_by_entry_point(monkeypatch):
     monkeypatch.setattr(models, "_methods", dict(models.BUILT_IN))
-    monkeypatch.setattr(models, "entry_points", lambda group: [Point(Toy)])
+    monkeypatch.setattr("dfil.system.plugins.entry_points", lambda group: [Point(Toy)])
     assert isinstance(models.build("other"), Toy) and "other" in models.available()
 
 
 @pytest.mark.parametrize("found", [ImportError("no such module"), nn.Linear])
 def test_a_package_that_cannot_be_loaded_is_named(found, monkeypatch):
     monkeypatch.setattr(models, "_methods", dict(models.BUILT_IN))
-    monkeypatch.setattr(models, "entry_points", lambda group: [Point(found)])
+    monkeypatch.setattr("dfil.system.plugins.entry_points", lambda group: [Point(found)])
     with pytest.raises(RunError, match="method other of package:Other cannot be loaded"):
         models.available()
     assert models.build("dil", depth=(1, 1, 1, 1), width=4)  # and harms no other

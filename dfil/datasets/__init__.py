@@ -10,7 +10,6 @@ or, inside one Python process, dfil.datasets.register(Mine()).
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from dfil.datasets.adapter import Adapter, Filters
@@ -22,7 +21,7 @@ from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.splits import SEED, SHARE
 from dfil.datasets.wilddeepfake import WildDeepfake
-from dfil.system import paths
+from dfil.system import paths, plugins
 from dfil.system.errors import DataError
 
 __all__ = [
@@ -71,17 +70,13 @@ for _built_in in BUILT_IN:
 
 def available() -> list[str]:
     """The names of all datasets: built in, registered, and from the entry points of packages."""
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name not in _adapters:
-            try:
-                found = point.load()
-                register(found() if isinstance(found, type) else found)
-            except Exception as error:  # foreign code: whatever it raises is its fault
-                raise DataError(
-                    f"The dataset {point.name} of {point.dist.name if point.dist else point.value} "
-                    f"cannot be loaded ({error!r}); repair or uninstall that package."
-                ) from error
+    plugins.load(ENTRY_POINTS, _adapters, _register_made, DataError)
     return list(_adapters)
+
+
+def _register_made(_: str, found: object) -> None:
+    """Register what an entry point names: an adapter or its class."""
+    register(found() if isinstance(found, type) else found)
 
 
 def get(name: str) -> Adapter:

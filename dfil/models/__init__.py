@@ -11,8 +11,6 @@ modules by their equations and not by fast.py.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from dfil.models.baselines.addnet_3d import ADDNet3D
 from dfil.models.baselines.c3d import C3D
 from dfil.models.baselines.dsanet import DSANet
@@ -28,6 +26,7 @@ from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
 from dfil.models.fast import plain
+from dfil.system import plugins
 from dfil.system.errors import RunError
 
 __all__ = [
@@ -70,15 +69,7 @@ def available() -> list[str]:
 
     Raises RunError naming a package whose method cannot be loaded.
     """
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name not in _methods:
-            try:
-                register(point.name, point.load())
-            except Exception as error:  # foreign code: whatever it raises is its fault
-                raise RunError(
-                    f"The method {point.name} of {point.dist.name if point.dist else point.value} "
-                    f"cannot be loaded ({error!r}); repair or uninstall that package."
-                ) from error
+    plugins.load(ENTRY_POINTS, _methods, register, RunError)
     return list(_methods)
 
 

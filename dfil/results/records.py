@@ -16,6 +16,7 @@ from scipy.special import expit
 from dfil import paper
 from dfil.results import metrics
 from dfil.results.notes import Notes
+from dfil.system.errors import DataError
 from dfil.train.experiments import CellResult, tested_on
 from dfil.train.spec import select
 
@@ -66,7 +67,11 @@ def _scores(run: Path, videos: paper.Videos) -> Sequence[pd.DataFrame]:
     dataset = videos.dataset.removesuffix("-preview")  # the release is told by the data
     found_ = []
     for path in sorted((run / "scores").glob(f"{dataset}*-test-*.parquet")):
-        df = pd.read_parquet(path)
+        try:
+            df = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            what_now = "take it from git again, or delete it and call dfil study"
+            raise DataError(f"{path}: a damaged table of scores ({error}); {what_now}") from error
         df = df.assign(score=expit(df["logit"].to_numpy(float)))
         chosen = select(df, "test", videos.compression, videos.manipulations)
         found_ += [chosen] if len(chosen) else []
