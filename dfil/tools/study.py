@@ -44,8 +44,12 @@ class Item:
 
     @property
     def urgency(self) -> tuple:
-        """Smaller is earlier: claimed runs, in rounds of seeds, by the first table they feed."""
-        order = ["temporal_only", *paper.TABLES]
+        """Smaller is earlier: claimed runs, in rounds of seeds, by the first table they feed.
+
+        Tables come in the order of the claims that they decide per run: Table 2's claim is one for
+        18 runs a round, Table 4's are three for nine.
+        """
+        order = ["temporal_only", "table4", "table5", "table6", "table1", "table3", "table2"]
         first = min(order.index(name) for name in self.tables)
         return not self.claimed, self.spec.seed // ROUND, first, self.spec.seed
 
