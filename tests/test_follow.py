@@ -12,6 +12,7 @@ from dfil.faces import boxes as B
 from dfil.faces import follow, kept, store
 from dfil.faces.detect import finder
 from dfil.faces.frame import Part
+from dfil.faces.person import AVERAGE, Person, to_boxes, to_state
 from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
 from dfil.tools.bench import preprocess as bench
@@ -111,7 +112,7 @@ def followed(
     return follower
 
 
-def overlap(person: follow.Person, path: Callable, frames: int) -> np.ndarray:
+def overlap(person: Person, path: Callable, frames: int) -> np.ndarray:
     """IoU with the truth where the person is known."""
     boxes, valid = person.boxes(0, frames)
     return np.array(
@@ -279,26 +280,24 @@ def test_no_face_costs_few_searches(heads):
 
 def test_the_path_is_the_followed_one_plus_what_detections_say_it_is_off_by():
     rng = np.random.default_rng(0)
-    person, truth = follow.Person(), [np.array([100 + 3 * n, 80 - n, 4.0, 4.1]) for n in range(41)]
+    person, truth = Person(), [np.array([100 + 3 * n, 80 - n, 4.0, 4.1]) for n in range(41)]
     for n in range(0, 41, 8):
-        person.add(
-            n, np.append(follow._to_boxes(truth[n] + rng.normal(0, [2, 2, 0.05, 0.05])), 1.0)
-        )
+        person.add(n, np.append(to_boxes(truth[n] + rng.normal(0, [2, 2, 0.05, 0.05])), 1.0))
     for n in range(1, 41):
         person.steps[n] = truth[n] - truth[n - 1]
     boxes, valid = person.boxes(0, 41)
-    off = np.stack([follow._to_state(person.found[n]) - truth[n] for n in person.seen])
+    off = np.stack([to_state(person.found[n]) - truth[n] for n in person.seen])
     for n in (0, 5, 8, 20, 33, 40):
         expected = []
         for k in range(len(off)):  # the average at each detection, by loops
             total, weights = np.zeros(4), 0.0
-            for j in range(max(0, k - follow.AVERAGE), min(len(off), k + follow.AVERAGE + 1)):
-                weight = follow.AVERAGE + 1 - 0.6 * abs(j - k)
+            for j in range(max(0, k - AVERAGE), min(len(off), k + AVERAGE + 1)):
+                weight = AVERAGE + 1 - 0.6 * abs(j - k)
                 total, weights = total + weight * off[j], weights + weight
             expected.append(total / weights)
         a = min(n // 8, 4)
         between = expected[a] + (n - 8 * a) / 8 * (expected[a + 1] - expected[a])
-        assert np.allclose(follow._to_state(boxes[n]), truth[n] + between, atol=1e-6)
+        assert np.allclose(to_state(boxes[n]), truth[n] + between, atol=1e-6)
     part, there = person.boxes(13, 30)
     assert valid.all() and there.all() and np.allclose(part, boxes[13:30], atol=1e-9)
 

@@ -19,6 +19,16 @@ def iou(a_n4: np.ndarray, b_m4: np.ndarray) -> np.ndarray:
     return shared / np.maximum(_area(a_n4)[:, None] + _area(b_m4)[None] - shared, 1e-9)
 
 
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    return float(iou(a[None], b[None])[0, 0])
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """Pixels between the centres of two boxes."""
+    return float(np.hypot(*((a[:2] + a[2:4]) / 2 - (b[:2] + b[2:4]) / 2)))
+
+
 def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, float, float]:
     """The square around the union of the boxes, `margin` times as wide, same centre: x0, y0, side
     (paper: one box per snippet, x 1.3)."""

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dfil.faces.boxes import iou
-from dfil.faces.detect import Finder, width
-from dfil.faces.follow import BACK, FORGET, LOOK, Follower, Person, alike
+from dfil.faces.boxes import overlap
+from dfil.faces.detect import Finder
+from dfil.faces.flow import LOOK, alike
+from dfil.faces.follow import BACK, FORGET, Follower
 from dfil.faces.frame import Frame, Part
+from dfil.faces.person import Person, may_have_moved
 from dfil.faces.store import MARGIN, needed
 
 KEEP_BYTES = 64 * 2**20  # of samples that a video may hold in memory
@@ -32,8 +34,8 @@ SAME_HEAD = 0.3  # IoU of two tracks' boxes that are of one head
 @dataclass(eq=False)
 class Track:
     """One person of a video. boxes_n4 (n, 4) float32 in source pixels, valid_n, stored_n (n,):
-    where there is one, and kept pixels. look_hw: the face, small and grey, as follow.py compares
-    it."""
+    where there is one, and kept pixels. look_hw: the face, small and grey, as flow.look
+    makes it."""
 
     boxes_n4: np.ndarray
     valid_n: np.ndarray
@@ -160,7 +162,7 @@ class _Keeper:
             boxes_n4[at][valid], valid_n[at] = boxes[valid], valid
         places = self.places.get(person, {})
         stored_n = np.isin(np.arange(count), list(places))
-        return Track(boxes_n4, valid_n, stored_n, person.looks_hw, places, self.file)
+        return Track(boxes_n4, valid_n, stored_n, person.look_hw, places, self.file)
 
 
 def one_per_head(tracks: list[Track], cuts: list[int]) -> list[Track]:
@@ -187,7 +189,7 @@ def one_per_head(tracks: list[Track], cuts: list[int]) -> list[Track]:
 
 
 def _one_head(a: Track, b: Track, both_n: np.ndarray) -> bool:
-    overlaps = [iou(a.boxes_n4[n : n + 1], b.boxes_n4[n : n + 1]) for n in np.flatnonzero(both_n)]
+    overlaps = [overlap(a.boxes_n4[n], b.boxes_n4[n]) for n in np.flatnonzero(both_n)]
     return float(np.median(overlaps)) > SAME_HEAD
 
 
@@ -198,7 +200,4 @@ def _goes_on(a: Track, b: Track, cuts: list[int]) -> bool:
         return False
     if a.look_hw is None or b.look_hw is None or alike(a.look_hw, b.look_hw) < LOOK:
         return False
-    old, new = a.boxes_n4[last], b.boxes_n4[first]
-    away = np.hypot(*((old[:2] + old[2:] - new[:2] - new[2:]) / 2))
-    near = away < width(old) * (0.6 + 0.03 * (first - last))
-    return near and 0.6 < width(new) / width(old) < 1.6
+    return may_have_moved(a.boxes_n4[last], b.boxes_n4[first], first - last)
