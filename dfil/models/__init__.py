@@ -11,6 +11,8 @@ modules by their equations and not by fast.py.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dfil.models.baselines.addnet_3d import ADDNet3D
 from dfil.models.baselines.c3d import C3D
 from dfil.models.baselines.dsanet import DSANet
@@ -26,11 +28,13 @@ from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
 from dfil.models.fast import plain
+from dfil.models.saved import fill, read, switches
 from dfil.system import plugins
 from dfil.system.errors import RunError
 
 __all__ = [
-    "About", "Detector", "Sampling", "about", "available", "build", "plain", "register", "sampling",
+    "About", "DIL", "Detector", "Sampling", "about", "available", "build", "load_weights", "plain",
+    "register", "sampling",
 ]  # fmt: skip
 
 BUILT_IN: dict[str, type[Detector]] = {
@@ -96,6 +100,22 @@ def build(name: str, **switches) -> Detector:
         return method(**switches)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def load_weights(where: str | Path, revision: str | None = None) -> tuple[Detector, dict]:
+    """A trained model of any method, in evaluation mode on the CPU, and its config.
+
+    where: a .safetensors file with its config.json beside it, a run's folder, one that
+    `dfil export` wrote, or OWNER/NAME on the Hugging Face Hub (revision: a branch, tag or commit
+    there). Raises RunError if it is missing, damaged or something else.
+    """
+    state, config = read(where, revision)
+    try:
+        model = build(config["method"], **switches(config))
+    except ValueError as error:
+        raise RunError(f"{where}: its config.json does not fit this version: {error}") from error
+    fill(model, state, where)
+    return model, config
 
 
 def _method(name: str) -> type[Detector]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
+
+from dfil.models import saved
+from dfil.system.errors import RunError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -73,6 +78,21 @@ class Detector(nn.Module):
 
     sampling: Sampling | None = None
     about: About
+
+    @classmethod
+    def from_pretrained(cls, where: str | Path, revision: str | None = None) -> Self:
+        """A trained model of this class, in evaluation mode; `where` and `revision` as in
+        dfil.models.load_weights. Raises RunError, also for weights of another method."""
+        state, config = saved.read(where, revision)
+        try:
+            model = cls(**saved.switches(config))
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"{where}: the weights of {config['method']!r}, which do not fit {cls.__name__}"
+                f" ({error}); dfil.models.load_weights takes those of every method"
+            ) from error
+        saved.fill(model, state, where)
+        return model
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of the single frames: x (B, U, T, 3, H, W) -> (B, U, T)."""

@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
@@ -16,9 +17,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import ResNet50_Weights
 
-from dfil.models.detector import Detector
 from dfil.models.resnet import load_backbone
 from dfil.system.errors import MachineError, RunError, machine_fault
+
+if TYPE_CHECKING:
+    from dfil.models.detector import Detector
 
 State = Mapping[str, torch.Tensor]
 # What readers of weights raise for a file that is none.

@@ -27,14 +27,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 import dfil
 from dfil import models
 from dfil.faces.store import CropStore
-from dfil.models import Detector, Sampling, build, weights
+from dfil.models import Detector, Sampling, build, load_weights
 from dfil.profiles import Profile
-from dfil.system.errors import MachineError, RunError, machine_fault
+from dfil.system.errors import MachineError, machine_fault
 from dfil.system.files import atomic
 from dfil.train import data, fingerprint
 from dfil.train.loop import repeatable
@@ -227,44 +226,6 @@ class Run:
             )
         logits = scored["logit"].astype(np.float32)  # what the models compute in
         return scored.assign(logit=logits).drop(columns="score")
-
-
-def save_weights(model: Detector, path: Path, config: dict) -> None:
-    """`path` (.safetensors) with `config` as JSON in its header and beside it."""
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    with atomic(path.with_name("config.json")) as temporary:
-        temporary.write_text(json.dumps(config, indent=1) + "\n")
-    with atomic(path) as temporary:
-        save_file(state, temporary)
-
-
-def load_weights(path: Path) -> tuple[Detector, dict]:
-    """The model that `save_weights` wrote, in evaluation mode, and its config; nothing is
-    unpickled.
-
-    Raises RunError if the file, or the config.json beside it, is missing or is something
-    else, or if the two do not belong together.
-    """
-    path, beside = Path(path), Path(path).with_name("config.json")
-    for file in (path, beside):
-        if not file.is_file():
-            raise RunError(
-                f"{file}: no such file; weights are a .safetensors file with its config.json"
-                " beside it"
-            )
-    config, state = weights.read_json(beside), weights.read_state(path)
-    if not {"method", "switches"} <= config.keys():
-        raise RunError(f"{beside}: names no method and switches; use the one saved with {path}")
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()}
-    model = build(config["method"], **given)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise RunError(
-            f"{path}: these weights do not fit the model in {beside}; use the pair that was saved"
-            " together"
-        ) from error
-    return model.eval(), config
 
 
 def made(

@@ -19,7 +19,8 @@ import torch
 
 from dfil import models
 from dfil.faces.store import CropStore
-from dfil.models import weights
+from dfil.models import load_weights, weights
+from dfil.models.saved import save_weights
 from dfil.profiles import Profile
 from dfil.system import cluster, workers
 from dfil.system.cores import cores
@@ -28,7 +29,7 @@ from dfil.system.locks import owner
 from dfil.train import data
 from dfil.train.loop import train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
-from dfil.train.run import Run, digest_of, load_weights, machine_errors, made, save_weights
+from dfil.train.run import Run, digest_of, machine_errors, made
 from dfil.train.spec import RunSpec, missing, select
 
 __all__ = ["Run", "RunSpec", "RunStore", "load_weights", "save_weights"]
