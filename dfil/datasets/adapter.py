@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from dfil.datasets.records import REAL, VideoRecord
@@ -78,6 +79,19 @@ class Adapter(ABC):
         """The release that this tree is, and its numbers; None where nothing is published."""
         return next(iter(self.releases.items()), None)
 
+    def record(
+        self,
+        video_id: str,
+        manipulation: str,
+        split: str,
+        path: Path,
+        compression: str = "",
+        **more,
+    ) -> VideoRecord:
+        """A video of this dataset, fake unless its manipulation is REAL."""
+        what = int(manipulation != REAL), manipulation, compression
+        return VideoRecord(self.name, video_id, *what, split, path, **more)
+
     def records(
         self, root: Path, wanted: Filters = Filters(), share: float = SHARE, seed: int = SEED
     ) -> list[VideoRecord]:
@@ -119,6 +133,18 @@ class Adapter(ABC):
             if unknown:
                 advice = f"give a list of: {', '.join(choices)}" if choices else "give none"
                 raise DataError(f"{self.title} has no {what} {unknown[0]!r}; {advice}.")
+
+
+def published(*videos: int) -> dict[tuple[str, str], int]:
+    """An entry of `releases`: real and fake videos of training (before validation is carved from
+    it), then those of test."""
+    return dict(zip(product(("train", "test"), ("real", "fake")), videos, strict=True))
+
+
+def sides(records: Sequence[VideoRecord]) -> tuple[list[VideoRecord], list[VideoRecord]]:
+    """The videos that a model may learn from (train and val), and those of test."""
+    learnt = [r for r in records if r.split in ("train", "val")]
+    return learnt, [r for r in records if r.split == "test"]
 
 
 def videos_in(folder: Path, suffixes: Collection[str] = (".mp4",)) -> list[Path]:

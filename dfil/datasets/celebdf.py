@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, videos_in
+from dfil.datasets.adapter import Adapter, Filters, published, sides, videos_in
 from dfil.datasets.lists import read_text
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.system.errors import DataError
@@ -28,14 +28,9 @@ from dfil.system.errors import DataError
 FAKE = "Celeb-synthesis"
 NAMES = {"Celeb-real": r"(id\d+)_\d+", "YouTube-real": r"\d+", FAKE: r"(id\d+)_(id\d+)_\d+"}
 LIST = "List_of_testing_videos.txt"
-EXPECTED = {  # videos by split and label, "" for any; "train" before validation is carved from it
+EXPECTED = {  # "" is any split or label
     "Celeb-DF v1": {("", "real"): 158 + 250, ("", "fake"): 795, ("test", ""): 100},
-    "Celeb-DF v2": {
-        ("train", "real"): 712,
-        ("train", "fake"): 5299,
-        ("test", "real"): 178,
-        ("test", "fake"): 340,
-    },
+    "Celeb-DF v2": published(712, 5299, 178, 340),
 }
 
 
@@ -51,23 +46,16 @@ class CelebDF(Adapter):
         test, reals = read_test_list(root), {p.stem for p in videos_in(root / "Celeb-real")}
         for folder, pattern in NAMES.items():
             for path in videos_in(root / folder):
-                video_id, fake = f"{folder}/{path.stem}", folder == FAKE
+                video_id, target = f"{folder}/{path.stem}", path.stem
                 form = re.fullmatch(pattern, path.stem)
-                target = path.stem
-                if fake and form:
+                if form and folder == FAKE:
                     target = re.sub(r"^(id\d+)_id\d+_", r"\1_", path.stem)
-                yield VideoRecord(
-                    dataset=self.name,
-                    video_id=video_id,
-                    label=int(fake),
-                    manipulation=FAKE if fake else REAL,
-                    compression="",
-                    split="test" if video_id in test else "train" if form else "",
-                    path=path,
-                    target=target,
-                    boxes_from=f"Celeb-real/{target}" if fake and target in reals else "",
-                    person=target.split("_")[0] if target.startswith("id") else video_id,
-                )
+                split = "test" if video_id in test else "train" if form else ""
+                boxes = f"Celeb-real/{target}" if folder == FAKE and target in reals else ""
+                person = target.split("_")[0] if target.startswith("id") else video_id
+                shown = dict(target=target, boxes_from=boxes, person=person)
+                what = FAKE if folder == FAKE else REAL
+                yield self.record(video_id, what, split, path, **shown)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
         """Listed test videos, and whole folders. Training videos are named nowhere."""
@@ -84,8 +72,7 @@ class CelebDF(Adapter):
 
     def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterator[str]:
         """What the official test split shares with training."""
-        seen = [r for r in records if r.split in ("train", "val")]
-        test = [r for r in records if r.split == "test"]
+        seen, test = sides(records)
         people, known = (
             {r.person for r in part if r.target.startswith("id")} for part in (test, seen)
         )

@@ -42,18 +42,14 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
         (notes if owner.lists_all else differences).extend(_differences(owner, root, videos))
     if outside := sum(not r.split for r in records):
         notes.append(f"Videos in no split, which nothing uses: {outside}.")
-    empty = [
-        path
-        for path in dict.fromkeys(on_disk(r.path) for r in videos)
-        if path.is_file() and not path.stat().st_size
-    ]
+    files = dict.fromkeys(on_disk(r.path) for r in videos)
+    empty = [path for path in files if path.is_file() and not path.stat().st_size]
+    columns = *COUNTED, "videos"
     return {
         "dataset": dataset,
         "root": str(root),
         "synthetic": is_synthetic(root),
-        "counts": [
-            dict(zip(COUNTED, key, strict=True)) | {"videos": n} for key, n in counts.items()
-        ],
+        "counts": [dict(zip(columns, (*key, n), strict=True)) for key, n in counts.items()],
         "missing": [str(path) for path in owner.missing(root, wanted)],
         "unreadable": [*(f"{path} is empty" for path in empty), *owner.unreadable(root)],
         "leaks": [*owner.leaks(records), *_same_files(records), *_split_groups(records)],

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, videos_in
+from dfil.datasets.adapter import Adapter, Filters, published, sides, videos_in
 from dfil.datasets.lists import label, read_csv, read_entries
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.system.errors import DataError
@@ -28,14 +28,8 @@ PARTS = 50
 PART = re.compile(r"dfdc_train_part_(\d{1,3})", re.ASCII)
 SAMPLE = "train_sample_videos"
 TESTS = ("test", "test_videos")
-EXPECTED = {  # of the owners' paper; test is the public half
-    "DFDC": {
-        ("train", "real"): 19154,
-        ("train", "fake"): 100_000,
-        ("test", "real"): 2500,
-        ("test", "fake"): 2500,
-    }
-}
+# As in the owners' paper; test is the public half.
+EXPECTED = {"DFDC": published(19154, 100_000, 2500, 2500)}
 
 
 class DFDC(Adapter):
@@ -53,19 +47,11 @@ class DFDC(Adapter):
                 if stem not in there:
                     continue
                 target = original if fake and original else stem
-                yield VideoRecord(
-                    dataset=self.name,
-                    video_id=f"{folder}/{stem}",
-                    label=fake,
-                    manipulation=MANIPULATIONS[0] if fake else REAL,
-                    compression="",
-                    split="test" if folder in TESTS else "train",
-                    path=there[stem],
-                    target=target,
-                    # Originals lie in the part of their fakes and have their size and length.
-                    boxes_from=f"{folder}/{original}" if fake and original in there else "",
-                    person=target,
-                )
+                # Originals lie in the part of their fakes and have their size and length.
+                boxes = f"{folder}/{original}" if fake and original in there else ""
+                shown = dict(target=target, boxes_from=boxes, person=target)
+                what = MANIPULATIONS[0] if fake else REAL
+                yield self.record(f"{folder}/{stem}", what, _side(folder), there[stem], **shown)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
         """Files that the lists name, or a part or the test folder as a whole."""
@@ -79,16 +65,17 @@ class DFDC(Adapter):
         fakes = wanted.manipulations is None or MANIPULATIONS[0] in wanted.manipulations
         for folder, listed in lists.items():
             there = {path.stem for path in videos_in(root / folder)}
-            if ("test" if folder in TESTS else "train") in wanted.owners_splits:
+            if _side(folder) in wanted.owners_splits:
                 for stem, (fake, _) in listed.items():
                     if (fakes or not fake) and stem not in there:
                         yield Path(folder, f"{stem}.mp4")
 
     def leaks(self, records: Sequence[VideoRecord]) -> Iterator[str]:
         """Files of one name on both sides; names are random, so that is the same video twice."""
-        seen = {r.path.name: r.video_id for r in records if r.split in ("train", "val")}
-        for record in records:
-            if record.split == "test" and record.path.name in seen:
+        learnt, test = sides(records)
+        seen = {r.path.name: r.video_id for r in learnt}
+        for record in test:
+            if record.path.name in seen:
                 yield f"{record.video_id} (test) and {seen[record.path.name]} have one name."
 
     def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterator[str]:
@@ -134,23 +121,23 @@ def read_lists(root: str | Path) -> dict[str, dict[str, tuple[int, str]]]:
 
 def _test_labels(root: Path, folder: str) -> dict[str, tuple[int, str]] | None:
     """As in `read_lists`, from the owners' two files; None for Kaggle's sample without labels."""
-    for file in (root / folder / "labels.csv", root / "labels.csv"):
+    names, tops = ("labels.csv", "metadata.json"), (root / folder, root)
+    for file in (top / name for name in names for top in tops):
         if file.is_file():
-            rows = read_csv(file, "filename", "label")
-            return {_stem(n, file): (label(row["label"], file, n), "") for n, row in rows.items()}
-    for file in (root / folder / "metadata.json", root / "metadata.json"):
-        if file.is_file():
-            entries = read_entries(file)
-            return {
-                _stem(n, file): (label(entry.get("is_fake"), file, n), "")
-                for n, entry in entries.items()
-            }
+            table = file.suffix == ".csv"
+            rows = read_csv(file, "filename", "label") if table else read_entries(file)
+            said = {name: row.get("label" if table else "is_fake") for name, row in rows.items()}
+            return {_stem(name, file): (label(word, file, name), "") for name, word in said.items()}
     if folder == TESTS[1]:
         return None
     raise DataError(
         f"{root / folder} has neither labels.csv nor metadata.json, so its videos have no labels; "
         "take the owners' file."
     )
+
+
+def _side(folder: str) -> str:
+    return "test" if folder in TESTS else "train"
 
 
 def _stem(name: str, file: Path) -> str:

@@ -15,16 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, videos_in
+from dfil.datasets.adapter import Adapter, Filters, sides, videos_in
 from dfil.datasets.lists import label, read_entries
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.system.errors import DataError
 
 MANIPULATIONS = ("method_A", "method_B")
 ORIGINALS = "original_videos"
-EXPECTED = {
-    "DFDC preview": {("", "real"): 1131, ("", "fake"): 4119}
-}  # by split ("": any) and label
+EXPECTED = {"DFDC preview": {("", "real"): 1131, ("", "fake"): 4119}}  # in any split
 
 
 class DFDCPreview(Adapter):
@@ -41,19 +39,10 @@ class DFDCPreview(Adapter):
         for path, name in _videos(root):
             top, actor = name.split("/")[:2]
             rest, masks = path.stem.partition("_")[2], root / "masks" / f"{name}.mp4"
-            fake = top != ORIGINALS
-            yield VideoRecord(
-                dataset=self.name,
-                video_id=name,
-                label=int(fake),
-                manipulation=top if fake else REAL,
-                compression="",
-                split=listed.get(name, ""),
-                path=path,
-                target=rest if fake and rest.startswith(actor) else path.stem,
-                masks=masks if masks.is_file() else None,
-                person=actor,
-            )
+            what = REAL if top == ORIGINALS else top
+            target = rest if what != REAL and rest.startswith(actor) else path.stem
+            shown = dict(target=target, masks=masks if masks.is_file() else None, person=actor)
+            yield self.record(name, what, listed.get(name, ""), path, **shown)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
         """Files that dataset.json names, or a top folder that is absent as a whole."""
@@ -70,8 +59,8 @@ class DFDCPreview(Adapter):
     def leaks(self, records: Sequence[VideoRecord]) -> Iterator[str]:
         """Pairs of target and swapped actor with fakes in training or validation and in test."""
         seen, test = (
-            {(r.person, r.path.stem.split("_")[0]) for r in records if r.label and r.split in part}
-            for part in (("train", "val"), ("test",))
+            {(r.person, r.path.stem.split("_")[0]) for r in side if r.label}
+            for side in sides(records)
         )
         for target, source in sorted(seen & test):
             yield (
@@ -81,8 +70,7 @@ class DFDCPreview(Adapter):
 
     def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterator[str]:
         """How many actors are on both sides."""
-        seen = {r.person for r in records if r.split in ("train", "val")}
-        test = {r.person for r in records if r.split == "test"}
+        seen, test = ({r.person for r in side} for side in sides(records))
         if both := len(seen & test):
             yield f"{both} of the {len(test)} target actors of test are in train or val too."
 

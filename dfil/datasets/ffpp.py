@@ -51,9 +51,8 @@ class FaceForensics(Adapter):
         for manipulation, source in tops:
             for compression in COMPRESSIONS:
                 reals = _stems(_folder(root, REAL, compression, source))
-                masks = {
-                    path.stem: path for path in videos_in(_folder(root, manipulation, "masks"))
-                }
+                drawn = videos_in(_folder(root, manipulation, "masks"))
+                masks = {path.stem: path for path in drawn}
                 for path in videos_in(_folder(root, manipulation, compression, source)):
                     stem, fake = path.stem, manipulation != REAL
                     if source == ACTORS:
@@ -62,31 +61,19 @@ class FaceForensics(Adapter):
                     else:
                         target, split = stem.split("_")[0], split_of.get(stem, "")
                         person = person_of.get(target, target)
-                    video_id = f"{compression}/{REAL}/{target}"
-                    yield VideoRecord(
-                        dataset=self.name,
-                        video_id=f"{compression}/{manipulation}/{stem}",
-                        label=int(fake),
-                        manipulation=manipulation,
-                        compression=compression,
-                        split=split,
-                        path=path,
-                        target=target,
-                        boxes_from=video_id if fake and target in reals else "",
-                        masks=masks.get(stem) if fake else None,
-                        person=person,
-                    )
+                    boxes = f"{compression}/{REAL}/{target}" if fake and target in reals else ""
+                    shown = dict(target=target, boxes_from=boxes, person=person)
+                    shown |= dict(masks=masks.get(stem) if fake else None)
+                    what = f"{compression}/{manipulation}/{stem}", manipulation, split, path
+                    yield self.record(*what, compression, **shown)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
         """Files, or the folder where a manipulation is absent as a whole.
 
         By default every manipulation of each compression of which something is there.
         """
-        listed = [
-            stem
-            for stem, split in sorted(_split_of(read_splits(root)).items())
-            if wanted.splits is None or split in wanted.splits
-        ]
+        split_of = sorted(_split_of(read_splits(root)).items())
+        listed = [stem for stem, s in split_of if wanted.splits is None or s in wanted.splits]
         names = MANIPULATIONS if wanted.manipulations is None else wanted.manipulations
         tops = (REAL, *(name for name in names if name not in (REAL, ACTORS)))
         for manipulation in tops:

@@ -109,13 +109,8 @@ def read_csv(path: Path, *columns: str) -> dict[str, dict[str, str]]:
 def inside(name: str, file: Path) -> str:
     """A relative path without "./" that a list gives. Raises DataError if it leads elsewhere."""
     parts = PurePosixPath(name).parts
-    if (
-        not parts
-        or not name.isprintable()
-        or name.startswith("/")
-        or {".."} & {*parts}
-        or set(name) & {"\\", ":"}
-    ):
+    leads_out = name.startswith("/") or ".." in parts or set(name) & {"\\", ":"}
+    if leads_out or not parts or not name.isprintable():
         raise _damaged(file, f"it names {name[:99]!a}, which is no file below it")
     return "/".join(parts)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dfil.datasets.adapter import Adapter, Filters
+from dfil.datasets.adapter import Adapter, Filters, published
 from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.sequences import ARCHIVES, is_picture, list_archive
@@ -33,14 +33,7 @@ from dfil.system.files import atomic
 
 MANIPULATIONS = ("WildDeepfake",)
 CATEGORIES = tuple(f"{label}_{split}" for split in ("train", "test") for label in ("real", "fake"))
-EXPECTED = {  # sequences by split and label; "train" before validation is carved from it
-    "WildDeepfake": {
-        ("train", "real"): 3409,
-        ("train", "fake"): 3099,
-        ("test", "real"): 396,
-        ("test", "fake"): 410,
-    }
-}
+EXPECTED = {"WildDeepfake": published(3409, 3099, 396, 410)}  # sequences
 
 
 class WildDeepfake(Adapter):
@@ -69,10 +62,8 @@ class WildDeepfake(Adapter):
     def _record(self, category: str, shard: str, sequence: str, path: Path) -> VideoRecord:
         kind, split = category.split("_")
         video_id, person = f"{category}/{shard}{sequence}", f"{category}/{shard}"
-        what = (0, REAL) if kind == "real" else (1, MANIPULATIONS[0])
-        return VideoRecord(
-            self.name, video_id, *what, "", split, path, target=video_id, person=person
-        )
+        what = REAL if kind == "real" else MANIPULATIONS[0]
+        return self.record(video_id, what, split, path, target=video_id, person=person)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
         """Categories that are absent as a whole; sequences are listed nowhere."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfil import datasets
 from dfil.synthetic import celebdf_tree, dfdc_tree, ffpp_tree, wilddeepfake_tree
 from dfil.synthetic.render import Clip, render_target
 from dfil.synthetic.settings import METHODS, SETTINGS, Setting
@@ -28,13 +29,7 @@ TREES = {  # by the adapter that reads them
     "dfdc-preview": dfdc_tree.TREE,
     "wilddeepfake": wilddeepfake_tree.TREE,
 }
-DATASET_OF = {
-    "temporal-only": "ffpp",
-    "ff-like": "ffpp",
-    "celebdf-like": "celebdf",
-    "dfdc-like": "dfdc-preview",
-    "wild-like": "wilddeepfake",
-}
+DATASET_OF = {"temporal-only": "ffpp"} | {datasets.get(name).setting: name for name in TREES}
 
 
 def write(setting: str, root: str | Path, **sizes) -> Path:

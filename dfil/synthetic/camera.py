@@ -29,6 +29,15 @@ class Camera:
     blur: float = 0.0
     noise: float = 0.0
 
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, **ranges: tuple[float, float]) -> Camera:
+        """A camera drawn from a range per field, in their order; a lens below 0 is sharp."""
+        drawn = {}
+        for name, limits in ranges.items():
+            drawn[name] = rng.uniform(*limits, 3) if name == "tint" else float(rng.uniform(*limits))
+        drawn |= dict(tint=tuple(map(float, drawn["tint"])), blur=max(0.0, drawn["blur"]))
+        return cls(**drawn)
+
     def shoot(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What the camera makes of uint8 RGB frames (T, H, W, 3): uint8 of the same shape. rng
         draws the grain."""

@@ -27,6 +27,7 @@ from dfil.synthetic.tree import Job, Tree
 ROWS = slice(24, 280)  # of the rendered square: the picture is wider than high
 CLIPS_EACH = 2  # of one person in training
 ALONE = 5000  # from this number on: people of YouTube-real, who have one video each and no fake
+CAMERA = dict(gamma=(0.80, 1.05), tint=(0.93, 1.05), blur=(0.5, 0.8), noise=(0.5, 1.5))
 SHIFT = (
     "Better blending: every nuisance, in real and fake clips alike, has half the strength it has "
     "in the ff-like tree, and the single-frame traces a third.",
@@ -104,31 +105,11 @@ def _draw(job: _Clip, missing: Mapping) -> Iterator[tuple[str, bytes]]:
     place = stage(generator(seed, clip, "stage"), SIZE, SIZE)
     outer = outer_identity(seed, job.person)
     clips = render_takes(clip, drawn, seed=seed, outer=outer, wall_hwc=place)
-    camera = _camera(generator(seed, clip, "camera"))
+    camera = Camera.drawn(generator(seed, clip, "camera"), **CAMERA)
     for name, shown in zip(job.names(), clips, strict=True):
         if name in missing:
             shot = camera.shoot(shown.frames_thwc[:, ROWS], generator(seed, clip, "grain"))
             yield name, encode(np.ascontiguousarray(shot), **setting.coding(""))
 
 
-def _camera(rng: np.random.Generator) -> Camera:
-    return Camera(
-        gamma=float(rng.uniform(0.80, 1.05)),
-        tint=tuple(float(factor) for factor in rng.uniform(0.93, 1.05, 3)),
-        blur=float(rng.uniform(0.5, 0.8)),
-        noise=float(rng.uniform(0.5, 1.5)),
-    )
-
-
-TREE = Tree(
-    layout="Celeb-DF",
-    counted="real_clips",
-    unit="clip",
-    size=[SIZE, ROWS.stop - ROWS.start],
-    seconds=0.01,
-    plan=_plan,
-    draw=_draw,
-    lists=_list,
-    version=1,
-    shift=SHIFT,
-)
+TREE = Tree("Celeb-DF", [SIZE, ROWS.stop - ROWS.start], _plan, _draw, _list, SHIFT)

@@ -119,28 +119,21 @@ def _lists(plan: Sequence[_Clip], **sizes: int) -> dict[str, str]:
         shown = {"frames": job.frames, "people": job.people}
         truth[job.real] = shown | {"forged": [], "person": None}
         truth[job.fake] = shown | {"forged": [job.span], "person": job.place}
-        both = (("real", job.real, None), ("fake", job.fake, job.swapped))
-        for label, name, swapped in both:
-            listed[f"{name}.mp4"] = {
-                "label": label,
-                "set": job.split,
-                "target_id": job.actor,
-                "swapped_id": swapped,
-                "augmentations": done,
-            }
+        for label, name, swapped in (("real", job.real, None), ("fake", job.fake, job.swapped)):
+            who = {"target_id": job.actor, "swapped_id": swapped, "augmentations": done}
+            listed[f"{name}.mp4"] = {"label": label, "set": job.split} | who
     return {"dataset.json": json.dumps(listed, indent=1), TRUTH: json.dumps(truth, indent=1)}
 
 
 def _draw(job: _Clip, missing: Mapping) -> Iterator[tuple[str, bytes]]:
     real, fake = render_pair(job)
     camera = _camera(generator(job.seed, job.clip, "camera"), job.dark, job.noisy)
-    for kind in missing:
-        if kind == "mask":
-            yield kind, encode(fake.masks_thw, MASK_CRF)
-        else:
-            grain = generator(job.seed, job.clip, "grain")
-            shot_thwc = camera.shoot((real if kind == "real" else fake).frames_thwc, grain)
-            yield kind, encode(shot_thwc, **job.setting.coding(""))
+    if "mask" in missing:
+        yield "mask", encode(fake.masks_thw, MASK_CRF)
+    for kind, shown in (("real", real), ("fake", fake)):
+        if kind in missing:
+            shot = camera.shoot(shown.frames_thwc, generator(job.seed, job.clip, "grain"))
+            yield kind, encode(shot, **job.setting.coding(""))
 
 
 def render_pair(job: _Clip) -> tuple[Clip, Clip]:
@@ -162,34 +155,15 @@ def render_pair(job: _Clip) -> tuple[Clip, Clip]:
 
 def _side_by_side(actor: Clip, bystander: Clip, place: int) -> Clip:
     order = (actor, bystander) if place == 0 else (bystander, actor)
-    joined = {
-        name: np.concatenate([getattr(clip, name) for clip in order], axis=2)
-        for name in ("frames_thwc", "masks_thw")
-    }
-    return replace(actor, **joined)
+    frames_thwc = np.concatenate([clip.frames_thwc for clip in order], axis=2)
+    masks_thw = np.concatenate([clip.masks_thw for clip in order], axis=2)
+    return replace(actor, frames_thwc=frames_thwc, masks_thw=masks_thw)
 
 
 def _camera(rng: np.random.Generator, dark: bool, noisy: bool) -> Camera:
-    # Both are always drawn, so that the rest does not depend on whether they are used.
-    gain, noise = rng.uniform(0.30, 0.50), rng.uniform(6, 11)
-    return Camera(
-        tint=tuple(float(factor) for factor in rng.uniform(0.90, 1.05, 3)),
-        blur=float(max(0.0, rng.uniform(-0.5, 0.6))),
-        gain=float(gain) if dark else 1.0,
-        noise=float(noise) if noisy else 1.5,
-    )
+    # Light and noise are always drawn, so that the rest does not depend on whether they are used.
+    drawn = Camera.drawn(rng, gain=(0.3, 0.5), noise=(6, 11), tint=(0.9, 1.05), blur=(-0.5, 0.6))
+    return replace(drawn, gain=drawn.gain if dark else 1.0, noise=drawn.noise if noisy else 1.5)
 
 
-TREE = Tree(
-    layout="DFDC preview",
-    counted="real_clips",
-    unit="clip",
-    size=[SIZE, SIZE],
-    seconds=0.01,
-    plan=_plan,
-    draw=_draw,
-    lists=_lists,
-    folders=MANIPULATIONS,
-    version=1,
-    shift=SHIFT,
-)
+TREE = Tree("DFDC preview", [SIZE, SIZE], _plan, _draw, _lists, SHIFT, MANIPULATIONS)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfil.synthetic.codec import encode
-from dfil.synthetic.render import render_target
-from dfil.synthetic.settings import METHODS, SIZE
+from dfil.synthetic.render import Clip, render_target
+from dfil.synthetic.settings import METHODS, SIZE, Setting
 from dfil.synthetic.tree import MASK_CRF, Job, Tree
 from dfil.system.errors import DataError
 
@@ -21,6 +21,13 @@ def clip_file(root: Path, method: str, kind: str, target: int, source: int) -> P
         return root / "original_sequences/youtube" / kind / "videos" / f"{target:03d}.mp4"
     folder = root / "manipulated_sequences" / method / kind / "videos"
     return folder / f"{target:03d}_{source:03d}.mp4"
+
+
+def coded(clip: Clip, kind: str, setting: Setting) -> bytes:
+    """The file of a clip. kind: a quality or masks."""
+    if kind == "masks":
+        return encode(clip.masks_thw, MASK_CRF)
+    return encode(clip.frames_thwc, **setting.coding(kind))
 
 
 @dataclass(frozen=True)
@@ -73,26 +80,9 @@ def _draw(job: _Person, missing: Mapping) -> Iterator[tuple[tuple[str, str], byt
     how = dict(methods=methods, frames=job.frames, seed=job.seed)
     for clip in render_target(job.target, job.source, job.setting, **how):
         for kind in [kind for method, kind in missing if method == clip.method]:
-            if kind == "masks":
-                yield (clip.method, kind), encode(clip.masks_thw, MASK_CRF)
-            else:
-                yield (clip.method, kind), encode(clip.frames_thwc, **job.setting.coding(kind))
+            yield (clip.method, kind), coded(clip, kind, job.setting)
 
 
-TREE = Tree(
-    layout="FaceForensics++",
-    counted="people",
-    unit="person",
-    size=SIZE,
-    seconds=SECONDS,
-    plan=_plan,
-    draw=_draw,
-    lists=_splits,
-    sizes={
-        "train": 60,
-        "val": 10,
-        "test": 20,
-        "qualities": ("c23", "c40"),
-        "manipulations": METHODS,
-    },
-)
+SIZES = {"train": 60, "val": 10, "test": 20, "qualities": ("c23", "c40"), "manipulations": METHODS}
+DRAWN = dict(counted="people", unit="person", seconds=SECONDS, sizes=SIZES, version=0)
+TREE = Tree("FaceForensics++", SIZE, _plan, _draw, _splits, **DRAWN)

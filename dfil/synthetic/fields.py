@@ -57,10 +57,7 @@ def over(image_hwc: np.ndarray, colour_hwc: np.ndarray, alpha_hw: np.ndarray) ->
 def place(layer: np.ndarray, dx: float, dy: float, scale: float = 1.0) -> np.ndarray:
     """SIZE x SIZE view of a larger layer, moved by a sub-pixel offset, scaled about its centre."""
     centre = layer.shape[0] / 2
-    matrix = np.array(
-        [[scale, 0, SIZE / 2 - scale * centre + dx], [0, scale, SIZE / 2 - scale * centre + dy]],
-        np.float32,
-    )
-    return cv2.warpAffine(
-        layer, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    corner = SIZE / 2 - scale * centre
+    matrix = np.array([[scale, 0, corner + dx], [0, scale, corner + dy]], np.float32)
+    how = dict(flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(layer, matrix, (SIZE, SIZE), **how)

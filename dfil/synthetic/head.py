@@ -74,15 +74,7 @@ def cross_section(outer: Outer, y: np.ndarray) -> np.ndarray:
     return np.where(y < 0, 1 - t**2.4, below)
 
 
-def project(
-    outer: Outer,
-    x: np.ndarray,
-    y: np.ndarray,
-    yaw: float,
-    pitch: float,
-    grow: float = 1.0,
-    lift: float = 0.0,
-):
+def project(outer: Outer, x, y, yaw: float, pitch: float, grow: float = 1.0, lift: float = 0.0):
     """Where the line of sight through each screen point (head units, roll removed) meets the head.
 
     Returns longitude, height and coverage, whose sign tells inside from outside. grow and lift give

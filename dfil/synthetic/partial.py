@@ -12,17 +12,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from dfil.datasets import ffpp, synthetic_setting
 from dfil.datasets.truth import FILE as TRUTH
-from dfil.synthetic.codec import encode
-from dfil.synthetic.ffpp_tree import SECONDS, clip_file
+from dfil.synthetic.ffpp_tree import SECONDS, clip_file, coded
 from dfil.synthetic.fields import generator
 from dfil.synthetic.render import SWAPS, render_target
 from dfil.synthetic.settings import Setting
-from dfil.synthetic.tree import MASK_CRF, Job, claim, draw, fill, write
+from dfil.synthetic.tree import Job, claim, fill_all, write
 from dfil.system.errors import DataError
 
 SPANS = {"short": (8, 12), "long": (16, 24)}  # forged frames, least and most
@@ -70,44 +68,22 @@ def write_partial(
     pairs = [(int(a), int(b)) for a, b in ffpp.read_splits(like).get("test", [])]
     people = [both for a, b in pairs for both in ((a, b), (b, a))]
     people = people[:most] if most else people
-    plan = []
+    common, plan, truth = (root, Setting(**told["setting"]), frames, seed), [], {}
     for place, (target, source) in enumerate(people):
-        spans = tuple(
-            (method, forged_span(seed, target, method, kind_of(place, i), frames))
-            for i, method in enumerate(manipulations)
-        )
-        common = root, Setting(**told["setting"]), frames, seed
-        plan.append(_Person(*common, target, source, quality, spans))
-    facts = {
-        "partial": {kind: list(limits) for kind, limits in SPANS.items()},
-        "manipulations": list(manipulations),
-        "people": [list(pair) for pair in people],
-        "quality": quality,
-    }
+        kinds = {method: kind_of(place, n) for n, method in enumerate(manipulations)}
+        spans = {m: forged_span(seed, target, m, kind, frames) for m, kind in kinds.items()}
+        plan.append(_Person(*common, target, source, quality, tuple(spans.items())))
+        for method, span in spans.items():
+            shown = {"frames": frames, "forged": [span], "people": 1, "person": 0}
+            truth[f"{quality}/{method}/{target:03d}_{source:03d}"] = shown
+    facts = {"partial": SPANS, "manipulations": manipulations, "people": people, "quality": quality}
     claim(root, told | facts)
     tests = sorted({tuple(sorted(pair)) for pair in people})
     listed = [[f"{a:03d}", f"{b:03d}"] for a, b in tests]
     write(root / "splits" / "test.json", json.dumps(listed).encode())
-    truth = {
-        f"{quality}/{method}/{job.target:03d}_{job.source:03d}": {
-            "frames": frames,
-            "forged": [list(span)],
-            "people": 1,
-            "person": 0,
-        }
-        for job in plan
-        for method, span in job.spans
-    }
     write(root / TRUTH, (json.dumps(truth, indent=1) + "\n").encode())
-    draw(
-        [job for job in plan if job.missing()],
-        partial(fill, _draw),
-        root,
-        unit="person",
-        seconds=frames * SECONDS * (1 + 2 * len(manipulations)),
-        jobs=jobs,
-        progress=progress,
-    )
+    how = dict(unit="person", seconds=frames * SECONDS, jobs=jobs, progress=progress)
+    fill_all(plan, _draw, root, **how)
     return root
 
 
@@ -126,14 +102,11 @@ def forged_span(seed: int, target: int, method: str, kind: str, frames: int) -> 
 
 
 def _draw(job: _Person, missing: Mapping) -> Iterator[tuple[tuple[str, str], bytes]]:
-    coding, real_kind = job.setting.coding(job.quality), ("real", job.quality)
     for place, (method, span) in enumerate(job.spans):
-        kinds = {(method, job.quality), (method, "masks"), *([] if place else [real_kind])}
-        if not kinds & missing.keys():
+        wanted = [kind for kind in missing if kind[0] in (method, *([] if place else ["real"]))]
+        if not wanted:
             continue
         how = dict(methods=(method,), frames=job.frames, seed=job.seed, span=span)
-        real, fake = render_target(job.target, job.source, job.setting, **how)
-        if place == 0:
-            yield real_kind, encode(real.frames_thwc, **coding)
-        yield (method, job.quality), encode(fake.frames_thwc, **coding)
-        yield (method, "masks"), encode(fake.masks_thw, MASK_CRF)
+        shown = {c.method: c for c in render_target(job.target, job.source, job.setting, **how)}
+        for name, kind in wanted:
+            yield (name, kind), coded(shown[name], kind, job.setting)

@@ -58,6 +58,17 @@ class Clip:
 
 
 def render_target(
+    target: int, source: int, setting: Setting, *, seed: int = 0, **how
+) -> Iterator[Clip]:
+    """The real clip of identity `target`, then its fakes; arguments as in `takes`.
+
+    The same arguments give the same bytes, whatever other methods are drawn along.
+    """
+    drawn = takes(target, source, setting, seed=seed, **how)
+    yield from render_takes(target, drawn, seed=seed)
+
+
+def takes(
     target: int,
     source: int,
     setting: Setting,
@@ -66,33 +77,14 @@ def render_target(
     frames: int | None = None,
     seed: int = 0,
     span: tuple[int, int] | None = None,
-) -> Iterator[Clip]:
-    """The real clip of identity `target`, then its fake by each of `methods`, with `source` as the
-    other person.
-
-    frames: length, default the setting's. span: forge only the frames [start, stop); all others
-    equal the real clip's exactly. The same arguments give the same bytes, whatever other methods
-    are drawn along.
-    """
-    how = dict(methods=methods, frames=frames, seed=seed, span=span)
-    yield from render_takes(target, takes(target, source, setting, **how), seed=seed)
-
-
-def takes(
-    target: int,
-    source: int,
-    setting: Setting,
-    *,
-    methods=METHODS,
-    frames=None,
-    seed=0,
-    span=None,
     people: tuple[int, int] | None = None,
 ) -> list[Take]:
-    """The real take of `target` and one take per method; arguments as in `render_target`.
+    """The real take of identity `target`, then one by each of `methods` with `source` as the other
+    person.
 
-    people: whose inner faces target and source have, where one person has several clips; default
-    the two numbers themselves.
+    frames: length, default the setting's. span: forge only the frames [start, stop); all others
+    equal the real clip's exactly. people: whose inner faces target and source have, where one
+    person has several clips; default the two numbers themselves.
     """
     person, other = people or (target, source)
     frames = frames or setting.frames
@@ -140,10 +132,9 @@ def render_takes(
     room = _Room(outer, moves, generator(seed, target, "sensor"), behind)
     looks = _Looks(generator(seed, target, "look of the forgery"))
     heads = {}  # one head per inner face
-    for take in takes:
-        key = (take.inner.seed, take.inner.number)
-        if key not in heads:
-            heads[key] = _PaintedHead(Head(outer, take.inner))
+    for inner in (take.inner for take in takes):
+        if (inner.seed, inner.number) not in heads:
+            heads[inner.seed, inner.number] = _PaintedHead(Head(outer, inner))
     shape = frames, SIZE, SIZE
     clips = [
         Clip(t.method, np.empty((*shape, 3), np.uint8), np.zeros(shape, np.uint8), t.forged_t)
@@ -304,9 +295,7 @@ def _draw_face(
     """Draw frame t of a take into its window (uint8, in place). Returns the share of forged colour
     per pixel, None for a real take."""
     head, forged = painted.head, take.method != "real"
-    swap, landmarks, replay, texture = (
-        take.nuisances[m][t] for m in ("Deepfakes", "FaceSwap", "Face2Face", "NeuralTextures")
-    )
+    swap, replay, landmarks, texture = (take.nuisances[method][t] for method in METHODS)
     mouth = float(np.clip(take.expression.mouth[t] + replay[0] + texture[0], 0, 0.85))
     smile = float(take.expression.smile[t] + replay[1])
     brow = float(take.expression.brow[t] + replay[2])
@@ -350,9 +339,7 @@ def _draw_face(
 
 def _shade(head: Head, stage: _Stage, take: Take, looks: _Looks, t: int) -> np.ndarray:
     """Diffuse light in RGB and gloss, (TEX_H / 2, TEX_W / 2, 4)."""
-    swap, replay, texture = (
-        take.nuisances[m][t] for m in ("Deepfakes", "Face2Face", "NeuralTextures")
-    )
+    swap, replay, _, texture = (take.nuisances[method][t] for method in METHODS)
     normals = head.normal_chw.reshape(3, -1)
     facing = (stage.light @ normals).reshape(head.gloss_hw.shape)
     gloss = np.maximum((stage.halfway @ normals).reshape(head.gloss_hw.shape), 0)
@@ -360,10 +347,8 @@ def _shade(head: Head, stage: _Stage, take: Take, looks: _Looks, t: int) -> np.n
         gloss *= gloss  # to the power of 32
     region = head.region_half_hw
     mouth_gain = texture[2] + (texture[3:] @ looks.modes_khw.reshape(3, -1)).reshape(facing.shape)
-    light = (head.outer.ambient + 0.62 * np.maximum(facing, -0.1)) * (
-        1 + region["Face2Face"] * replay[4] + region["NeuralTextures"] * mouth_gain
-    )
-    light *= stage.gain
+    own = 1 + region["Face2Face"] * replay[4] + region["NeuralTextures"] * mouth_gain
+    light = (head.outer.ambient + 0.62 * np.maximum(facing, -0.1)) * own * stage.gain
     shade = np.empty((*facing.shape, 4), np.float32)
     for channel in range(3):
         shade[..., channel] = light * (1 + region["Deepfakes"] * swap[4 + channel])
@@ -380,10 +365,8 @@ def _leave_traces(
     shrink = 1 + artefact * LOST[method]
     size = int(TEX_W / shrink), int(TEX_H / shrink)
     small = cv2.resize(texture_hwc, size, interpolation=cv2.INTER_AREA)
-    soft = cv2.resize(small, (TEX_W, TEX_H), interpolation=cv2.INTER_LINEAR)
-    soft -= texture_hwc
-    soft *= region_hw[..., None]
-    soft += texture_hwc
+    soft = texture_hwc.copy()
+    over(soft, cv2.resize(small, (TEX_W, TEX_H), interpolation=cv2.INTER_LINEAR), region_hw)
     if method in SWAPS:
         cast = looks.cast * (artefact * (1.0 if method == "Deepfakes" else 1.3))
         soft *= 1 + region_hw[..., None] * cast
@@ -398,21 +381,10 @@ def _to_head(v: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
     return np.array([v[0] * cos(yaw) - z * sin(yaw), y, v[0] * sin(yaw) + z * cos(yaw)], np.float32)
 
 
-def _paint_ears(
-    rgba: np.ndarray,
-    o: Outer,
-    x: np.ndarray,
-    y: np.ndarray,
-    yaw: float,
-    unit: float,
-    light: np.ndarray,
-    gain: float,
-) -> None:
+def _paint_ears(rgba, o: Outer, x, y, yaw: float, unit: float, light, gain: float) -> None:
     for side in (-1, 1):
-        d = np.sqrt(
-            ((x - side * cos(yaw) - 0.10 * sin(yaw) + 0.15 * side * (y - 0.1)) / 0.17) ** 2
-            + ((y - 0.08) / 0.29) ** 2
-        )
+        across = x - side * cos(yaw) - 0.10 * sin(yaw) + 0.15 * side * (y - 0.1)
+        d = np.sqrt((across / 0.17) ** 2 + ((y - 0.08) / 0.29) ** 2)
         alpha = ramp(1 - d, 6 / unit)
         tone = gain * (o.ambient + 0.62 * max(-0.1, side * float(light[0])))
         rgba[..., 3] = np.maximum(rgba[..., 3], alpha)

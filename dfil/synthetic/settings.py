@@ -7,12 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 SIZE = 320  # frame height and width in pixels
 FPS = 25
-METHODS = (
-    "Deepfakes",
-    "Face2Face",
-    "FaceSwap",
-    "NeuralTextures",
-)  # folder names of FaceForensics++
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")  # FaceForensics++'s folders
 RENDERER = 1  # raised whenever the same seed no longer gives the same frames
 
 
@@ -56,8 +51,8 @@ class Setting:
             raise ValueError(
                 f"Setting {self.name!r}: tau must lie between 0 and 1, it is {self.tau}."
             )
-        if missing := set(METHODS) - set(self.strength):
-            raise ValueError(f"Setting {self.name!r}: strength has no entry for {sorted(missing)}.")
+        if missing := sorted({*METHODS} - {*self.strength}):
+            raise ValueError(f"Setting {self.name!r}: strength has no entry for {missing}.")
 
     def as_dict(self) -> dict:
         """All fields as plain values, as written to synthetic.json.
@@ -106,10 +101,5 @@ SETTINGS = {
     "wild-like": Setting("wild-like", tau=0.8, artefact=0.3, frames=40, crf={}),
 }
 # Added to the seed: the same number is somebody else in every dataset.
-PEOPLE = {
-    "temporal-only": 0,
-    "ff-like": 0,
-    "celebdf-like": 1_000_000,
-    "dfdc-like": 2_000_000,
-    "wild-like": 3_000_000,
-}
+PEOPLE = {"temporal-only": 0, "ff-like": 0, "celebdf-like": 1_000_000}
+PEOPLE |= {"dfdc-like": 2_000_000, "wild-like": 3_000_000}

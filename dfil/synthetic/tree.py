@@ -55,25 +55,25 @@ Work = Callable[[Job, Mapping], Iterator[tuple[object, bytes]]]
 class Tree:
     """How clips are written as a tree of one dataset's layout.
 
-    sizes: what can be asked for, with defaults; train, val and test are numbers of `counted`.
-    plan(common, **sizes) -> jobs; draw(job, missing): see Work; lists(jobs, **sizes) -> the owners'
-    lists by their paths. size: of a picture. seconds: a file and frame take on one core.
-    version: raised whenever the same sizes no longer give the same files, the renderer apart.
-    shift: how the clips differ from the FaceForensics++ counterpart.
+    plan(common, **sizes) -> jobs; draw: see Work; lists(jobs, **sizes) -> the owners' lists by
+    their paths. size: of a picture. shift: how the clips differ from the FaceForensics++
+    counterpart. folders: there even if nothing is in them. sizes: what can be asked for, with
+    defaults; train, val and test are numbers of `counted`. seconds: a file and frame take on one
+    core. version: raised whenever the same sizes no longer give the same files, the renderer apart.
     """
 
     layout: str
-    counted: str
-    unit: str
     size: int | list[int]
-    seconds: float
     plan: Callable[..., list]
     draw: Work
     lists: Callable[..., dict[str, object]] = lambda plan, **sizes: {}
-    sizes: dict[str, object] = field(default_factory=lambda: {"train": 40, "test": 16})
-    folders: Sequence[str] = ()  # there even if nothing is in them
-    version: int = 0
     shift: Sequence[str] = ()
+    folders: Sequence[str] = ()
+    counted: str = "real_clips"
+    unit: str = "clip"
+    seconds: float = 0.01
+    sizes: dict[str, object] = field(default_factory=lambda: {"train": 40, "test": 16})
+    version: int = 1
 
     def write(
         self,
@@ -118,17 +118,8 @@ class Tree:
         for name, content in self.lists(planned, **sizes).items():
             text = content if isinstance(content, str) else json.dumps(content)
             write(root / name, text.encode())
-        todo = [job for job in planned if job.missing()]
-        files = sum(len(job.missing()) for job in todo) / max(1, len(todo))
-        draw(
-            todo,
-            partial(fill, self.draw),
-            root,
-            unit=self.unit,
-            seconds=files * frames * self.seconds,
-            jobs=jobs,
-            progress=progress,
-        )
+        how = dict(unit=self.unit, seconds=frames * self.seconds, jobs=jobs, progress=progress)
+        fill_all(planned, self.draw, root, **how)
         return root
 
 
@@ -173,6 +164,13 @@ def write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def fill_all(plan: Sequence[Job], work: Work, root: Path, *, seconds: float, **how) -> None:
+    """`fill` every job that lacks a file. seconds: one file takes; how: see `draw`."""
+    todo = [job for job in plan if job.missing()]
+    files = sum(len(job.missing()) for job in todo) / max(1, len(todo))
+    draw(todo, partial(fill, work), root, seconds=files * seconds, **how)
+
+
 def fill(work: Work, job: Job) -> None:
     """Write those files of a job that are not there."""
     missing = job.missing()
@@ -203,14 +201,14 @@ def draw(
             f"Rendering synthetic clips to {root}, {unit} by {unit}, {len(todo)} in all: "
             f"about {minutes} min on {jobs} core(s)."
         )
-    quiet = None if progress else True
-    with tqdm(total=len(todo), unit=unit, desc="synthetic clips", disable=quiet) as bar:
-        for _ in _done(todo, partial(_alone, work), jobs):
-            bar.update()
+    done = _done(todo, partial(_alone, work), jobs)
+    how = dict(total=len(todo), unit=unit, desc="synthetic clips")
+    for _ in tqdm(done, **how, disable=None if progress else True):
+        pass
 
 
 def _done(todo: Sequence[Item], work: Callable[[Item], None], jobs: int) -> Iterator[None]:
-    """Yield once per finished item."""
+    """Once per finished item."""
     if jobs == 1:
         yield from map(work, todo)
         return

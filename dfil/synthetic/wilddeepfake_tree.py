@@ -38,6 +38,8 @@ CROP = 224  # pixels, the owners' size
 SHARDS = (2, 1, 3)  # sequences in one source video, by turns
 SEQUENCES = 100  # more than one source video has; tells its sequences from the next one's
 LENGTHS = ("long", "short", "long", "long", "few", "long", "short", "long")  # of sequences, dealt
+CAMERA = dict(gain=(0.6, 1.1), gamma=(0.8, 1.15), tint=(0.90, 1.08), blur=(-0.5, 0.8))
+CAMERA |= dict(noise=(0, 4))
 SHIFT = (
     "Mixed sources: every source video has a person, a camera, a place, a resolution (0.7 to 1 of "
     "the ff-like tree's) and a compression (crf 18 to 33) of its own; real and fake ones show "
@@ -76,11 +78,10 @@ class Shard(Job):
 
 def _plan(common: Job, train: int, test: int) -> list[Shard]:
     counts = {"train": train, "test": test}
-    plans = (
-        plan_category(common, category, counts[category.split("_")[1]], 10_000 * n)
-        for n, category in enumerate(CATEGORIES)
-    )
-    return [shard for plan in plans for shard in plan]
+    plan = []
+    for n, category in enumerate(CATEGORIES):
+        plan += plan_category(common, category, counts[category.split("_")[1]], 10_000 * n)
+    return plan
 
 
 def plan_category(common: Job, category: str, count: int, first: int) -> list[Shard]:
@@ -131,13 +132,7 @@ class Source:
 def draw_source(rng: np.random.Generator) -> Source:
     """All that makes a source video what it is."""
     return Source(
-        camera=Camera(
-            gain=float(rng.uniform(0.6, 1.1)),
-            gamma=float(rng.uniform(0.8, 1.15)),
-            tint=tuple(float(factor) for factor in rng.uniform(0.90, 1.08, 3)),
-            blur=float(max(0.0, rng.uniform(-0.5, 0.8))),
-            noise=float(rng.uniform(0, 4)),
-        ),
+        camera=Camera.drawn(rng, **CAMERA),
         strength=float(rng.uniform(0.7, 1.2)),
         artefact=float(rng.uniform(0, 0.5)),
         scale=float(rng.uniform(0.7, 1.0)),
@@ -222,15 +217,5 @@ def packed(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-TREE = Tree(
-    layout="WildDeepfake",
-    counted="real_sequences",
-    unit="archive",
-    size=[CROP, CROP],
-    seconds=0.04,
-    plan=_plan,
-    draw=_draw,
-    folders=CATEGORIES,
-    version=1,
-    shift=SHIFT,
-)
+DRAWN = dict(counted="real_sequences", unit="archive", seconds=0.04, folders=CATEGORIES)
+TREE = Tree("WildDeepfake", [CROP, CROP], _plan, _draw, shift=SHIFT, **DRAWN)
