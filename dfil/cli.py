@@ -83,6 +83,7 @@ EACH = "every model is trained once for each seed, tables hold the mean (default
 SEEDS = _several("--seeds", "S", EACH, type=_from(0), default=[])
 ROWS = "rows of Tables 1-3, all for every one (default: the profile's)"
 METHODS = _several("--methods", "NAME", ROWS, default=[])
+SHIPPED = "(default: those that came along, which have seen synthetic clips only)"
 FINDER = "face detector (default: the paper's for the dataset, or the training data's)"
 DETECTOR = _option("--detector", choices=("dlib", "mtcnn"), help=FINDER)
 MEASURE = _flag("--measure", "measure on this machine first, and keep that for later plans")
@@ -271,14 +272,15 @@ VERBS = {
     ),
     "score": Verb(
         "score.score",
-        "probability of being forged of one's own videos, and of their snippets",
+        "probability of being forged of one's own videos, of the people in them and of moments",
         "dfil score suspicious.mp4 --weights outputs/paper/runs/RUN/weights.safetensors",
         (
-            _file("videos", "VIDEO", "video files, or folders of them", nargs="+"),
-            _file("--weights", "FILE", "a run's weights.safetensors", required=True),
+            _file("videos", "VIDEO", "video files, folders of them, or patterns", nargs="+"),
+            _file("--weights", "FILE", f"a run's weights or their folder {SHIPPED}"),
             _number("--snippets", "U", "snippets of each person (default: one a second or more)"),
             DETECTOR,
             JSON,
+            _flag("--csv", "print a table, a row for each person"),
         ),
     ),
     "models": Verb(

@@ -63,6 +63,11 @@ class Frame:
         across = decoded.width, decoded.height
         self.width, self.height = across[::-1] if self._turns % 2 else across
 
+    @property
+    def seconds(self) -> float | None:
+        """When it is shown, by the file's clock; None where the file does not say."""
+        return self._decoded.time
+
     @cached_property
     def luma_hw(self) -> np.ndarray:
         """Brightness (H, W) uint8, read only; in the file's own range, which may be 16 to 235."""

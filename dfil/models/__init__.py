@@ -34,7 +34,7 @@ from dfil.system.errors import RunError
 
 __all__ = [
     "About", "DIL", "Detector", "Sampling", "about", "available", "build", "load_weights", "plain",
-    "register", "sampling",
+    "read", "register", "sampling",
 ]  # fmt: skip
 
 BUILT_IN: dict[str, type[Detector]] = {

@@ -7,9 +7,11 @@ than the last ones. Neither frames nor snippets are collected: memory does not g
 
 from __future__ import annotations
 
+import glob
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,15 +21,17 @@ from tqdm import tqdm
 
 from dfil.faces import one_video
 from dfil.faces.boxes import iou, runs
+from dfil.faces.clock import Clock
 from dfil.faces.detect import detector as detector_by_name
 from dfil.faces.kept import People, Track, watch
 from dfil.faces.settings import Settings
 from dfil.faces.store import plan_scale
 from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
-from dfil.models import Detector
+from dfil import models
+from dfil.models import Detector, load_weights
 from dfil.system.errors import RunError
-from dfil.train.runs import load_weights
+from dfil.train.calibration import Calibration, of_weights
 from dfil.train.scoring import pick_device, place, precision, video_logits
 from dfil.train.snippets import normalise, snippet_starts
 
@@ -35,104 +39,210 @@ VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split()
 )
 PICTURES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
+SHIPPED = Path(__file__).parents[1] / "weights" / "dil-synthetic"  # a folder of `dfil export`
 SAMPLES = 8  # frames at most in which MTCNN is asked whether dlib has missed somebody
 
 
-def score_videos(
-    paths: Sequence[Path], weights: Path, snippets: int | None = None, detector: str | None = None
-) -> Iterator[dict]:
-    """Score each file, and each video in a folder, with the weights of a run; yields a dict per
-    video as soon as it is done, in order.
+# Shown what was looked at: model, person, snippets (first frame and pixels), what `judge` said.
+Observer = Callable[[Detector, int, Sequence[tuple[int, np.ndarray]], dict], None]
 
-    Keys: video, status ("ok" or why not), reason, frames, frames_with_face, examined (the share of
-    the video's frames that were looked at), score (probability of being forged), snippets (list of
-    first_frame, last_frame, score), people, trained_on, synthetic_training. What cannot be read or
-    shows no face has score None and does not stop the others.
+
+def score_videos(
+    paths: Sequence[Path],
+    weights: str | Path | None = None,
+    snippets: int | None = None,
+    detector: str | None = None,
+    observe: Observer = lambda *seen: None,
+) -> Iterator[dict]:
+    """Score each file, each video in a folder, and what patterns match; yields a dict per video as
+    soon as it is done, in order. weights: as in dfil.models.load_weights, default the shipped ones.
+
+    Keys: video, status ("ok" or why not), reason, frames, seconds (its length), frames_with_face,
+    examined (the share of the video's frames that were looked at), score (probability of being
+    forged), calibrated (the same on the scale of the validation videos, see calibration.py; None
+    without any), snippets (list of first_frame, last_frame, first_second, last_second, score),
+    people, no_face (list of [first second, last second]), trained_on, synthetic_training, and
+    calibration, by whose numbers. What cannot be read or shows no face has score None and does not
+    stop the others.
 
     Everybody in the video is scored, and one forged face makes a forged video: people is a list of
-    frames_with_face, examined (the share of these), score and snippets, the largest face first; the
-    video's score is the highest of theirs, and its frames_with_face and snippets are that person's.
-    Somebody who is shown again after a cut counts as another person. A person's logit is the mean
-    of those of groups of U neighbouring snippets. A snippet's score is the sigmoid of the mean
-    logit of its frames, None for a method that judges U snippets as a whole.
+    frames_with_face, examined (the share of these), seen (list of [first second, last second]),
+    place (of the face's middle, shares of the picture from its left and its top), score, calibrated
+    and snippets, the largest face first; the video's score is the highest of theirs, `suspect` says
+    whose, and its frames_with_face and snippets are that person's. Somebody who is shown again
+    after a cut counts as another person. A person's logit is the mean of those of groups of U
+    neighbouring snippets. A snippet's score is the sigmoid of the mean logit of its frames, None
+    for a method that judges U snippets as a whole.
 
     snippets: how many of each person; None: groups of the weights' own U, of at least one snippet a
     second. None is looked at twice, so somebody who is seen briefly gets fewer. detector: "dlib" or
-    "mtcnn" (default: the one of the training data). Raises RunError if the weights cannot be
-    loaded, or their model cannot take that many snippets.
+    "mtcnn" (default: the one of the training data). observe: called with each group of snippets
+    that has been judged. Raises RunError if the weights cannot be loaded, or their model cannot
+    take that many snippets.
     """
     if snippets is not None and snippets < 1:
         raise RunError(f"{snippets} snippets: at least 1 is needed")
+    weights = weights or SHIPPED
     model, config = load_weights(weights)
     place(model, pick_device())
+    scale = of_weights(weights, config)
     about = {"trained_on": config["trained_on"], "synthetic_training": config["synthetic"]}
+    about |= {"calibration": scale.as_dict() if scale else None}
     for path in _files(map(Path, paths)):
-        empty = {"frames": 0, "frames_with_face": 0, "examined": 0.0, "score": None}
+        empty = {"frames": 0, "seconds": 0.0, "frames_with_face": 0, "examined": 0.0}
         result = {"video": str(path), "status": "ok", "reason": ""} | empty
-        result |= {"snippets": [], "people": [], **about}
+        result |= {"score": None, "calibrated": None, "suspect": None}
+        result |= {"snippets": [], "people": [], "no_face": [], **about}
         try:
-            result |= _score_video(path, model, config["sampling"], snippets, detector)
+            one = _Video(path, model, config["sampling"], snippets, detector, observe)
+            result |= one.scored(scale)
         except VideoError as error:
             result |= {"status": "unreadable", "reason": str(error)}
         yield result
 
 
+def only_synthetic(weights: str | Path | None = None) -> bool:
+    """Whether these weights, by default the shipped ones, have seen nothing but built-in clips."""
+    return bool(models.read(weights or SHIPPED)[1]["synthetic"])
+
+
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files, and those that are videos in the folders."""
+    """The files, those that are videos in the folders, and what patterns such as "*.mp4" match."""
     for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
-        yield from [p for p in inside if p.suffix.lower() in VIDEOS] or [path]
+        matched = [] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        for each in matched or [path]:
+            inside = sorted(p for p in each.rglob("*") if p.is_file()) if each.is_dir() else []
+            yield from [p for p in inside if p.suffix.lower() in VIDEOS] or [each]
 
 
-def _score_video(
-    path: Path, model: Detector, sampling: dict, snippets: int | None, detector: str | None
-) -> dict:
-    """What is known of a video from everybody in it who is seen long enough."""
-    if path.is_dir():
-        pictures = any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
-        what = "pictures and no video; give the video they are from" if pictures else "no video"
-        raise VideoError(f"{path}: a folder that holds {what}.")
-    T, stride, size = sampling["frames"], sampling["stride"], sampling["size"]
-    span = (T - 1) * stride + 1
-    settings = Settings(size, detector or sampling["detector"], tracks="all")
-    notes: list[str] = []
-    people, samples = _find(path, settings, notes)
-    everybody = one_video.choose(people, "all", notes)
-    notes += _missed(people, samples, settings.detector)
-    if not everybody:
-        found = one_video.nobody(people, settings.detector)
-        reason = "; ".join([found["reason"], *notes])
-        return {"frames": people.count, "status": found["status"], "reason": reason}
-    rate, wanted = frame_rate(path), {}
-    for k, track in enumerate(everybody):
-        starts = _starts(track, T, stride, sampling["snippets"], snippets, rate)
-        if len(starts):
-            scale = plan_scale(track.boxes_n4, track.valid_n, size)
-            wanted[k] = track.boxes_n4, scale, starts
-    if skipped := len(everybody) - len(wanted):
-        notes.append(f"{skipped} people seen for less than {span} frames")
-    if not wanted:
-        status = {"status": "too short", "reason": "; ".join(notes)}
-        return {"frames": people.count, **status}
-    clips = stream_snippets(decode(path), wanted, T, stride, size)
-    last = max(int(starts[-1]) for _, _, starts in wanted.values()) + span
-    judged = _judge(model, _progress(clips, path, last), sampling, snippets)
-    found, looked_at = [], np.zeros(people.count, bool)
-    for k in wanted:
-        seen_n, mine_n = everybody[k].valid_n, np.zeros(people.count, bool)
-        for snippet in judged[k]["snippets"]:
-            mine_n[snippet["first_frame"] : snippet["last_frame"] + 1 : stride] = True
-        looked_at |= mine_n
-        share = float(mine_n.sum() / seen_n.sum())
-        found.append({"frames_with_face": int(seen_n.sum()), "examined": share, **judged[k]})
-    best = max(found, key=lambda person: person["score"])
-    examined = {"frames": people.count, "examined": float(looked_at.mean())}
-    return best | examined | {"people": found, "reason": "; ".join(notes)}
+@dataclass
+class _Video:
+    """One video on its way: everybody in it is found, then the snippets of each are judged."""
+
+    path: Path
+    model: Detector
+    sampling: dict
+    snippets: int | None
+    detector: str | None
+    observe: Observer
+
+    def scored(self, scale: Calibration | None) -> dict:
+        """What is known of the video from everybody in it who is seen long enough."""
+        path, size = self.path, self.sampling["size"]
+        T, stride = self.sampling["frames"], self.sampling["stride"]
+        if path.is_dir():
+            pictures = any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
+            what = "pictures and no video; give the video they are from" if pictures else "no video"
+            raise VideoError(f"{path}: a folder that holds {what}.")
+        settings = Settings(size, self.detector or self.sampling["detector"], tracks="all")
+        notes: list[str] = []
+        people, samples, clock = _find(path, settings, notes)
+        everybody = one_video.choose(people, "all", notes)
+        notes += _missed(people, samples, settings.detector)
+        about = {"frames": people.count, "seconds": clock.length}
+        if not everybody:
+            found = one_video.nobody(people, settings.detector)
+            reason = "; ".join([found["reason"], *notes])
+            return about | {
+                "status": found["status"],
+                "reason": reason,
+                "no_face": [[0.0, clock.length]],
+            }
+        faceless_n = ~np.any([track.valid_n for track in everybody], axis=0)
+        about["no_face"] = clock.spans(faceless_n)
+        starts = [self._starts(track, clock.rate) for track in everybody]
+        shown = [k for k in range(len(everybody)) if len(starts[k])]
+        if skipped := len(everybody) - len(shown):
+            notes.append(f"{skipped} people seen for less than {self._span} frames")
+        about["reason"] = "; ".join(notes)
+        if not shown:
+            return about | {"status": "too short"}
+        tracks = [everybody[k] for k in shown]
+        wanted = {
+            person: (track.boxes_n4, plan_scale(track.boxes_n4, track.valid_n, size), starts[k])
+            for person, (k, track) in enumerate(zip(shown, tracks, strict=True))
+        }
+        clips = stream_snippets(decode(path), wanted, T, stride, size)
+        last = max(int(starts[k][-1]) for k in shown) + self._span
+        judged = self._judge(_progress(clips, path, last))
+        found, looked_at_n = [], np.zeros(people.count, bool)
+        for person, track in enumerate(tracks):
+            mine_n = np.zeros(people.count, bool)
+            for snippet in judged[person]["snippets"]:
+                mine_n[snippet["first_frame"] : snippet["last_frame"] + 1 : stride] = True
+                snippet["first_second"] = clock.at(snippet["first_frame"])
+                snippet["last_second"] = clock.at(snippet["last_frame"] + 1)
+            looked_at_n |= mine_n
+            found.append(_about(track, clock, people.source, mine_n) | judged[person])
+            if scale:
+                found[-1]["calibrated"] = scale.probability(found[-1]["score"])
+        suspect = max(range(len(found)), key=lambda k: found[k]["score"])
+        of_suspect = ("frames_with_face", "score", "calibrated", "snippets")
+        about |= {name: found[suspect][name] for name in of_suspect}
+        examined = float(looked_at_n.mean())
+        return about | {"suspect": suspect, "people": found, "examined": examined}
+
+    @property
+    def _span(self) -> int:
+        return (self.sampling["frames"] - 1) * self.sampling["stride"] + 1
+
+    def _starts(self, track: Track, rate: float) -> np.ndarray:
+        """First frames of a person's snippets, each once: as many as asked for, or enough groups
+        for one a second."""
+        T, stride, group = (self.sampling[name] for name in ("frames", "stride", "snippets"))
+        numbers = np.flatnonzero(track.valid_n)
+        stretches = [(int(numbers[at]), count) for at, count in runs(numbers)]
+        if max(count for _, count in stretches) < self._span:
+            return np.zeros(0, int)
+        count = self.snippets or group * math.ceil(max(1, len(numbers) / rate / group))
+        starts = np.unique(snippet_starts(stretches, count, T, stride))
+        while not self.snippets and count > group and len(starts) % group:
+            count -= group
+            starts = np.unique(snippet_starts(stretches, count, T, stride))
+        return starts
+
+    def _judge(self, clips: Iterable[tuple]) -> dict[int, dict]:
+        """Score and snippets of each person, whose snippets are judged in groups as they come."""
+        group = self.snippets or self.sampling["snippets"]
+        waiting: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        judged: dict[int, list[dict]] = defaultdict(list)
+
+        def look(person: int, seen: list[tuple[int, np.ndarray]]) -> None:
+            judged[person].append(judge(self.model, seen, self.sampling))
+            self.observe(self.model, person, seen, judged[person][-1])
+
+        for person, start, clip_thwc in clips:
+            waiting[person].append((start, clip_thwc))
+            if len(waiting[person]) == group:
+                look(person, waiting.pop(person))
+        for person, rest in waiting.items():
+            look(person, rest)
+        found = {}
+        for person, groups in judged.items():
+            sizes = [len(g["snippets"]) for g in groups]
+            logit = np.average([g["logit"] for g in groups], weights=sizes)
+            listed = [snippet for g in groups for snippet in g["snippets"]]
+            score = float(torch.sigmoid(torch.tensor(logit)))
+            found[person] = {"score": score, "calibrated": None, "snippets": listed}
+        return found
 
 
-def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dict]:
-    """Everybody in a video, and a few of its frames (H, W, 3) by number, evenly spread."""
-    samples, every = {}, 1
+def _about(track: Track, clock: Clock, source: tuple[int, int], mine_n: np.ndarray) -> dict:
+    """When and where somebody is seen, and how much of it was looked at."""
+    boxes_n4 = track.boxes_n4[track.valid_n]
+    middle = np.median((boxes_n4[:, :2] + boxes_n4[:, 2:]) / 2, axis=0) / source
+    return {
+        "frames_with_face": int(track.valid_n.sum()),
+        "examined": float(mine_n.sum() / track.valid_n.sum()),
+        "seen": clock.spans(track.valid_n),
+        "place": [round(float(share), 3) for share in middle],
+    }
+
+
+def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dict, Clock]:
+    """Everybody in a video, a few of its frames (H, W, 3) by number, evenly spread, and when each
+    frame is shown."""
+    samples, every, clock = {}, 1, Clock(frame_rate(path))
     bar = tqdm(total=count_frames(path), desc=path.name, unit="frame", leave=False, disable=None)
 
     def watched():
@@ -144,12 +254,13 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
                     every *= 2
                     for n in [n for n in samples if n % every]:
                         del samples[n]
+            clock.add(frame.seconds)
             bar.update()
             yield frame
 
     nothing = np.zeros(0, bool)
     with bar, watch(watched(), one_video.finder(settings.detector), settings, nothing) as people:
-        return people, samples
+        return people, samples, clock
 
 
 def _missed(people: People, samples: dict[int, np.ndarray], detector: str) -> list[str]:
@@ -175,51 +286,11 @@ def _mtcnn() -> Callable:
     return detector_by_name("mtcnn")
 
 
-def _starts(
-    track: Track, T: int, stride: int, group: int, snippets: int | None, rate: float
-) -> np.ndarray:
-    """First frames of a person's snippets, each once: `snippets`, or enough groups for one a
-    second."""
-    numbers = np.flatnonzero(track.valid_n)
-    stretches = [(int(numbers[at]), count) for at, count in runs(numbers)]
-    if max(count for _, count in stretches) < (T - 1) * stride + 1:
-        return np.zeros(0, int)
-    count = snippets or group * math.ceil(max(1, len(numbers) / rate / group))
-    starts = np.unique(snippet_starts(stretches, count, T, stride))
-    while not snippets and count > group and len(starts) % group:
-        count -= group
-        starts = np.unique(snippet_starts(stretches, count, T, stride))
-    return starts
-
-
 def _progress(clips: Iterable[tuple], path: Path, last: int) -> Iterator[tuple]:
     with tqdm(total=last, desc=path.name, unit="frame", leave=False, disable=None) as bar:
         for person, start, clip_thwc in clips:
             bar.update(start - bar.n)
             yield person, start, clip_thwc
-
-
-def _judge(
-    model: Detector, clips: Iterable[tuple], sampling: dict, snippets: int | None
-) -> dict[int, dict]:
-    """Score and snippets of each person, whose snippets are judged in groups as they come."""
-    group = snippets or sampling["snippets"]
-    waiting: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
-    judged: dict[int, list[dict]] = defaultdict(list)
-    for person, start, clip_thwc in clips:
-        waiting[person].append((start, clip_thwc))
-        if len(waiting[person]) == group:
-            judged[person].append(judge(model, waiting.pop(person), sampling))
-    for person, rest in waiting.items():
-        judged[person].append(judge(model, rest, sampling))
-    found = {}
-    for person, groups in judged.items():
-        sizes = [len(g["snippets"]) for g in groups]
-        logit = np.average([g["logit"] for g in groups], weights=sizes)
-        listed = [snippet for g in groups for snippet in g["snippets"]]
-        score = float(torch.sigmoid(torch.tensor(logit)))
-        found[person] = {"score": score, "snippets": listed}
-    return found
 
 
 @torch.no_grad()

@@ -1,0 +1,99 @@
+"""What a detector's number is worth: its scores of validation videos, whose labels are known.
+
+A network's probability orders videos, and need not mean what it says. A line through its logit,
+fitted to the validation videos (Platt 1999), gives one that does, for videos like those. Real and
+forged ones count the same in it, however many of each there are, so it is the probability where
+half of the videos are forged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+LEAST = 10  # videos of each kind below which nothing is fitted
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """slope, intercept: of the line. videos: whose logits `real` and `forged` hold, rising."""
+
+    slope: float
+    intercept: float
+    videos: str
+    synthetic: bool
+    real: Sequence[float]
+    forged: Sequence[float]
+
+    def probability(self, score: float) -> float:
+        """The calibrated probability of a video that the detector gave the probability `score`."""
+        return float(expit(self.slope * logit(score) + self.intercept))
+
+    def as_high(self, score: float) -> dict[str, tuple[int, int]]:
+        """How many of how many real and forged validation videos came out as high or higher."""
+        kinds = {"real": np.asarray(self.real), "forged": np.asarray(self.forged)}
+        least = logit(score)
+        return {kind: (int((z >= least).sum()), len(z)) for kind, z in kinds.items()}
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def fit(scores: pd.DataFrame, videos: str, synthetic: bool) -> Calibration | None:
+    """The calibration by validation videos; None where there are too few of a kind.
+
+    scores: a row per video with label (1 = forged) and logit. videos: what they are, in words.
+    """
+    from sklearn.linear_model import LogisticRegression  # not needed to use one: it takes a second
+
+    logits = {
+        label: np.sort(part["logit"].to_numpy(float)) for label, part in scores.groupby("label")
+    }
+    if min(len(logits.get(label, ())) for label in (0, 1)) < LEAST:
+        return None
+    # Platt's targets are not 0 and 1 but (n + 1) / (n + 2), lest separable videos make the line
+    # infinitely steep: each video counts as a little of the other kind.
+    x, y, weights = [], [], []
+    for label, z in logits.items():
+        sure = (len(z) + 1) / (len(z) + 2)
+        for target, share in ((label, sure), (1 - label, 1 - sure)):
+            x.append(z)
+            y.append(np.full(len(z), target))
+            weights.append(np.full(len(z), share / len(z)))
+    line = LogisticRegression(C=np.inf)
+    line.fit(np.concatenate(x)[:, None], np.concatenate(y), np.concatenate(weights) * len(scores))
+    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    real, forged = (np.round(logits[label], 3).tolist() for label in (0, 1))
+    return Calibration(round(slope, 4), round(intercept, 4), videos, synthetic, real, forged)
+
+
+def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
+    """The calibration in a config, or by the validation scores of the run that the weights, a file
+    or a folder, are of; None without either."""
+    if kept := config.get("calibration"):
+        return Calibration(**kept)
+    path = Path(weights)
+    return of_run(path if path.is_dir() else path.parent, config["synthetic"])
+
+
+def of_run(folder: Path, synthetic: bool) -> Calibration | None:
+    """The calibration by the validation scores that a run's folder holds of its own dataset; None
+    where it holds none."""
+    if not (folder / "run.json").is_file():
+        return None
+    settings = json.loads((folder / "run.json").read_text())["settings"]
+    dataset, compression = settings["dataset"], settings["compression"]
+    name = "-".join(filter(None, (dataset, compression, "val")))
+    for path in sorted((folder / "scores").glob(f"{name}-*.parquet")):
+        scores = pd.read_parquet(path)
+        mine = scores["manipulation"].isin(settings["manipulations"]) | (scores["label"] == 0)
+        scores = scores[mine] if settings["manipulations"] else scores
+        kind = f"{'synthetic ' * synthetic}validation videos of {dataset} {compression}".strip()
+        return fit(scores, kind, synthetic)
+    return None

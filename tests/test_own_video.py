@@ -1,0 +1,186 @@
+"""What is said of one's own videos: seconds, calibration, words, rows."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from dfil.cli import main
+from dfil.faces.clock import Clock
+from dfil.results import verdict
+from dfil.train import calibration, own_video
+
+
+def scores(real, forged):
+    labels = [0] * len(real) + [1] * len(forged)
+    return pd.DataFrame({"label": labels, "logit": [*real, *forged], "manipulation": "Deepfakes"})
+
+
+def drawn(count_real=200, count_forged=800):
+    """Logits three times too large of videos whose true log odds are known."""
+    rng = np.random.default_rng(0)
+    return scores(
+        3 * rng.normal(-1, math.sqrt(2), count_real), 3 * rng.normal(1, math.sqrt(2), count_forged)
+    )
+
+
+def test_calibration_undoes_a_detector_that_is_too_sure_and_weighs_both_kinds_alike():
+    scale = calibration.fit(drawn(), "validation videos", False)
+    # normal(-1, 2) against normal(1, 2): the log odds are x itself, so a third of the logit
+    assert scale.slope == pytest.approx(1 / 3, rel=0.2) and abs(scale.intercept) < 0.15
+    for x in (-2.0, 0.0, 1.5):
+        assert scale.probability(expit(3 * x)) == pytest.approx(expit(x), abs=0.05)
+
+
+def test_calibration_of_separable_videos_is_not_infinitely_sure():
+    scale = calibration.fit(scores(np.linspace(-9, -4, 20), np.linspace(4, 9, 20)), "few", True)
+    assert 0.8 < scale.probability(expit(6)) < 0.99
+
+
+def test_too_few_validation_videos_of_a_kind_calibrate_nothing():
+    assert calibration.fit(scores([0.0] * 9, [1.0] * 50), "few", False) is None
+
+
+def test_as_high_counts_validation_videos_and_a_certain_score_is_higher_than_all():
+    scale = calibration.fit(scores(np.arange(-10, 10), np.arange(0, 20)), "some", False)
+    assert scale.as_high(0.5) == {"real": (10, 20), "forged": (20, 20)}
+    assert scale.as_high(1.0) == {"real": (0, 20), "forged": (0, 20)}
+    assert scale.probability(1.0) == 1.0
+    assert calibration.Calibration(**json.loads(json.dumps(scale.as_dict()))) == scale
+
+
+def test_weights_of_a_run_are_calibrated_by_its_own_validation_scores_only(tmp_path):
+    settings = {"dataset": "ffpp", "compression": "c23", "manipulations": ["Deepfakes"]}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "scores").mkdir()
+    assert calibration.of_run(tmp_path, True) is None
+    others = drawn(0, 50).assign(manipulation="FaceSwap", logit=-99.0)
+    mixed = pd.concat([drawn(40, 40), others])
+    mixed.to_parquet(tmp_path / "scores" / "ffpp-c23-val-abc.parquet")
+    drawn(30, 30).to_parquet(tmp_path / "scores" / "ffpp-c23-test-abc.parquet")
+    drawn(20, 20).to_parquet(tmp_path / "scores" / "celebdf-val-abc.parquet")
+    scale = calibration.of_run(tmp_path, True)
+    assert (len(scale.real), len(scale.forged)) == (40, 40)
+    assert scale.videos == "synthetic validation videos of ffpp c23"
+    assert calibration.of_weights(tmp_path / "weights.safetensors", {"synthetic": True}) == scale
+
+
+def test_a_clock_goes_by_the_files_times_even_where_they_are_uneven_or_missing():
+    clock = Clock(10.0)
+    for seconds in (5.0, 5.1, 5.6, None, 5.5):  # the last one runs backwards
+        clock.add(seconds)
+    assert [clock.at(n) for n in range(6)] == [0.0, 0.1, 0.6, 0.7, 0.7, 0.8]
+    chosen_n = np.array([True, True, False, False, True])
+    assert clock.spans(chosen_n) == [[0.0, 0.6], [0.7, 0.8]]
+    assert Clock(25.0).length == 0.0
+
+
+def snippet(first, score):
+    times = {"first_second": first / 25, "last_second": (first + 4) / 25}
+    return {"first_frame": first, "last_frame": first + 3, **times, "score": score}
+
+
+def found(**changed):
+    """A result as score_videos gives it: two people, the second forged from 2 to 3 seconds."""
+    scale = calibration.fit(drawn(), "validation videos of ffpp c23", False)
+    left = {"frames_with_face": 100, "examined": 0.32, "seen": [[0.0, 4.0]], "place": [0.2, 0.5]}
+    left |= {
+        "score": 0.1,
+        "calibrated": 0.2,
+        "snippets": [snippet(n, 0.1) for n in range(0, 96, 25)],
+    }
+    right = left | {"seen": [[1.0, 5.0]], "place": [0.8, 0.5], "score": 0.9, "calibrated": 0.7}
+    right["snippets"] = [snippet(25, 0.2), snippet(50, 0.97), snippet(71, 0.8), snippet(100, 0.3)]
+    result = {"video": "clip.mp4", "status": "ok", "reason": "", "frames": 125, "seconds": 5.0}
+    result |= {"frames_with_face": 100, "examined": 0.3, "score": 0.9, "calibrated": 0.7}
+    result |= {"suspect": 1, "snippets": right["snippets"], "people": [left, right]}
+    result |= {"no_face": [], "trained_on": "a-run", "synthetic_training": False}
+    return result | {"calibration": scale.as_dict()} | changed
+
+
+def test_the_sentences_name_probability_people_seconds_share_and_faceless_stretches():
+    text = "\n".join(verdict.sentences(found(no_face=[[5.0, 125.5]], reason="interlaced")))
+    assert "clip.mp4: forged with a probability of 70%, if half of such videos are" in text
+    assert "calibrated by 1000 validation videos of ffpp c23; the detector itself says 0.90" in text
+    assert "of 200 (95 % interval" in text and "of 800 (95 % interval" in text
+    assert (
+        "Of 2 people the most suspicious is person 2, on the right, seen from 1.0 s to 5.0 s"
+        in text
+    )
+    assert "person 1 (on the left) has 0.10" in text
+    assert (
+        "most suspicious moment is 2.0 s to 2.2 s (0.97); above one half it is from 2.0 s to 3.0 s"
+        in text
+    )
+    assert "30% of its 125 frames (5.0 s) were examined" in text
+    assert "No face was found from 5.0 s to 125.5 s (2:05)." in text and "Interlaced." in text
+
+
+def test_without_validation_scores_the_number_is_called_uncalibrated():
+    first, *_ = verdict.sentences(found(calibrated=None, calibration=None))
+    assert "the detector says 0.90 for forged" in first and "no validation scores" in first
+
+
+def test_a_method_that_judges_a_whole_names_no_moment_and_a_video_without_score_its_reason():
+    whole = [snippet(n, None) for n in (0, 25)]
+    assert any("cannot say which seconds" in s for s in verdict.sentences(found(snippets=whole)))
+    (only,) = verdict.sentences(found(score=None, status="no face", reason="nobody is there"))
+    assert only == "clip.mp4: no face, so there is no score. Nobody is there."
+
+
+def test_many_stretches_are_summed_up():
+    many = [[float(n), n + 0.1 * (n + 1)] for n in range(6)]
+    assert verdict.spans(many) == (
+        "from 3.0 s to 3.4 s, from 4.0 s to 4.5 s, from 5.0 s to 5.6 s"
+        " and in 3 shorter stretches of 0.6 s together"
+    )
+
+
+def test_a_table_has_a_row_for_each_person_and_one_for_a_video_without_any():
+    first, second = verdict.rows(found(no_face=[[0.0, 0.5], [2.0, 3.0]]))
+    assert (first["person"], second["person"]) == (1, 2) and second["place"] == "right"
+    assert second["highest_first_second"] == 2.0 and second["no_face_seconds"] == 1.5
+    (none,) = verdict.rows(found(people=[], score=None, status="no face"))
+    assert none["status"] == "no face" and none.get("person") is None
+    assert all(set(row) <= set(verdict.ROW) for row in (first, second, none))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """score_videos gives `found()`, and the weights have seen synthetic clips only."""
+    monkeypatch.setattr(own_video, "only_synthetic", lambda weights: True)
+    results = [found(synthetic_training=True), found(score=None, status="no face", people=[])]
+    monkeypatch.setattr(own_video, "score_videos", lambda *args, **kwargs: iter(results))
+
+
+def test_the_command_says_first_that_weights_have_seen_synthetic_clips_only(no_model, capsys):
+    assert main(["score", "clip.mp4"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == verdict.WARNING and "mean nothing" in verdict.WARNING
+    assert err.startswith("dfil: clip.mp4: no face") and "2.00-2.16" in out
+
+
+def test_json_lines_and_the_table_stay_readable_by_machines(no_model, capsys):
+    assert main(["score", "clip.mp4", "--json"]) == 1
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 2 and err.splitlines()[0] == verdict.WARNING
+    assert lines[0]["summary"][0] == verdict.WARNING and lines[0]["suspect"] == 1
+    assert main(["score", "clip.mp4", "--csv"]) == 1
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["person"] for row in table] == ["1", "2", ""]
+    assert list(table[0]) == list(verdict.ROW)
+
+
+def test_patterns_folders_and_files_are_gone_through_in_order(tmp_path):
+    for name in ("b.mp4", "a.mp4", "deep/c.mkv", "notes.txt", "[odd].mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    asked = [tmp_path / "?.mp4", tmp_path / "[odd].mp4", tmp_path / "deep", tmp_path / "x*.mp4"]
+    names = [path.name for path in own_video._files(asked)]
+    assert names == ["a.mp4", "b.mp4", "[odd].mp4", "c.mkv", "x*.mp4"]
