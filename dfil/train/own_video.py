@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dfil import models
 from dfil.faces import one_video
 from dfil.faces.boxes import iou, runs
 from dfil.faces.clock import Clock
@@ -28,7 +29,6 @@ from dfil.faces.settings import Settings
 from dfil.faces.store import plan_scale
 from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
-from dfil import models
 from dfil.models import Detector, load_weights
 from dfil.system.errors import RunError
 from dfil.train.calibration import Calibration, of_weights
