@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from dfil import paper
@@ -31,7 +32,7 @@ from dfil.datasets import is_synthetic
 from dfil.datasets.truth import forged_frames
 from dfil.faces.store import CropStore
 from dfil.models import Detector
-from dfil.results import metrics, tables
+from dfil.results import located, metrics, tables
 from dfil.synthetic.partial import SPANS, write_partial
 from dfil.system import paths
 from dfil.system.errors import DataError
@@ -42,8 +43,8 @@ from dfil.train.snippets import normalise, snippet_starts
 
 # x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
 Explainer = Callable[[torch.Tensor], Mapping[str, np.ndarray]]
+METRIC = located.METRIC
 NO_MASK = "no mask"
-METRIC = "localisation"
 MEASURES = {"pointing": "pointing game", "energy": "energy in the mask"}
 
 
@@ -340,6 +341,17 @@ def measure_in_time(clips: PartlyForged | str, explainers: Sequence[Explainer]) 
                 cells = video_id, kind, name, forged, values.ravel()
                 lines.append(pd.DataFrame(dict(zip(columns, cells, strict=True))))
     return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=columns)
+
+
+def own_auc(frames: pd.DataFrame) -> pd.DataFrame:
+    """Of `measure_in_time`'s lines, per video and map the AUC of the video's own frames: video_id,
+    column, row, value. Videos whose frames are all of one kind are left out."""
+    lines = [
+        (*keys, roc_auc_score(part["forged"].astype(bool), part["value"]))
+        for keys, part in frames.groupby(["video_id", "column", "row"], sort=False)
+        if part["forged"].nunique() == 2
+    ]
+    return pd.DataFrame(lines, columns=["video_id", "column", "row", "value"])
 
 
 def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Measured]:

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import t
 
 from dfil import paper
-from dfil.results import compare, records, tables
+from dfil.results import compare, located, records, tables
 from dfil.results.decide import Decision, decide
 from dfil.results.decide import compare as difference_of
 from dfil.results.notes import Notes
@@ -27,7 +27,10 @@ KEPT = "found by an earlier call, whose records are not here"
 @dataclass(frozen=True)
 class Claim:
     """`better` has a higher value than `than` in `table`: another row, or a number such as chance;
-    pooled over all columns or over the named ones."""
+    pooled over all columns or over the named ones.
+
+    metric: of scores, or `located.METRIC` where the rows are maps.
+    """
 
     text: str
     table: str
@@ -39,6 +42,7 @@ class Claim:
 
 _FURTHER = {"columns": ("Celeb-DF", "DFDC"), "metric": paper.AUC}
 _MECHANISM = {"metric": paper.AUC}
+_MAPS = {"metric": located.METRIC}
 CLAIMS = (
     Claim("Inconsistency between neighbouring frames is enough to recognise a forgery.",
           "temporal_only", "dil", 0.5, **_MECHANISM),
@@ -69,6 +73,12 @@ CLAIMS = (
     Claim("Learnable kernels improve it further (Table 5).", "table5", "bp+ca+lk", "bp+ca"),
     Claim("Modules in all stages are better than in the late ones alone (Table 6).",
           "table6", "stages 1-4", "stages 3-4"),
+    Claim("Class activation lies on the forged region (Figure 3: share of it in the mask).",
+          "fig3_localisation", "Grad-CAM (DIL)", "whole crop", **_MAPS),
+    Claim("So does the activation of Intra-SMA (Figure 4, stage 2).",
+          "fig4_localisation", "Grad-CAM, stage 2", "whole crop", **_MAPS),
+    Claim("The U–T map is higher in forged frames (Figure 5: AUC of a video's own frames).",
+          "fig5_frames", "U–T map, stage 4", 0.5, **_MAPS),
 )  # fmt: skip
 
 _NUMBERS = ["difference", "low", "high", "p", "p_holm", "df", "detectable"]
@@ -81,19 +91,25 @@ def decided(
     results: Mapping[str, compare.Results],
     before: pd.DataFrame | None = None,
     synthetic: Collection[str] = (),
+    maps: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """A line per claim, columns as in COLUMNS. Holm's p is over the claims that have one.
 
     results: by table what `experiments.fill` or `records.found` gives. before: an earlier such
     table; of a claim whose scores are absent now its line stays and says so. synthetic: the tables
-    that rest on built-in data.
+    that rest on built-in data. maps: what `located.load` gives.
     """
+    maps = maps or {}
+    synthetic = {*synthetic, *(name for name, df in maps.items() if df["synthetic"].any())}
     earlier = {} if before is None else before.set_index("claim").to_dict("index")
     found: dict[Claim, Decision] = {}
     said: dict[Claim, str] = {}
     for claim in CLAIMS:
         try:
-            found[claim] = _difference(claim, results.get(claim.table, {}))
+            if claim.metric == located.METRIC:
+                found[claim] = _of_maps(claim, maps)
+            else:
+                found[claim] = _difference(claim, results.get(claim.table, {}))
             texts = () if found[claim].clustered else (tables.NO_PERSON,)
             said[claim] = Notes(texts, claim.table in synthetic).format()
         except RunError as error:
@@ -114,8 +130,8 @@ def decided(
 
 
 def write(folder: Path, frames: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
-    """Decide the claims from a folder's tables and `<folder>/runs`, write `<folder>/claims.csv` if
-    there is anything to decide, and return the table.
+    """Decide the claims from a folder's tables, `<folder>/runs` and `<folder>/located`, write
+    `<folder>/claims.csv` if there is anything to decide, and return the table.
 
     frames: the tables by name, default all that lie in `<folder>/tables`. A claim whose records are
     not there keeps its line of an earlier claims.csv. Raises DataError if a file is damaged.
@@ -126,10 +142,10 @@ def write(folder: Path, frames: Mapping[str, pd.DataFrame] | None = None) -> pd.
     results = {name: records.found(df, folder / "runs")[0] for name, df in used.items()}
     synthetic = [name for name, df in used.items() if tables.is_synthetic(df)]
     path = folder / "claims.csv"
-    before = load(path) if path.is_file() else None
-    if before is not None and not any(results.values()):
+    before, maps = load(path) if path.is_file() else None, located.load(folder)
+    if before is not None and not maps and not any(results.values()):
         return before  # published without its records: nothing is known that it does not say
-    df = decided(results, before, synthetic)
+    df = decided(results, before, synthetic, maps)
     if (df["verdict"] != NOT_RUN).any():
         tables.write_text(path, df.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return df
@@ -165,6 +181,12 @@ def _difference(claim: Claim, results: compare.Results) -> Decision:
             raise RunError(f"no scores of {row} in {claim.table}")
     first, *second = (compare.scores_of(chosen, row) for row in rows)
     return difference_of(first, second[0] if second else claim.than, claim.metric)
+
+
+def _of_maps(claim: Claim, maps: Mapping[str, pd.DataFrame]) -> Decision:
+    if claim.table not in maps:
+        raise RunError(f"no maps were measured for {claim.table}")
+    return located.compare(maps[claim.table], claim.better, claim.than)
 
 
 def _from_line(line: Mapping) -> Decision:

@@ -39,7 +39,8 @@ NO_CONTACT = (
     "theirs, a reading of ours may be the reason."
 )
 LABELS = {f"table{number}": f"Table {number}" for number in range(1, 7)}
-LABELS["temporal_only"] = "the mechanism"
+LABELS |= {"temporal_only": "the mechanism", "fig3_localisation": "Figure 3"}
+LABELS |= {"fig4_localisation": "Figure 4", "fig5_frames": "Figure 5"}
 WORDS = {
     "supported": "Holm's p below 5 % in the claim's direction",
     "contradicted": "the same in the other direction",
@@ -84,7 +85,7 @@ def _p(value: float) -> str:
 
 
 def counted(df: pd.DataFrame) -> str:
-    """How many claims have which verdict: `17 claims: 6 supported, 3 open, 8 not run`."""
+    """How many claims have which verdict: `20 claims: 6 supported, 3 open, 11 not run`."""
     numbers = df["verdict"].value_counts()
     said = ", ".join(f"{numbers[word]} {word}" for word in WORDS if word in numbers)
     return f"{len(df)} claims: {said}"

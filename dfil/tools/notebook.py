@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from dfil import paper, profiles
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile, Training
-from dfil.results import compare, figures, tables
+from dfil.results import claims, compare, figures, located, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
 from dfil.system.errors import DataError
@@ -241,6 +241,20 @@ class Notebook:
         """Write `figures/<name>.png` and `.pdf` with title and description; returns the figure."""
         figures.save(figure, self.out / "figures", name, title, what, self.synthetic)
         return figure
+
+    def save_located(
+        self, measured: pd.DataFrame, name: str, column: str = "column", value: str = "value"
+    ) -> pd.DataFrame:
+        """Keep what the claim of a figure is decided from: the maps that it names, per video.
+
+        measured: a line per video and map. column, value: what its columns are called.
+        """
+        index = pd.concat([store.index[["video_id", "person"]] for store in self.stores.values()])
+        (claim,) = (claim for claim in claims.CLAIMS if claim.table == name)
+        df = measured[measured["row"].isin([claim.better, claim.than])]
+        df = df.rename(columns={column: "column", value: "value"}).merge(index, on="video_id")
+        located.save(df, self.out, name, self.synthetic)
+        return df.groupby(["row", "column"])["value"].agg(["mean", "count"]).round(3)
 
     def seeds(self, results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
         """How far the seeds lie apart, a line per row; for a single seed what to do."""

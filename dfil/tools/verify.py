@@ -121,6 +121,7 @@ def differences(study: Study, published: Path) -> list[str]:
     found = []
     with tempfile.TemporaryDirectory(prefix="dfil-") as temporary:
         (Path(temporary) / "runs").symlink_to(study.runs.folder)
+        (Path(temporary) / "located").symlink_to(published.absolute() / "located")
         for made in write(study, Path(temporary)):
             there = published / made.relative_to(temporary)
             if not there.is_file():
