@@ -69,6 +69,8 @@ def _number(name: str, metavar: str, text: str, least: int = 1, **settings) -> O
     return _option(name, metavar=metavar, help=text, type=_from(least), **settings)
 
 
+WORDS = "method, dataset, compression, forgery, seed=N, switch=value, or the end of its name"
+WEIGHTS = "a run's weights.safetensors, a folder that `dfil export` wrote, or OWNER/NAME on the Hub"
 SCALE = "scale of everything (default: %(default)s)"
 DEMO = _option("--profile", choices=PROFILES, default="demo", help=SCALE)
 STUDY = _option("--profile", choices=PROFILES, default="study", help=SCALE)
@@ -276,11 +278,26 @@ VERBS = {
         "dfil score suspicious.mp4 --weights outputs/paper/runs/RUN/weights.safetensors",
         (
             _file("videos", "VIDEO", "video files, folders of them, or patterns", nargs="+"),
-            _file("--weights", "FILE", f"a run's weights or their folder {SHIPPED}"),
+            _file("--weights", "FILE", f"{WEIGHTS} {SHIPPED}"),
             _number("--snippets", "U", "snippets of each person (default: one a second or more)"),
             DETECTOR,
             JSON,
             _flag("--csv", "print a table, a row for each person"),
+        ),
+    ),
+    "runs": Verb(
+        "runs.runs",
+        "list the trained runs, or those that words fit",
+        "dfil runs dil c23 Deepfakes seed=0",
+        (_option("words", nargs="*", metavar="WORD", help=WORDS), JSON),
+    ),
+    "export": Verb(
+        "runs.export",
+        "write a run as a folder for others: weights, settings, model card (Hugging Face layout)",
+        "dfil export dil c23 Deepfakes seed=0 my-detector",
+        (
+            _several("which", "RUN", f"which run: {WORDS}, or its folder"),
+            _file("folder", "FOLDER", "a new folder, or one of an earlier export"),
         ),
     ),
     "models": Verb(

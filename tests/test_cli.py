@@ -22,6 +22,8 @@ VERBS = [
     "train",
     "plan",
     "score",
+    "runs",
+    "export",
     "models",
     "bench",
     "report",

@@ -1,0 +1,91 @@
+"""`dfil runs`, `export` and `evaluate`: what can be done with runs that are trained."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from dfil.tools import found
+from dfil.tools.export import export as write
+from dfil.tools.found import Found
+
+HEADS = ("method", "data", "switches", "seed", "val AUC", "test AUC", "n", "age", "folder")
+
+
+def runs(a: Namespace) -> int:
+    there = found.every()
+    listed = found.matching(a.words, there)
+    if a.json:
+        print(json.dumps([_told(each) for each in listed], indent=1))
+        return 0
+    lines = [_line(each) for each in listed]
+    if lines:
+        _print_table([HEADS, *lines])
+    some = (
+        f"{len(listed)} of {len(there)} trained runs" if a.words else f"{len(there)} trained runs"
+    )
+    print(f"{some}. AUC with its 95 % interval, by person; on the run's own kind of videos.")
+    if left := found.unfinished():
+        names = ", ".join(folder.name for folder in left[:3])
+        print(f"{len(left)} more are in training or were interrupted: {names}")
+    if not there:
+        print("`dfil train dil --profile smoke` trains one in a minute.")
+    return 0
+
+
+def export(a: Namespace) -> int:
+    folder = write(found.one(a.which), a.folder)
+    print(f"{folder}: model.safetensors, config.json, preprocessor_config.json, README.md")
+    print(
+        f"Read the README.md before you pass it on. To try it: dfil score VIDEO --weights {folder}"
+    )
+    return 0
+
+
+def _line(run: Found) -> tuple[str, ...]:
+    test = run.test_auc
+    measured = ("-", "-") if test is None else (_interval(test), str(test.n))
+    age = f"{run.days:.0f} d" if run.days >= 1 else f"{run.days * 24:.0f} h"
+    validation = f"{run.validation_auc:.3f}"
+    spec, folder = run.run.spec, _short(run.folder)
+    name, seed = spec.method, str(spec.seed)
+    folder += "" if run.has_weights else " (record only)"
+    return name, run.data, run.switches or "-", seed, validation, *measured, age, folder
+
+
+def _told(run: Found) -> dict:
+    spec, test = run.run.spec, run.test_auc
+    return {
+        "run": run.folder.name,
+        "method": spec.method,
+        "data": run.data,
+        "switches": run.switches,
+        "seed": spec.seed,
+        "profile": run.settings["profile"],
+        "synthetic": bool(run.setting),
+        "validation_auc": run.validation_auc,
+        "test_auc": test and asdict(test),
+        "days": round(run.days, 2),
+        "weights": run.has_weights,
+        "folder": str(run.folder),
+    }
+
+
+def _interval(estimate) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _short(folder: Path) -> str:
+    """From the working directory, where that is shorter."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def _print_table(lines: list[tuple[str, ...]]) -> None:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1)]
+    for line in lines:
+        cells = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
+        print("  ".join([*cells, line[-1]]).rstrip(), file=sys.stdout)
