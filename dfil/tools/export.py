@@ -1,7 +1,7 @@
 """A trained run as a folder that others can use: the Hugging Face layout.
 
 model.safetensors          the weights
-config.json                method, its constructor's arguments, checksum, what it was trained on
+config.json                method, its constructor's arguments, checksum, data, calibration
 preprocessor_config.json   crops, snippets and normalisation
 README.md                  the model card: data, scores with intervals, limits
 
@@ -24,6 +24,7 @@ from dfil.results import metrics
 from dfil.system.errors import RunError
 from dfil.system.files import atomic, checksum
 from dfil.tools.found import Found, Scores
+from dfil.train.calibration import of_run
 from dfil.train.spec import select
 
 CARD = "README.md"
@@ -49,6 +50,8 @@ def export(run: Found, folder: Path) -> Path:
     trained = {"dataset": spec.dataset, "compression": spec.compression, "seed": spec.seed}
     trained |= {"manipulations": list(spec.manipulations), "setting": run.setting}
     about = {"library_name": "dfil", "dfil_version": dfil.__version__, "data": trained}
+    if scale := of_run(run.folder, config["synthetic"]):
+        about["calibration"] = scale.as_dict()
     looks = {
         "sampling": sampling,
         "do_normalize": True,
@@ -59,12 +62,13 @@ def export(run: Found, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     save_weights(model, folder / EXPORTED, config | about)
     _write(folder / PREPROCESSING, json.dumps(looks, indent=1) + "\n")
-    _write(folder / CARD, card(run, sampling, checksum(folder / EXPORTED)))
+    digest = checksum(folder / EXPORTED)
+    _write(folder / CARD, card(run, sampling, digest, scale.videos if scale else ""))
     return folder
 
 
-def card(run: Found, sampling: dict, digest: str) -> str:
-    """The model card as Markdown with the Hub's header."""
+def card(run: Found, sampling: dict, digest: str, calibrated: str = "") -> str:
+    """The model card as Markdown with the Hub's header. calibrated: by which videos; empty: not."""
     spec, made = run.run.spec, run.record["made"]
     measured = [_measured(kept, run) for split in ("test", "val") for kept in run.scores(split)]
     text = _template().render(
@@ -77,6 +81,7 @@ def card(run: Found, sampling: dict, digest: str) -> str:
         measured=measured,
         validation_auc=run.validation_auc,
         digest=digest,
+        calibrated=calibrated,
         version=dfil.__version__,
     )
     return text.rstrip() + "\n"
