@@ -14,9 +14,9 @@ import pytest
 from dfil.datasets.records import VideoRecord
 from dfil.faces import kept
 from dfil.faces import video as V
+from dfil.faces.crops import Crops
 from dfil.faces.detect import finder
 from dfil.faces.preprocess import Settings, process_video
-from dfil.faces.store import Crops
 from dfil.synthetic import SETTINGS, render_target
 
 

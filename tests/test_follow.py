@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from dfil.faces import boxes as B
-from dfil.faces import follow, kept, store
+from dfil.faces import follow, kept
 from dfil.faces.detect import finder
 from dfil.faces.frame import Part
+from dfil.faces.grid import plan_scale, to_grid
 from dfil.faces.person import AVERAGE, Person, to_boxes, to_state
 from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
@@ -345,15 +346,13 @@ def test_reached_is_a_bound_on_all_windows():
 def test_a_part_on_the_grid_has_the_pixels_of_the_whole(scale):
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 256, (633, 1317, 3), np.uint8)
-    scale = store.plan_scale(
-        np.array([[0, 0, 100, 100.0]] * 4), np.ones(4, bool), round(130 * scale)
-    )
-    whole, corner = store.to_grid(picture, (0, 0), (1317, 633), scale)
+    scale = plan_scale(np.array([[0, 0, 100, 100.0]] * 4), np.ones(4, bool), round(130 * scale))
+    whole, corner = to_grid(picture, (0, 0), (1317, 633), scale)
     assert corner == (0, 0)
     for _ in range(20):
         x0, y0 = int(rng.integers(0, 1150)), int(rng.integers(0, 400))
         x1, y1 = (int(rng.integers(a + 130, n + 1)) for a, n in ((x0, 1317), (y0, 633)))
-        part, (gx, gy) = store.to_grid(picture[y0:y1, x0:x1], (x0, y0), (1317, 633), scale)
+        part, (gx, gy) = to_grid(picture[y0:y1, x0:x1], (x0, y0), (1317, 633), scale)
         assert part.size and np.array_equal(
             part, whole[gy : gy + part.shape[0], gx : gx + part.shape[1]]
         )

@@ -125,7 +125,9 @@ def test_a_video_comes_with_the_masks_of_its_own_frames(tiny_store, tmp_path):
         np.testing.assert_array_equal(
             video.clip_uthwc[u], tiny_store.open(first).snippet(number, 4, 32)
         )
-        np.testing.assert_array_equal(video.masks[u], tiny_store.mask_snippet(first, number, 4, 32))
+        np.testing.assert_array_equal(
+            video.masks[u], tiny_store.mask_snippets(first, [number], 4, 32)[0]
+        )
     assert 0.05 < video.masks.mean() < 0.9
     assert localisation.load(run, tiny_store, first, masks=False).masks is None
     real = tiny_store.index.query("label == 0")["video_id"].iloc[0]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dfil.datasets.records import VideoRecord
-from dfil.faces import store as S
 from dfil.faces import video as V
+from dfil.faces.crops import Crops
 from dfil.faces.preprocess import Settings, process_video
 from dfil.synthetic import SETTINGS, render_target
 
@@ -46,8 +46,8 @@ def row(path: Path, folder: Path, **settings) -> dict:
     )
 
 
-def crops(folder: Path) -> S.Crops:
-    return S.Crops(folder / "crops/v.npy")
+def crops(folder: Path) -> Crops:
+    return Crops(folder / "crops/v.npy")
 
 
 def test_variable_frame_rate_takes_every_frame_once_in_order(head, tmp_path):

@@ -3,7 +3,7 @@
 import inspect
 
 from dfil import models
-from dfil.faces.store import Crops
+from dfil.faces.crops import Crops
 from dfil.models.dil import DIL
 from dfil.models.resnet import ResNet
 from dfil.profiles import DEMO, Training

@@ -22,7 +22,10 @@ from dfil.faces import one_video
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.boxes import square_union
+from dfil.faces.crops import Crops
+from dfil.faces.grid import LIMITS, Limits, blocks, plan_scale
 from dfil.faces.video import decode, read_frames
+from dfil.faces.write import write_crops
 from dfil.synthetic import write_ffpp
 from dfil.synthetic.codec import encode
 from dfil.system.errors import DataError, MachineError, RunError
@@ -79,10 +82,10 @@ def on_grid(frame_hwc, scale):
     return cv2.resize(shrunk, (width * p, height * p), interpolation=cv2.INTER_LINEAR)
 
 
-def written(folder: Path, frames, boxes, valid=None, scale=1.0, **options) -> S.Crops:
+def written(folder: Path, frames, boxes, valid=None, scale=1.0, limits=LIMITS) -> Crops:
     valid = np.ones(len(frames), bool) if valid is None else valid
-    row = S.write_crops(folder, "a/b", iter(frames), [(boxes, valid, scale)], **options)
-    return S.Crops(folder / row["crops"], **options)
+    row = write_crops(folder, "a/b", iter(frames), [(boxes, valid, scale)], limits)
+    return Crops(folder / row["crops"], limits)
 
 
 @pytest.mark.parametrize("margin", [1.0, 1.3, 1.5])
@@ -145,7 +148,7 @@ def test_a_snippet_never_crosses_a_gap(tmp_path):
 
 
 def test_what_the_store_cannot_serve(tmp_path):
-    crops = written(tmp_path, *moving(30), reach=8, store_margin=1.4)
+    crops = written(tmp_path, *moving(30), limits=Limits(8, 1.4))
     assert crops.snippet(0, 8, 16, margin=1.4).shape == (8, 16, 16, 3)
     for asked, sentence in (
         ({"T": 9}, "larger reach"),
@@ -167,10 +170,10 @@ def test_fewer_frames_than_boxes(tmp_path):
 def test_scale_makes_the_typical_snippet_box_as_wide_as_asked():
     boxes = np.tile(np.array([10, 10, 110, 90], np.float32), (30, 1))
     valid = np.ones(30, bool)
-    assert S.plan_scale(boxes, valid, 65) == pytest.approx(0.5)  # 100 x 1.3 = 130
-    assert S.plan_scale(boxes, valid, 224) == 1.0  # never enlarged
+    assert plan_scale(boxes, valid, 65) == pytest.approx(0.5)  # 100 x 1.3 = 130
+    assert plan_scale(boxes, valid, 224) == 1.0  # never enlarged
     boxes[:5] *= 3
-    assert S.plan_scale(boxes, valid, 65) == pytest.approx(0.5)  # the median, not the largest
+    assert plan_scale(boxes, valid, 65) == pytest.approx(0.5)  # the median, not the largest
 
 
 def test_interrupted_write_leaves_nothing(tmp_path):
@@ -181,7 +184,7 @@ def test_interrupted_write_leaves_nothing(tmp_path):
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
-        S.write_crops(tmp_path, "a/b", breaking(), [(boxes, np.ones(10, bool), 1.0)])
+        write_crops(tmp_path, "a/b", breaking(), [(boxes, np.ones(10, bool), 1.0)])
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
@@ -277,7 +280,7 @@ def test_fakes_reuse_boxes_and_scale_of_their_real(store):
 
 def test_masks_lie_on_the_snippet(store):
     real, fake = store.open("c23/real/000"), store.open("c23/Deepfakes/000_001")
-    mask = store.mask_snippet("c23/Deepfakes/000_001", 5, 4, 64)
+    mask = store.mask_snippets("c23/Deepfakes/000_001", [5], 4, 64)[0]
     assert mask.shape == (4, 64, 64) and mask.dtype == bool and 0.1 < mask.mean() < 0.9
     change = np.abs(fake.snippet(5, 4, 64).astype(int) - real.snippet(5, 4, 64)).mean(-1)
     assert change[mask].mean() > 3 * change[~mask].mean()
@@ -285,7 +288,7 @@ def test_masks_lie_on_the_snippet(store):
     grid = [on_grid(f, fake.scale) for f in read_frames(path)][5:9]
     assert np.array_equal(mask, reference(grid, fake.boxes[5:9], 64, 1.3)[0][..., 0] > 127)
     with pytest.raises(DataError, match="no mask"):
-        store.mask_snippet("c23/real/000", 0, 4, 64)
+        store.mask_snippets("c23/real/000", [0], 4, 64)
 
 
 def test_masks_of_several_snippets_take_one_decoding(store, monkeypatch, tmp_path):
@@ -304,7 +307,8 @@ def test_masks_of_several_snippets_take_one_decoding(store, monkeypatch, tmp_pat
         assert np.array_equal(
             mask, reference(grid, crops.boxes[first : first + 7], 32, 1.4)[0][..., 0] > 127
         )
-        assert np.array_equal(mask, store.mask_snippet(name, first, 3, 32, margin=1.4, stride=3))
+        alone = store.mask_snippets(name, [first], 3, 32, margin=1.4, stride=3)
+        assert np.array_equal(mask, alone[0])
     assert decoded == [path] * 6 and not np.array_equal(masks[0], masks[1])
     assert store.mask_snippets(name, [], 3, 32).shape == (0, 3, 32, 32)
     (tmp_path / "short.mp4").write_bytes(encode(np.zeros((10, 320, 320), np.uint8), 18))
@@ -658,10 +662,10 @@ def test_the_blocks_of_a_planned_scale_are_its_own():
     came from.
     """
     for scale in np.random.default_rng(0).uniform(0.02, 1, 5000):
-        p, q, k = of_scale = S.blocks(scale)
-        assert S.blocks(p / (q * k)) == of_scale and p <= q <= 2 * p
+        p, q, k = of_scale = blocks(scale)
+        assert blocks(p / (q * k)) == of_scale and p <= q <= 2 * p
         assert abs(p / (q * k) / scale - 1) < 0.5 / p + 0.02
-    assert S.blocks(1.0)[:2] in ((16, 16), (8, 8)) and S.blocks(1.0)[2] == 1
+    assert blocks(1.0)[:2] in ((16, 16), (8, 8)) and blocks(1.0)[2] == 1
 
 
 def test_the_person_of_a_video_is_a_column_that_changes_no_digest(store, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from dfil.datasets.records import VideoRecord
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
+from dfil.faces.grid import to_grid
 from dfil.faces.video import decode, read_frames
 from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.codec import encode
@@ -70,8 +71,7 @@ def test_all_tracks_are_stored_the_largest_first(pair, tmp_path):
         right.boxes[:, 0] / right.scale > 320
     ).all()
     whole = [
-        S.to_grid(f, (0, 0), right.source, right.scale)[0]
-        for f in read_frames(tmp_path / "two.mp4")
+        to_grid(f, (0, 0), right.source, right.scale)[0] for f in read_frames(tmp_path / "two.mp4")
     ]
     x0, y0, side = right.square(5, 4)
     assert np.array_equal(
@@ -158,10 +158,10 @@ def test_a_mask_on_a_further_track(pair, tmp_path):
     video = record(write(tmp_path / "two.mp4", pair), masks=write(tmp_path / "mask.mp4", mask))
     store = run([video], tmp_path / "s", tracks="all")
     assert (
-        store.mask_snippet("a", 3, 4, 32, track=0).mean()
+        store.mask_snippets("a", [3], 4, 32, track=0).mean()
         < 0.05
         < 0.2
-        < store.mask_snippet("a", 3, 4, 32, track=1).mean()
+        < store.mask_snippets("a", [3], 4, 32, track=1).mean()
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dfil.faces.store import Crops, CropStore
+from dfil.faces.crops import Crops
+from dfil.faces.store import CropStore
 from dfil.results import metrics
 from dfil.system.errors import DataError
 from dfil.train.runs import Run

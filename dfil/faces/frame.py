@@ -68,6 +68,11 @@ class Frame:
         """When it is shown, by the file's clock; None where the file does not say."""
         return self._decoded.time
 
+    @classmethod
+    def of(cls, picture_hwc: np.ndarray) -> Frame:
+        """A picture, RGB uint8, as a frame."""
+        return cls(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_hwc), format="rgb24"))
+
     @cached_property
     def luma_hw(self) -> np.ndarray:
         """Brightness (H, W) uint8, read only; in the file's own range, which may be 16 to 235."""

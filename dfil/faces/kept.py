@@ -21,8 +21,8 @@ from dfil.faces.detect import Finder
 from dfil.faces.flow import LOOK, alike
 from dfil.faces.follow import BACK, FORGET, Follower
 from dfil.faces.frame import Frame, Part
+from dfil.faces.grid import MARGIN, needed
 from dfil.faces.person import Person, may_have_moved
-from dfil.faces.store import MARGIN, needed
 
 KEEP_BYTES = 64 * 2**20  # of samples that a video may hold in memory
 TOGETHER = 8  # frames at least that are let go at a time
@@ -75,8 +75,8 @@ def watch(
 ) -> Iterator[People]:
     """Go through a video once and find everybody in it; the pixels are there until the block ends.
 
-    settings: every, size, reach and store_margin of dfil.faces.preprocess.Settings. keep_n: frames
-    whose pixels are wanted, None for all; those beyond its end are not.
+    settings: every, size and limits of dfil.faces.settings.Settings. keep_n: frames whose pixels
+    are wanted, None for all; those beyond its end are not.
     """
     with tempfile.TemporaryFile(prefix="dfil-") as file:
         keeper = _Keeper(Follower(finder, settings.every), settings, keep_n, file)
@@ -112,8 +112,8 @@ class _Keeper:
     def _let_go(self, stop: int) -> None:
         """Keep what is needed of the frames before `stop`, whose boxes and whose neighbours' boxes
         are final."""
-        first, reach = self.done, self.settings.reach
-        a, b = max(0, first - reach), min(self.follower.count, stop + reach)
+        first, limits = self.done, self.settings.limits
+        a, b = max(0, first - limits.reach), min(self.follower.count, stop + limits.reach)
         for person in self.follower.people:
             if person.seen[-1] < first or person.seen[0] >= stop:
                 continue
@@ -127,8 +127,7 @@ class _Keeper:
                 continue
             sides = (boxes_n4[:, 2:] - boxes_n4[:, :2]).max(1)
             pixel = np.maximum(1, sides * MARGIN / self.settings.size)
-            margin = self.settings.store_margin
-            parts_n4 = needed(boxes_n4, valid_n, self.source, pixel, reach, margin)
+            parts_n4 = needed(boxes_n4, valid_n, self.source, pixel, limits)
             for n in wanted:
                 x0, y0, x1, y1 = (int(v) for v in parts_n4[n - a])
                 part = self.follower.frames[n].part(x0, y0, x1, y1)

@@ -15,21 +15,13 @@ from dfil.datasets import VideoRecord
 from dfil.datasets.sequences import is_sequence
 from dfil.faces import detect, rows
 from dfil.faces.boxes import runs
+from dfil.faces.crops import crops_path
+from dfil.faces.grid import MARGIN, plan_scale
 from dfil.faces.kept import People, Track, watch
 from dfil.faces.settings import SHORTEST, Settings
-from dfil.faces.store import (
-    MARGIN,
-    RULES,
-    TooLittleError,
-    TrackWriter,
-    crops_path,
-    described,
-    plan_scale,
-    track_path,
-    write_crops,
-    write_json,
-)
+from dfil.faces.store import RULES, write_json
 from dfil.faces.video import LOST, VideoError, count_frames, decode, read_sequence
+from dfil.faces.write import Plan, TooLittleError, described, track_writer, write_crops
 from dfil.system.errors import MachineError, machine_fault
 from dfil.system.files import remove_leftovers
 
@@ -63,12 +55,10 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
         row |= {"status": "failed", "reason": f"{type(error).__name__}: {error}", "key": ""}
     target = rows.path_of(folder, record.video_id)
     target.parent.mkdir(parents=True, exist_ok=True)
-    ours = escape(target.stem)
-    for name in (ours, f"{ours}@*"):
+    now = {p for k in range(row["tracks"]) for p in rows.files_of(folder, record.video_id, k)}
+    for name in (escape(target.stem), f"{escape(target.stem)}@*"):
         remove_leftovers(target.parent, f"{name}.np?.*.part")
-    valid = {p for k in range(row["tracks"]) for p in rows.files_of(target, k)}
-    for path in (*rows.files_of(target, 0), *target.parent.glob(f"{ours}@*.np?")):
-        if path not in valid:
+        for path in set(target.parent.glob(f"{name}.np?")) - now:
             path.unlink(missing_ok=True)
     write_json(target, row)
     return row
@@ -113,15 +103,14 @@ def longest_run(valid_n: np.ndarray) -> int:
 def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
     """The part of the row that needs the pixels."""
     notes: list[str] = []
-    reused = _boxes_of_real(record, folder, notes)
+    reused = _plans_of_real(record, folder, notes)
     if reused is not None:
         keep_n = _kept_stretches(len(reused[0][1]), settings.stretches)
-        tracks = [(boxes_n4, valid_n & keep_n, scale) for boxes_n4, valid_n, scale in reused]
+        plans = [(boxes_n4, valid_n & keep_n, scale) for boxes_n4, valid_n, scale in reused]
         frames = decode(record.path, notes)
-        limits = settings.reach, settings.store_margin
-        row = write_crops(folder, record.video_id, frames, tracks, *limits)
+        row = write_crops(folder, record.video_id, frames, plans, settings.limits)
         row["seen"] = min(row["frames"], rows.read(folder, record.boxes_from).get("seen", 0))
-        longest = longest_run(tracks[0][1][: row["frames"]])
+        longest = longest_run(plans[0][1][: row["frames"]])
     else:
         # Frames are let go as they are decoded, so which to keep has to be known before.
         count = count_frames(record.path) if settings.stretches else 0
@@ -155,29 +144,25 @@ def _write_people(
     record: VideoRecord, folder: Path, settings: Settings, people: People, chosen: Sequence[Track]
 ) -> dict:
     """Cut the patches of the chosen tracks from what was kept of the frames."""
-    limits = settings.reach, settings.store_margin
-    planned = [
-        (t.boxes_n4, t.stored_n, plan_scale(t.boxes_n4, t.valid_n, settings.size)) for t in chosen
-    ]
-    writers = []
+    limits, plans, writers = settings.limits, [], []
+    for t in chosen:
+        plans.append((t.boxes_n4, t.stored_n, plan_scale(t.boxes_n4, t.valid_n, settings.size)))
     try:
         for k, track in enumerate(chosen):
-            path = track_path(crops_path(folder, record.video_id), k)
-            with TrackWriter(path, *planned[k], people.source, *limits) as writer:
+            path = crops_path(folder, record.video_id, k)
+            with track_writer(path, plans[k], people.source, limits) as writer:
+                writer.count = people.count
                 for part_hwc, corner in track.parts():
                     writer.add(part_hwc, corner)
-                writer.finish(people.count)
             writers.append(writer)
     except TooLittleError:  # a face many times smaller than it mostly is: too little was kept of it
-        return write_crops(folder, record.video_id, decode(record.path), planned, *limits)
+        return write_crops(folder, record.video_id, decode(record.path), plans, limits)
     return {**described(folder, writers), "frames": people.count}
 
 
-def _boxes_of_real(
-    record: VideoRecord, folder: Path, notes: list[str]
-) -> list[tuple[np.ndarray, np.ndarray, float]] | None:
-    """Boxes, valid and scale of each track of the real video with the same geometry; None, with a
-    note why, where they do not fit.
+def _plans_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> list[Plan] | None:
+    """The plan of each track of the real video with the same geometry; None, with a note why, where
+    they do not fit.
 
     The scale is taken over too: computed anew from a shorter fake it would differ a little, and
     resampling would tell fakes from reals.
@@ -190,10 +175,9 @@ def _boxes_of_real(
         return None
     first = next(decode(record.path))
     here, size = count_frames(record.path), (first.width, first.height)
-    tracks = []
+    plans: list[Plan] = []
     for k in range(row["tracks"]):
-        path = track_path(crops_path(folder, record.boxes_from).with_suffix(".npz"), k)
-        with np.load(path, allow_pickle=False) as real:
+        with np.load(rows.files_of(folder, record.boxes_from, k)[1], allow_pickle=False) as real:
             source, count, scale = real["source"], int(real["count"]), float(real["scale"])
             frames, boxes = real["frames"], real["boxes"]
         mine = theirs = ""
@@ -206,8 +190,8 @@ def _boxes_of_real(
             return None
         boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
         boxes_n4[frames], valid_n[frames] = boxes / np.float32(scale), True
-        tracks.append((boxes_n4, valid_n, scale))
-    return tracks
+        plans.append((boxes_n4, valid_n, scale))
+    return plans
 
 
 def _kept_stretches(n: int, stretches: tuple[int, int] | None) -> np.ndarray:
@@ -247,8 +231,8 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
         short = {"faces": len(frames), "status": "too short", "reason": "; ".join(notes)}
         return counts | short
     filled = (at.get(n, at[0]) for n in range(len(valid_n)))  # what fills a gap is never stored
-    limits = settings.reach, settings.store_margin
-    row = write_crops(folder, record.video_id, filled, [(boxes_n4, keep_n, 1.0)], *limits)
+    plans = [(boxes_n4, keep_n, 1.0)]
+    row = write_crops(folder, record.video_id, filled, plans, settings.limits)
     if row["faces"] < len(frames):
         notes.append(f"crops of {row['faces']} of {len(frames)} frames")
     return row | counts | {"reason": "; ".join(notes)}

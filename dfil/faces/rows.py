@@ -18,8 +18,9 @@ from zlib import crc32
 
 from dfil.datasets import VideoRecord
 from dfil.datasets.sequences import on_disk
+from dfil.faces.crops import Crops, crops_path
 from dfil.faces.settings import Settings
-from dfil.faces.store import Crops, crops_path, read_row, track_path, write_json
+from dfil.faces.store import read_row, write_json
 from dfil.system.errors import DataError
 
 PIECE = 2**16  # bytes of a file's beginning, middle and end
@@ -34,13 +35,13 @@ def of_record(record: VideoRecord) -> dict:
 
 def path_of(folder: Path, video_id: str) -> Path:
     """The file of a video's row."""
-    return crops_path(folder, video_id).with_name(crops_path(folder, video_id).stem + ".json")
+    return crops_path(folder, video_id).with_suffix(".json")
 
 
-def files_of(row_path: Path, track: int) -> list[Path]:
-    """The files of one track, beside its row."""
-    stem = row_path.with_name(row_path.name.removesuffix(".json") + ".npy")
-    return [track_path(stem.with_suffix(suffix), track) for suffix in (".npy", ".npz")]
+def files_of(folder: Path, video_id: str, track: int) -> tuple[Path, Path]:
+    """Patches and sidecar of one track."""
+    patches = crops_path(folder, video_id, track)
+    return patches, patches.with_suffix(".npz")
 
 
 def read(folder: Path, video_id: str) -> dict:
@@ -66,13 +67,12 @@ def is_done(record: VideoRecord, folder: Path, settings: Settings) -> bool:
     row = read(folder, record.video_id)
     if not row or row.get("key") != source_of(record, folder, settings)["key"]:
         return False
-    target = path_of(folder, record.video_id)
-    return row["status"] != "ok" or all(_whole(target, k) for k in range(row["tracks"]))
+    tracks = (files_of(folder, record.video_id, k) for k in range(row["tracks"]))
+    return row["status"] != "ok" or all(_whole(*files) for files in tracks)
 
 
-def _whole(row_path: Path, track: int) -> bool:
+def _whole(patches: Path, sidecar: Path) -> bool:
     """Whether a track's files can be read; one that is damaged is named."""
-    patches, sidecar = files_of(row_path, track)
     if not (patches.is_file() and sidecar.is_file()):
         return False
     try:

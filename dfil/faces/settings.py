@@ -12,7 +12,8 @@ from pathlib import Path
 from dfil.datasets import VideoRecord, is_synthetic, synthetic_setting
 from dfil.faces import detect
 from dfil.faces.boxes import MAX_GAP
-from dfil.faces.store import REACH, RULES, STORE_MARGIN, read_meta, write_json
+from dfil.faces.grid import LIMITS, Limits
+from dfil.faces.store import RULES, read_meta, write_json
 from dfil.system.errors import DataError
 
 SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
@@ -21,7 +22,7 @@ FORMAT = 3  # of the store; a change makes old rows stale
 # What real data get by default, because nobody has the disk for every frame: stretches at 0, 1/3,
 # 2/3 and 1 of a video hold eight different test snippets, or the 16 frames of a baseline each.
 COMPACT = {"store_margin": 1.3, "stretches": (4, 16)}
-WHOLE = {"store_margin": STORE_MARGIN, "stretches": None}
+WHOLE = {"store_margin": LIMITS.margin, "stretches": None}
 PACKAGES = {"dlib": "dlib-bin", "mtcnn": "facenet-pytorch"}
 
 
@@ -40,8 +41,8 @@ class Settings:
     detector: str = "dlib"
     every: int = EVERY
     tracks: str = "largest"
-    reach: int = REACH
-    store_margin: float = STORE_MARGIN
+    reach: int = LIMITS.reach
+    store_margin: float = LIMITS.margin
     stretches: tuple[int, int] | None = None
     format: int = FORMAT
 
@@ -67,6 +68,11 @@ class Settings:
                 f"{self.stretches[0]} stretches of {self.stretches[1]} frames:"
                 f" at least one of {SHORTEST} frames is needed."
             )
+
+    @property
+    def limits(self) -> Limits:
+        """What snippets the store can serve."""
+        return Limits(self.reach, self.store_margin)
 
 
 def usual(root: Path) -> dict:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dfil.faces.boxes import cut_square, square_union
+from dfil.faces.boxes import cut_square
 from dfil.faces.frame import Frame
-from dfil.faces.store import MARGIN, blocks, resized, to_grid, whole_pixels
+from dfil.faces.grid import blocks, resized, snippet_square, to_grid
 
 
 @dataclass
@@ -41,8 +41,7 @@ def stream_snippets(
     for person, (boxes_n4, scale, starts) in wanted.items():
         for start in map(int, starts):
             on_grid = (boxes_n4[start : start + span] * scale).astype(np.float32)
-            square = whole_pixels(square_union(on_grid, MARGIN))
-            coming.append(_Snippet(person, start, scale, square))
+            coming.append(_Snippet(person, start, scale, snippet_square(on_grid)))
     coming.sort(key=lambda s: -s.start)
     running: list[_Snippet] = []
     for number, frame in enumerate(frames):

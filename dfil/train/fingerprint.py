@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfil.faces.store import Crops
+from dfil.faces.crops import Crops
 from dfil.models import Detector, Sampling
 from dfil.profiles import Training
 from dfil.train.loop import repeatable, train

@@ -24,9 +24,9 @@ from dfil.faces import one_video
 from dfil.faces.boxes import iou, runs
 from dfil.faces.clock import Clock
 from dfil.faces.detect import detector as detector_by_name
+from dfil.faces.grid import plan_scale
 from dfil.faces.kept import People, Track, watch
 from dfil.faces.settings import Settings
-from dfil.faces.store import plan_scale
 from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
 from dfil.models import Detector, load_weights
