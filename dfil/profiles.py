@@ -45,7 +45,7 @@ class Training:
     threads: int = (
         1  # of the CPU; sums depend on it. 0: as many as there are, results differ in bits
     )
-    deterministic: bool = False  # see loop.repeatable
+    deterministic: bool = False  # see repeat.repeatable
 
 
 @dataclass(frozen=True)

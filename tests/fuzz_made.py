@@ -241,7 +241,7 @@ def good_run() -> tuple:
 
     from dfil.faces.store import CropStore
     from dfil.profiles import SMOKE, Training
-    from dfil.train import loop
+    from dfil.train import repeat
     from dfil.train.runs import RunSpec, RunStore
 
     torch.set_num_threads(1)
@@ -250,17 +250,17 @@ def good_run() -> tuple:
     profile = dataclasses.replace(SMOKE, backbone=backbone, training=how)
     spec = RunSpec.of_table(profile, "table1", "dil", "ffpp", "c23", ("Deepfakes",))
     store, runs = CropStore(good_store()[0]), RunStore(shelter() / "runs", profile)
-    saved, save = shelter() / "checkpoint.pt", loop._State.save
+    saved, save = shelter() / "checkpoint.pt", repeat.save
 
-    def save_and_keep(self, path: Path) -> None:
-        save(self, path)
+    def save_and_keep(training, path: Path) -> None:
+        save(training, path)
         shutil.copy(path, saved)
 
-    loop._State.save = save_and_keep
+    repeat.save = save_and_keep
     try:
         run = runs.get(spec, store)
     finally:
-        loop._State.save = save
+        repeat.save = save
     scores = run.scores(store)
     shutil.copy(saved, run.folder)
     return profile, spec, scores

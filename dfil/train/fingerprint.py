@@ -21,7 +21,8 @@ from torch import nn
 from dfil.faces.crops import Crops
 from dfil.models import Detector, Sampling
 from dfil.profiles import Training
-from dfil.train.loop import repeatable, train
+from dfil.train.loop import train
+from dfil.train.repeat import repeatable
 from dfil.train.snippets import SnippetDataset
 
 TOLERANCE = 0.02  # of the larger value; the smallest change that is called one

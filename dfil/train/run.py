@@ -36,7 +36,7 @@ from dfil.profiles import Profile
 from dfil.system.errors import MachineError, machine_fault
 from dfil.system.files import atomic
 from dfil.train import data, fingerprint
-from dfil.train.loop import repeatable
+from dfil.train.repeat import repeatable
 from dfil.train.scoring import SCORE_COLUMNS, pick_device, score
 from dfil.train.snippets import SnippetDataset
 from dfil.train.spec import RunSpec, missing, select
