@@ -10,7 +10,8 @@ from torch import nn
 from dfil import models
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
-from dfil.models.resnet import ResNet, load_backbone
+from dfil.models.resnet import ResNet
+from dfil.models.weights import load_backbone
 from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}

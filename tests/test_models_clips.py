@@ -15,7 +15,8 @@ from dfil.models.baselines.frames import to_unit_range
 from dfil.models.baselines.i3d import I3D, inflated
 from dfil.models.baselines.lstm import FrameLSTM
 from dfil.models.baselines.xception import Xception
-from dfil.models.resnet import ResNet, load_backbone
+from dfil.models.resnet import ResNet
+from dfil.models.weights import load_backbone
 from dfil.system.errors import RunError
 from dfil.train.snippets import normalise
 

@@ -13,7 +13,8 @@ from dfil.models.baselines.mil import noisy_or, sharp
 from dfil.models.baselines.s_mil import SMIL
 from dfil.models.baselines.s_mil_t import SMILT
 from dfil.models.baselines.stil import ISM, SIM, STIL, TIM, STILBlock, TemporalShift
-from dfil.models.resnet import ResNet, load_backbone
+from dfil.models.resnet import ResNet
+from dfil.models.weights import load_backbone
 from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 1, 1, 1), "width": 8, "stem": "small"}

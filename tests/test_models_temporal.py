@@ -14,7 +14,7 @@ from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.models.baselines.inflated import TemporalConv
 from dfil.models.baselines.tei import MEM, TEI, TIM, TEINet
 from dfil.models.baselines.v4d import V4D, Residual4D
-from dfil.models.resnet import load_backbone
+from dfil.models.weights import load_backbone, load_imagenet
 from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
@@ -448,4 +448,4 @@ def test_addnets_masks():
     for bad in ({"mask": "none"}, {"stem": "none"}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             ADDNet3D(**bad)
-    assert "from scratch" in model.pretrained()
+    assert load_imagenet(model) == "scratch"

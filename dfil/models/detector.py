@@ -35,16 +35,10 @@ class Sampling:
     views: int = 1
 
     def __str__(self) -> str:
-        what = (
-            "sparse frames"
-            if self.frames == 1
-            else f"dense clips of {self.frames}"
-            if self.frames > 4
-            else f"snippets of {self.frames}"
-        )
-        return f"{self.train} {what} (test {self.test})" + (
-            f", stride {self.stride}" if self.stride > 1 else ""
-        )
+        kind = "dense clips" if self.frames > 4 else "snippets"
+        what = "sparse frames" if self.frames == 1 else f"{kind} of {self.frames}"
+        stride = f", stride {self.stride}" if self.stride > 1 else ""
+        return f"{self.train} {what} (test {self.test}){stride}"
 
 
 @dataclass(frozen=True)
@@ -114,13 +108,20 @@ class Detector(nn.Module):
 
 
 def check_input(name: str, x: torch.Tensor, frames: int | None = None) -> tuple[int, int, int]:
-    """(B, U, T) of a detector's input. Raises ValueError naming the detector and the shape if it
-    is not (B, U, T, 3, H, W)."""
-    if x.ndim != 6 or x.shape[3] != 3:
-        raise ValueError(f"{name} takes (B, U, T, 3, H, W), not {tuple(x.shape)}")
-    if frames is not None and x.shape[2] != frames:
-        raise ValueError(
-            f"{name} was built for snippets of T = {frames} frames; this input {tuple(x.shape)} "
-            f"has T = {x.shape[2]}"
-        )
-    return x.shape[0], x.shape[1], x.shape[2]
+    """(B, U, T) of a detector's input, which must be (B, U, T, 3, H, W), and T = frames if given.
+
+    Raises ValueError naming the detector and the shape."""
+    shape = tuple(x.shape)
+    if x.ndim != 6 or shape[3] != 3:
+        raise ValueError(f"{name} takes (B, U, T, 3, H, W), not {shape}")
+    if frames not in (None, shape[2]):
+        built = f"{name} was built for snippets of T = {frames} frames"
+        raise ValueError(f"{built}; this input {shape} has T = {shape[2]}")
+    return shape[:3]
+
+
+def check_choice(name: str, option: str, value: object, *choices: object) -> None:
+    """Raises ValueError naming the detector and the option if `value` is none of the choices."""
+    if value not in choices:
+        known = " or ".join(map(repr, choices))
+        raise ValueError(f"{name}: {option} is {known}, not {value!r}")

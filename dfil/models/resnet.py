@@ -11,7 +11,22 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import Bottleneck
 
-from dfil.system.errors import RunError
+from dfil.models.detector import check_choice
+
+
+def conv_norm(channels: int, out: int, kernel: int | tuple[int, int], stride=1) -> nn.Sequential:
+    """A bias-free convolution that keeps the size but for its stride, then batch normalisation."""
+    padding = kernel // 2 if isinstance(kernel, int) else tuple(k // 2 for k in kernel)
+    conv = nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out))
+
+
+def he_normal(module: nn.Module) -> nn.Module:
+    """Start every convolution in it from He et al.'s (2015) initialisation, as torchvision does."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+    return module
 
 
 class SnippetBottleneck(Bottleneck):
@@ -70,8 +85,7 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         self.block, self.checkpoint = block, False
-        if stem not in ("imagenet", "small"):
-            raise ValueError(f"ResNet: stem is 'imagenet' or 'small', not {stem!r}")
+        check_choice("ResNet", "stem", stem, "imagenet", "small")
         kernel = 7 if stem == "imagenet" else 3
         self.conv1 = nn.Conv2d(3, width, kernel, stride=2, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -83,16 +97,11 @@ class ResNet(nn.Module):
             channels = width * 2**i * Bottleneck.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = nn.Linear(channels, 1)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        he_normal(self)
 
     def _stage(self, channels: int, planes: int, blocks: int, stride: int) -> nn.ModuleList:
         wide = planes * Bottleneck.expansion
-        project = nn.Sequential(
-            nn.Conv2d(channels, wide, 1, stride, bias=False), nn.BatchNorm2d(wide)
-        )
-        first = self.block(channels, planes, stride, project)
+        first = self.block(channels, planes, stride, conv_norm(channels, wide, 1, stride))
         return nn.ModuleList([first, *(self.block(wide, planes) for _ in range(blocks - 1))])
 
     def stages(self) -> list[nn.ModuleList]:
@@ -123,13 +132,8 @@ class ResNet(nn.Module):
 
 
 def _checkpointed(block: nn.Module, x: torch.Tensor, snippets: int) -> torch.Tensor:
-    return checkpoint(
-        block,
-        x,
-        snippets,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _statistics_kept(block)),
-    )
+    both = nullcontext(), _statistics_kept(block)
+    return checkpoint(block, x, snippets, use_reentrant=False, context_fn=lambda: both)
 
 
 @contextmanager
@@ -138,40 +142,11 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
     taken the batch into them."""
     norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta, counts = [m.momentum for m in norms], [m.num_batches_tracked.clone() for m in norms]
-    for m in norms:
-        m.momentum = (
-            0.0  # and not without statistics: the same tensors must be saved as the first time
-        )
+    for m in norms:  # and not without statistics: the same tensors must be saved as before
+        m.momentum = 0.0
     try:
         yield
     finally:
         for m, momentum, count in zip(norms, momenta, counts, strict=True):
             m.momentum = momentum
             m.num_batches_tracked.copy_(count)
-
-
-def load_backbone(model: ResNet, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load classification weights of torchvision's ResNet into `model`: everything but its
-    1000-class head, and nothing silently.
-
-    Raises RunError naming `source` if a backbone parameter is missing, left over, or of another
-    shape. The snippet modules and the head have no pretrained weights and keep their
-    initialisation.
-    """
-    own = model.state_dict()
-    backbone = {
-        k
-        for k in own
-        if not k.startswith("fc.") and not any(f".{name}." in k for name in model.block.added)
-    }
-    given = {k for k in state if not k.startswith("fc.")}
-    wrong = sorted(backbone ^ given) + sorted(
-        k for k in backbone & given if own[k].shape != state[k].shape
-    )
-    if wrong:
-        raise RunError(
-            f"{source}: these are not the weights of this backbone ({len(wrong)} parameters "
-            f"differ, first {wrong[0]}); "
-            "give torchvision's resnet50 weights, or change the backbone's depth and width"
-        )
-    model.load_state_dict({k: state[k] for k in backbone}, strict=False)

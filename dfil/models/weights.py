@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import ResNet50_Weights
 
-from dfil.models.resnet import load_backbone
 from dfil.system.errors import MachineError, RunError, machine_fault
 
 if TYPE_CHECKING:
     from dfil.models.detector import Detector
+    from dfil.models.resnet import ResNet
 
 State = Mapping[str, torch.Tensor]
 # What readers of weights raise for a file that is none.
@@ -114,11 +114,22 @@ def find_state(
         ) from error
 
 
-def load_strictly(model: nn.Module, state: State, heads: tuple[str, ...], source: str) -> None:
+def download(url: str) -> State:
+    """A state dict fetched into torch's cache and checked against the hash in its name."""
+    how = {"progress": False, "check_hash": True, "weights_only": True}
+    return torch.hub.load_state_dict_from_url(url, map_location="cpu", **how)
+
+
+def load_strictly(
+    model: nn.Module, state: State, heads: tuple[str, ...], source: str, whose: str = "",
+    advice: str = "give the file that the method's description names, and build the model at its "
+    "full size",
+) -> None:  # fmt: skip
     """Load `state` into `model`, everything but the classifiers whose names start with `heads`.
 
-    Raises RunError naming `source` if anything else is missing, left over or of another shape.
-    Counters of batches are left out: files from before torch 0.4.1 have none, nothing needs them.
+    whose: the network's name in the message, by default its class's. Raises RunError naming
+    `source`, with the advice, if anything else is missing, left over or of another shape. Counters
+    of batches are left out: files from before torch 0.4.1 have none, nothing needs them.
     """
 
     def counts(name: str) -> bool:
@@ -129,12 +140,24 @@ def load_strictly(model: nn.Module, state: State, heads: tuple[str, ...], source
     wrong = sorted(own.keys() ^ given.keys())
     wrong += sorted(k for k in own.keys() & given.keys() if own[k].shape != given[k].shape)
     if wrong:
-        raise RunError(
-            f"{source}: these are not the weights of {type(model).__name__} ({len(wrong)} "
-            f"parameters differ, first {wrong[0]}); give the file that the method's description "
-            "names, and build the model at its full size"
-        )
+        differ = f"({len(wrong)} parameters differ, first {wrong[0]})"
+        whose = whose or type(model).__name__
+        raise RunError(f"{source}: these are not the weights of {whose} {differ}; {advice}")
     model.load_state_dict(given, strict=False)
+
+
+def load_backbone(model: ResNet, state: State, source: str) -> None:
+    """Load classification weights of torchvision's ResNet into `model`: everything but its
+    1000-class head, and nothing silently.
+
+    Raises RunError naming `source` if a backbone parameter is missing, left over, or of another
+    shape. The blocks' added modules and the head have no pretrained weights and keep their
+    initialisation.
+    """
+    added = tuple(f".{name}." for name in model.block.added)
+    own = {k: v for k, v in model.state_dict().items() if any(name in k for name in added)}
+    advice = "give torchvision's resnet50 weights, or change the backbone's depth and width"
+    load_strictly(model, {**state, **own}, ("fc.",), source, "this backbone", advice)
 
 
 def load_imagenet(model: Detector, file: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What lets a training repeat, and go on where it was interrupted: fixed sums, and the checkpoint."""
+"""What lets a training repeat, and go on where it was interrupted: its sums and its checkpoint."""
 
 from __future__ import annotations
 

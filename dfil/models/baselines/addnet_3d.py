@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.detector import About, Detector, Sampling, check_choice, check_input
+from dfil.models.resnet import conv_norm, he_normal
 
 # An average upright face in the crop, as (x, y) in fractions of its side: hulls in order around
 # their border, mirror-symmetric. Proportions of the usual 68 landmarks; on 20 crops of the
@@ -25,9 +24,7 @@ _NOSE = ((0.465, 0.38), (0.535, 0.38), (0.59, 0.56), (0.55, 0.595), (0.45, 0.595
 _MOUTH = ((0.36, 0.71), (0.43, 0.665), (0.57, 0.665), (0.64, 0.71), (0.57, 0.765), (0.43, 0.765))
 _OTHER_EYE = tuple((1 - x, y) for x, y in reversed(_EYE))
 _ORGANS = (_EYE, _OTHER_EYE, _NOSE, _MOUTH)
-_SOFT = (
-    0.04  # half the width of a mask's border, in fractions of the crop: the spread of the landmarks
-)
+_SOFT = 0.04  # half the width of a mask's border, in fractions of the crop: the landmarks' spread
 
 
 def hull_mask(corners_xy: tuple[tuple[float, float], ...], size: int) -> torch.Tensor:
@@ -81,8 +78,7 @@ class Attention(nn.Module):
 def _separable(channels: int, out: int) -> list[nn.Module]:
     return [
         nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-        nn.Conv2d(channels, out, 1, bias=False),
-        nn.BatchNorm2d(out),
+        *conv_norm(channels, out, 1),
     ]
 
 
@@ -93,19 +89,10 @@ class XceptionBlock(nn.Module):
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
         pool = [nn.MaxPool2d(3, stride, 1)] if stride > 1 else []
-        self.body = nn.Sequential(
-            nn.ReLU(),
-            *_separable(channels, out),
-            nn.ReLU(inplace=True),
-            *_separable(out, out),
-            *pool,
-        )
+        first, second = _separable(channels, out), _separable(out, out)
+        self.body = nn.Sequential(nn.ReLU(), *first, nn.ReLU(inplace=True), *second, *pool)
         same = channels == out and stride == 1
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-        )
+        self.shortcut = nn.Identity() if same else conv_norm(channels, out, 1, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x) + self.shortcut(x)
@@ -116,19 +103,12 @@ class Block3D(nn.Module):
 
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv3d(channels, out, 3, stride, 1, bias=False),
-            nn.BatchNorm3d(out),
-            nn.ReLU(inplace=True),
-            nn.Conv3d(out, out, 3, padding=1, bias=False),
-            nn.BatchNorm3d(out),
+        first, second = (
+            _norm3d(*sizes) for sizes in ((channels, out, 3, stride), (out, out, 3, 1))
         )
+        self.body = nn.Sequential(*first, nn.ReLU(inplace=True), *second)
         same = channels == out and stride == 1
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv3d(channels, out, 1, stride, bias=False), nn.BatchNorm3d(out))
-        )
+        self.shortcut = nn.Identity() if same else _norm3d(channels, out, 1, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
@@ -179,50 +159,26 @@ class ADDNet3D(Detector):
         "scratch",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        frames: int = 1,
-        mask: str = "face",
-        depth: tuple[int, ...] = (2, 2, 2, 2),
-        width: int = 64,
-        stem: str = "imagenet",
-    ):
+    def __init__(self, *, frames=1, mask="face", depth=(2, 2, 2, 2), width=64, stem="imagenet"):
         super().__init__()
-        if mask not in ("face", "learned"):
-            raise ValueError(f"ADDNet3D: mask is 'face' or 'learned', not {mask!r}")
-        if stem not in ("imagenet", "small"):
-            raise ValueError(f"ADDNet3D: stem is 'imagenet' or 'small', not {stem!r}")
-        half = max(width // 2, 1)
-        first = nn.Sequential(
-            nn.Conv2d(3, half, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(half),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(half, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
+        check_choice("ADDNet3D", "mask", mask, "face", "learned")
+        check_choice("ADDNet3D", "stem", stem, "imagenet", "small")
+        half, first_stride = max(width // 2, 1), 2 if stem == "imagenet" else 1
+        start, end = conv_norm(3, half, 3, 2), conv_norm(half, width, 3)
+        first = nn.Sequential(*start, nn.ReLU(inplace=True), *end, nn.ReLU(inplace=True))
+        self.add_block = nn.Sequential(
+            *(first, Attention(width, mask)),
+            *_stage(XceptionBlock, width, 2 * width, depth[0], first_stride),
+            Attention(2 * width, mask),
+            *_stage(XceptionBlock, 2 * width, 4 * width, depth[1], 2),
+            Attention(4 * width, mask),
         )
-        add, channels = [first, Attention(width, mask)], width
-        for out, blocks, stride in (
-            (2 * width, depth[0], 2 if stem == "imagenet" else 1),
-            (4 * width, depth[1], 2),
-        ):
-            add += _stage(XceptionBlock, channels, out, blocks, stride) + [Attention(out, mask)]
-            channels = out
-        self.add_block = nn.Sequential(*add)
-        classifier = []
-        for out, blocks in ((4 * width, depth[2]), (8 * width, depth[3])):
-            classifier += _stage(Block3D, channels, out, blocks, 2)
-            channels = out
-        self.classifier = nn.Sequential(*classifier)
-        self.fc = nn.Linear(channels, 1)
-        for m in self.modules():
-            if isinstance(m, (nn.Conv2d, nn.Conv3d)):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-
-    def pretrained(self, file: Path | None = None) -> str:
-        """Loads nothing: neither torchvision nor the source has weights for this network."""
-        return "from scratch: no weights exist for this network"
+        self.classifier = nn.Sequential(
+            *_stage(Block3D, 4 * width, 4 * width, depth[2], 2),
+            *_stage(Block3D, 4 * width, 8 * width, depth[3], 2),
+        )
+        self.fc = nn.Linear(8 * width, 1)
+        he_normal(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> logits (B,)."""
@@ -232,7 +188,10 @@ class ADDNet3D(Detector):
         return self.fc(self.classifier(sequence).mean((2, 3, 4))).squeeze(1)
 
 
-def _stage(
-    block: type[nn.Module], channels: int, out: int, blocks: int, stride: int
-) -> list[nn.Module]:
+def _stage(block: type, channels: int, out: int, blocks: int, stride: int) -> list[nn.Module]:
     return [block(channels, out, stride), *(block(out, out, 1) for _ in range(blocks - 1))]
+
+
+def _norm3d(channels: int, out: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv3d(channels, out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm3d(out))

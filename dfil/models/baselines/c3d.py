@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import ClipDetector, dense
-from dfil.models.detector import About, Sampling
+from dfil.models.detector import About, Sampling, check_choice
 
 
 class C3D(ClipDetector):
@@ -42,49 +42,29 @@ class C3D(ClipDetector):
         "79 million in Table 1 of Carreira and Zisserman (2017), less the 400-class head",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        frames: int = 16,
-        dropout: float = 0.5,
-        depth: tuple[int, ...] = (3, 4, 6, 3),
-        width: int = 64,
-        stem: str = "imagenet",
-    ):
+    def __init__(self, *, frames=16, dropout=0.5, depth=(3, 4, 6, 3), width=64, stem="imagenet"):
         super().__init__()
-        if stem not in ("imagenet", "small"):
-            raise ValueError(f"C3D: stem is 'imagenet' or 'small', not {stem!r}")
+        check_choice("C3D", "stem", stem, "imagenet", "small")
         self.frames = frames
-        counts = (
-            1,
-            *(min(published, there) for published, there in zip((1, 2, 2, 2), depth, strict=True)),
-        )
         layers, channels = [], 3
-        for i, (count, multiple) in enumerate(zip(counts, (1, 2, 4, 8, 8), strict=True)):
-            for _ in range(count):
-                layers += [
-                    nn.Conv3d(channels, width * multiple, 3, padding=1),
-                    nn.ReLU(inplace=True),
-                ]
+        for i, (published, multiple) in enumerate(
+            zip((1, 1, 2, 2, 2), (1, 2, 4, 8, 8), strict=True)
+        ):
+            for _ in range(min(published, (1, *depth)[i])):
+                layers.append(nn.Conv3d(channels, width * multiple, 3, padding=1))
+                layers.append(nn.ReLU(inplace=True))
                 channels = width * multiple
-            kernel = (1, 2, 2) if i == 0 else 2
+            kernel, padding = (1, 2, 2) if i == 0 else 2, (0, 1, 1) if i == 4 else 0
             # ceil_mode changes nothing at the published sizes; it lets clips of fewer frames and
             # smaller crops through.
-            layers.append(
-                nn.MaxPool3d(kernel, kernel, padding=(0, 1, 1) if i == 4 else 0, ceil_mode=True)
-            )
+            layers.append(nn.MaxPool3d(kernel, kernel, padding, ceil_mode=True))
         self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool3d((1, 4, 4)))
         hidden = 64 * width
-        self.fc6, self.fc7, self.fc8 = (
-            nn.Linear(channels * 16, hidden),
-            nn.Linear(hidden, hidden),
-            nn.Linear(hidden, 1),
-        )
+        self.fc6, self.fc7 = nn.Linear(channels * 16, hidden), nn.Linear(hidden, hidden)
+        self.fc8 = nn.Linear(hidden, 1)
         self.dropout = nn.Dropout(dropout)
         for m in (*self.features, self.fc6, self.fc7):
-            if isinstance(
-                m, nn.Conv3d | nn.Linear
-            ):  # without batch normalisation the scale has to be right from the start
+            if isinstance(m, nn.Conv3d | nn.Linear):  # no normalisation will mend the scale later
                 nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
                 nn.init.zeros_(m.bias)
 

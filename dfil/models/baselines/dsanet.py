@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from dfil.models.baselines.inflated import every_second, inflate_stages, load_inflated
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.baselines.inflated import InflatedDetector, every_second, inflate_stages
+from dfil.models.detector import About, Sampling, check_input
 from dfil.models.fast import convolve
 from dfil.models.resnet import ResNet
 
@@ -32,16 +30,7 @@ class DSA(nn.Module):
         kernel_size: k; odd.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        frames: int,
-        segments: int = 4,
-        *,
-        split: float = 1 / 8,
-        alpha: int = 2,
-        kernel_size: int = 3,
-    ):
+    def __init__(self, channels, frames, segments=4, *, split=1 / 8, alpha=2, kernel_size=3):
         super().__init__()
         self.frames, self.segments, self.mixed = frames, segments, max(1, int(channels * split))
         hidden = alpha * segments
@@ -65,9 +54,8 @@ class DSA(nn.Module):
         G = B·snippets / segments; `snippets` itself is not needed, because consecutive groups of
         `segments` lie behind one another.
         """
-        mixed = x[:, : self.mixed].unflatten(
-            0, (-1, self.segments, self.frames)
-        )  # G, U, T, βC, H, W
+        shape = -1, self.segments, self.frames
+        mixed = x[:, : self.mixed].unflatten(0, shape)  # G, U, T, βC, H, W
         kernel = self.kernels(mixed)
         if keep is not None:
             keep["kernel"] = kernel
@@ -75,7 +63,7 @@ class DSA(nn.Module):
         return torch.cat([convolve(mixed, taps).flatten(0, 2), x[:, self.mixed :]], 1)
 
 
-class DSANet(Detector):
+class DSANet(InflatedDetector):
     """DSANet, Wu et al., "DSANet: Dynamic Segment Aggregation Network for Video-Level
     Representation Learning", ACM Multimedia 2021 (arXiv 2105.12085).
 
@@ -119,17 +107,10 @@ class DSANet(Detector):
             for block in every_second(stage):
                 block.inter = DSA(block.conv1.out_channels, frames, segments)
 
-    def pretrained(self, file: Path | None = None) -> str:
-        """ImageNet weights, inflated; see dfil.models.baselines.inflated.load_inflated."""
-        return load_inflated(self.backbone, file)
-
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
-        are averaged."""
-        b, u, t = check_input("DSANet", x, self.frames)
+        """x (B, U, T, 3, H, W), U a multiple of `segments` -> (B, U, T)."""
+        _, u, _ = check_input("DSANet", x, self.frames)
         if u % self.segments:
-            raise ValueError(
-                f"DSANet was built for U = {self.segments} snippets or a multiple; this input "
-                f"{tuple(x.shape)} has U = {u}"
-            )
-        return self.backbone(x.flatten(0, 2), snippets=u).unflatten(0, (b, u, t))
+            built = f"DSANet was built for U = {self.segments} snippets or a multiple"
+            raise ValueError(f"{built}; this input {tuple(x.shape)} has U = {u}")
+        return super().frame_logits(x)

@@ -3,14 +3,12 @@ mean of its frames'."""
 
 from __future__ import annotations
 
-import torch
-
-from dfil.models.baselines.frames import FrameDetector
-from dfil.models.detector import About, check_input
+from dfil.models.baselines.frames import BackboneDetector, FrameDetector
+from dfil.models.detector import About
 from dfil.models.resnet import ResNet
 
 
-class FrameResNet(FrameDetector):
+class FrameResNet(BackboneDetector, FrameDetector):
     """ResNet-50 (He et al. 2016) on single frames, "video-level results are averaged from
     frame-level predictions".
 
@@ -27,8 +25,3 @@ class FrameResNet(FrameDetector):
     def __init__(self, *, frames: int = 4, **backbone):
         super().__init__()
         self.backbone = ResNet(**backbone)
-
-    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T)."""
-        shape = check_input("FrameResNet", x)
-        return self.backbone(x.flatten(0, 2)).unflatten(0, shape)

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from dfil.models.detector import IMAGENET_MEAN, IMAGENET_STD, Detector, check_input
+
+
+class BackboneDetector(Detector):
+    """A detector that asks a ResNet, `backbone`, for a logit of every frame.
+
+    A subclass whose modules are built for a fixed T sets `frames`; to any other one all U·T frames
+    of a video are one sequence, whatever their division into snippets.
+    """
+
+    frames: int | None = None
+
+    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
+        are averaged."""
+        b, u, t = check_input(type(self).__name__, x, self.frames)
+        snippets = u if self.frames else u * t
+        return self.backbone(x.flatten(0, 2), snippets=snippets).unflatten(0, (b, u, t))
 
 
 class PartwiseDetector(Detector):
@@ -30,9 +46,7 @@ class PartwiseDetector(Detector):
         """Mean binary cross-entropy of the parts. x (B, U, T, 3, H, W), y (B,) with 1 = fake;
         returns a scalar."""
         logits = self.part_logits(x).float()
-        return nn.functional.binary_cross_entropy_with_logits(
-            logits, y.float()[:, None].expand_as(logits)
-        )
+        return binary_cross_entropy_with_logits(logits, y.float()[:, None].expand_as(logits))
 
 
 class FrameDetector(PartwiseDetector):

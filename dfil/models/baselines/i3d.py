@@ -10,7 +10,9 @@ from torchvision.models import GoogLeNet_Weights
 from torchvision.models.googlenet import Inception
 
 from dfil.models.baselines.frames import ClipDetector, dense, to_unit_range
-from dfil.models.detector import About, Sampling
+from dfil.models.baselines.inflated import inflate
+from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.resnet import he_normal
 from dfil.models.weights import State, find_state, load_strictly
 
 # Inception-v1's modules: 1x1, 3x3 after its squeeze, "5x5" after its squeeze, behind the pooling
@@ -68,17 +70,9 @@ class I3D(ClipDetector):
         "400-class head",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        frames: int = 16,
-        depth: tuple[int, ...] = (3, 4, 6, 3),
-        width: int = 64,
-        stem: str = "imagenet",
-    ):
+    def __init__(self, *, frames=16, depth=(3, 4, 6, 3), width=64, stem="imagenet"):
         super().__init__()
-        if stem not in ("imagenet", "small"):
-            raise ValueError(f"I3D: stem is 'imagenet' or 'small', not {stem!r}")
+        check_choice("I3D", "stem", stem, "imagenet", "small")
         self.frames = frames
         kernel, channels = (7 if stem == "imagenet" else 3), 192 * width // 64
         # Names are torchvision's, so that GoogLeNet's weights load by name.
@@ -87,9 +81,8 @@ class I3D(ClipDetector):
         self.conv3 = _Unit3D(width, channels, kernel_size=3, padding=1)
         space = nn.MaxPool3d((1, 3, 3), (1, 2, 2), ceil_mode=True)
         first = space if stem == "imagenet" else nn.Identity()
-        self.pools = nn.ModuleList(
-            [first, space, nn.MaxPool3d(3, 2, ceil_mode=True), nn.MaxPool3d(2, 2, ceil_mode=True)]
-        )
+        both = [nn.MaxPool3d(k, 2, ceil_mode=True) for k in (3, 2)]
+        self.pools = nn.ModuleList([first, space, *both])
         self.groups: list[list[str]] = []
         for group, there in zip("345", depth[1:], strict=True):
             names = [name for name in MODULES if name[0] == group][-there:]
@@ -99,9 +92,7 @@ class I3D(ClipDetector):
                 channels = widths[0] + widths[2] + widths[4] + widths[5]
             self.groups.append([f"inception{name}" for name in names])
         self.fc = nn.Linear(channels, 1)
-        for m in self.modules():
-            if isinstance(m, nn.Conv3d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        he_normal(self)
 
     def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:
         """Clips (N, T, 3, H, W) -> logits (N,)."""
@@ -138,13 +129,8 @@ def inflated(model: nn.Module, state: State) -> dict[str, torch.Tensor]:
     A clip that stands still then gets the frame's response at every moment.
     """
     own = model.state_dict()
-    result = {}
-    for name, value in state.items():
-        if value.ndim == 4 and name in own and own[name].ndim == 5:
-            k = own[name].shape[2]
-            value = value[:, :, None].expand(-1, -1, k, -1, -1) / k
-        result[name] = value
-    return result
+    grown = {k for k, v in state.items() if v.ndim == 4 and k in own and own[k].ndim == 5}
+    return {k: inflate(v, own[k].shape[2]) if k in grown else v for k, v in state.items()}
 
 
 class _Unit3D(nn.Module):

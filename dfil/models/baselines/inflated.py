@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frame_resnet import FrameResNet
+from dfil.models.baselines.frames import BackboneDetector
 from dfil.models.resnet import ResNet
 from dfil.models.weights import load_imagenet
 
@@ -24,9 +25,8 @@ class TemporalConv(nn.Conv3d):
     """
 
     def __init__(self, channels: int, out: int, frames: int, kernel_size: int = 3):
-        super().__init__(
-            channels, out, (kernel_size, 1, 1), padding=(kernel_size // 2, 0, 0), bias=False
-        )
+        kernel, padding = (kernel_size, 1, 1), (kernel_size // 2, 0, 0)
+        super().__init__(channels, out, kernel, padding=padding, bias=False)
         self.frames = frames
 
     @classmethod
@@ -40,9 +40,8 @@ class TemporalConv(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B·U·T, C, H, W) -> (B·U·T, out, H, W)."""
-        snippets = x.unflatten(0, (-1, self.frames)).transpose(
-            1, 2
-        )  # B·U, C, T, H, W: channels_last stays channels_last, nothing moves
+        # Nothing moves: channels_last frames are a snippet in channels_last_3d.
+        snippets = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # B·U, C, T, H, W
         return super().forward(snippets).transpose(1, 2).flatten(0, 1)
 
 
@@ -57,10 +56,9 @@ def inflate_stages(backbone: ResNet, frames: int, stages: tuple[int, ...] = (3, 
     Stages 3 and 4 without any temporal stride are Feichtenhofer et al. 2019's slow pathway, which
     both sources take for their backbone.
     """
-    for number, stage in enumerate(backbone.stages(), 1):
-        if number in stages:
-            for block in stage:
-                block.conv1 = TemporalConv.inflate(block.conv1, frames)
+    for number in stages:
+        for block in backbone.stages()[number - 1]:
+            block.conv1 = TemporalConv.inflate(block.conv1, frames)
 
 
 def every_second(stage: nn.ModuleList) -> list[nn.Module]:
@@ -69,25 +67,23 @@ def every_second(stage: nn.ModuleList) -> list[nn.Module]:
     return list(stage[1::2]) or list(stage)
 
 
-def load_inflated(backbone: ResNet, file: Path | None) -> str:
-    """torchvision's ImageNet weights of the 2-D ResNet, inflated where `backbone` is; returns
-    where they came from.
+class InflatedDetector(BackboneDetector):
+    """A detector on such a backbone."""
 
-    `file` as for dfil.models.weights.load_imagenet, which does the reading and raises RunError.
-    Modules that the 2-D network has not, and the head, keep their initialisation.
-    """
-    flat = FrameResNet(
-        depth=tuple(len(stage) for stage in backbone.stages()),
-        width=backbone.conv1.out_channels,
-        stem="imagenet" if backbone.conv1.kernel_size == (7, 7) else "small",
-    )
-    source = load_imagenet(flat, file)
-    own, state = (
-        backbone.state_dict(),
-        {k: v for k, v in flat.backbone.state_dict().items() if not k.startswith("fc.")},
-    )
-    inflated = {
-        k: inflate(v, own[k].shape[2]) if own[k].ndim > v.ndim else v for k, v in state.items()
-    }
-    backbone.load_state_dict(own | inflated)
-    return source
+    def pretrained(self, file: Path | None = None) -> str:
+        """Load torchvision's ImageNet weights of the 2-D ResNet, inflated; where they came from.
+
+        `file` as for dfil.models.weights.load_imagenet, which does the reading and raises RunError.
+        Modules that the 2-D network has not, and the head, keep their initialisation.
+        """
+        conv = self.backbone.conv1
+        stem = "imagenet" if conv.kernel_size == (7, 7) else "small"
+        depth = tuple(len(stage) for stage in self.backbone.stages())
+        flat = FrameResNet(depth=depth, width=conv.out_channels, stem=stem)
+        source = load_imagenet(flat, file)
+        own, state = self.backbone.state_dict(), flat.backbone.state_dict()
+        for name in [name for name in state if not name.startswith("fc.")]:
+            deeper, value = own[name].ndim > state[name].ndim, state[name]
+            own[name] = inflate(value, own[name].shape[2]) if deeper else value
+        self.backbone.load_state_dict(own)
+        return source

@@ -33,9 +33,8 @@ class FrameLSTM(ClipDetector):
     sampling = Sampling(train=1, test=2, frames=16)
     about = About(
         "LSTM", 2018, "clips",
-        "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; as in "
-        "Güera and Delp, "
-        "Deepfake Video Detection Using Recurrent Neural Networks, AVSS 2018", "ImageNet",
+        "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; as in Güera "
+        "and Delp, Deepfake Video Detection Using Recurrent Neural Networks, AVSS 2018",
     )  # fmt: skip
 
     def __init__(self, *, frames: int = 16, dropout: float = 0.5, **backbone):
@@ -43,17 +42,11 @@ class FrameLSTM(ClipDetector):
         self.frames = frames
         self.backbone = ResNet(**backbone)
         features = self.backbone.fc.in_features
-        self.backbone.fc = (
-            nn.Identity()
-        )  # the LSTM takes the pooled features; load_backbone knows of no head either way
+        self.backbone.fc = nn.Identity()  # the LSTM takes the pooled features
         self.lstm = nn.LSTM(features, features, batch_first=True)
-        self.head = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(features, features // 4),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(features // 4, 1),
-        )
+        hidden = nn.Linear(features, features // 4), nn.ReLU()
+        last = nn.Linear(features // 4, 1)
+        self.head = nn.Sequential(nn.Dropout(dropout), *hidden, nn.Dropout(dropout), last)
 
     def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:
         """Clips (N, T, 3, H, W) -> logits (N,)."""

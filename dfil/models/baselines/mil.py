@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+PAPER = "Li et al., Sharp Multiple Instance Learning for DeepFake Video Detection, ACM MM 2020"
+
 
 def sharp(logits: torch.Tensor, dim: int = -1) -> torch.Tensor:
     """S-MIL's bag: P = 1 / (1 + Π_j (1 / p_j - 1)). Instances' logits along `dim` -> the bag's
@@ -30,9 +32,7 @@ def noisy_or(logits: torch.Tensor, dim: int = -1) -> torch.Tensor:
     still takes for real learn next to nothing. It is what S-MIL is compared with.
     """
     real = functional.logsigmoid(-logits).sum(dim)  # log Π (1 - p_j), at most 0
-    real = real.clamp_max(
-        -torch.finfo(real.dtype).tiny
-    )  # all p_j = 0 to machine precision: a finite logit
+    real = real.clamp_max(-torch.finfo(real.dtype).tiny)  # a finite logit where all p_j round to 0
     return torch.log(-torch.expm1(real)) - real
 
 

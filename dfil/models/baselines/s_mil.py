@@ -6,12 +6,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.baselines.mil import POOLINGS
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.baselines.frames import BackboneDetector
+from dfil.models.baselines.mil import PAPER, POOLINGS
+from dfil.models.detector import About, Sampling, check_choice
 from dfil.models.resnet import ResNet
 
 
-class SMIL(Detector):
+class SMIL(BackboneDetector):
     """Sharp Multiple Instance Learning, Li et al., ACM MM 2020: P = 1 / (1 + Π_j (1 / p_j - 1)),
     p_j = sigmoid(θ · h_j).
 
@@ -43,28 +44,16 @@ class SMIL(Detector):
     """
 
     sampling = Sampling(train=16, test=32, frames=1)
-    about = About(
-        "S-MIL",
-        2020,
-        "forgery",
-        "Li et al., Sharp Multiple Instance Learning for DeepFake Video Detection, ACM MM 2020",
-    )
+    about = About("S-MIL", 2020, "forgery", PAPER)
 
     def __init__(self, *, frames: int = 1, pooling: str = "sharp", **backbone):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"SMIL: pooling is 'sharp' or 'mil', not {pooling!r}")
+        check_choice("SMIL", "pooling", pooling, *POOLINGS)
         self.pooling = pooling
         self.backbone = ResNet(**backbone)
         nn.init.normal_(self.backbone.fc.weight, std=0.001)
         nn.init.zeros_(self.backbone.fc.bias)
 
-    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the logit of every instance, which is trained only
-        through its bag."""
-        shape = check_input("SMIL", x)
-        return self.backbone(x.flatten(0, 2)).unflatten(0, shape)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> logits (B,) of the bags."""
+        """x (B, U, T, 3, H, W) -> logits (B,) of the bags, through which alone instances learn."""
         return POOLINGS[self.pooling](self.frame_logits(x).float().flatten(1))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.baselines.mil import POOLINGS
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.baselines.mil import PAPER, POOLINGS
+from dfil.models.detector import About, Detector, Sampling, check_choice, check_input
 from dfil.models.resnet import ResNet
 
 
@@ -38,24 +38,11 @@ class SMILT(Detector):
     """
 
     sampling = Sampling(train=16, test=32, frames=1, views=2)
-    about = About(
-        "S-MIL-T",
-        2020,
-        "forgery",
-        "Li et al., Sharp Multiple Instance Learning for DeepFake Video Detection, ACM MM 2020",
-    )
+    about = About("S-MIL-T", 2020, "forgery", PAPER)
 
-    def __init__(
-        self,
-        *,
-        frames: int = 1,
-        kernels: tuple[int, ...] = (2, 3, 4),
-        pooling: str = "sharp",
-        **backbone,
-    ):
+    def __init__(self, *, frames=1, kernels=(2, 3, 4), pooling="sharp", **backbone):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"SMILT: pooling is 'sharp' or 'mil', not {pooling!r}")
+        check_choice("SMILT", "pooling", pooling, *POOLINGS)
         if not kernels or min(kernels) < 1:
             raise ValueError(f"SMILT: kernels are sizes of at least 1 frame, not {tuple(kernels)}")
         self.kernels, self.pooling = tuple(kernels), pooling
@@ -83,16 +70,10 @@ class SMILT(Detector):
         """x (B, U, T, 3, H, W), U·T at least the largest kernel size -> logits (B,) of the
         bags."""
         b, u, t = check_input("SMILT", x)
-        if u * t < max(self.kernels):
-            raise ValueError(
-                f"SMILT has a temporal kernel of {max(self.kernels)} frames; this input "
-                f"{tuple(x.shape)} has {u * t}"
-            )
+        if u * t < (needed := max(self.kernels)):
+            given = f"this input {tuple(x.shape)} has {u * t}"
+            raise ValueError(f"SMILT has a temporal kernel of {needed} frames; {given}")
         pool = POOLINGS[self.pooling]
-        bags = [
-            pool(logits.float())
-            for logits in self.instance_logits(
-                self.backbone(x.flatten(0, 2)).unflatten(0, (b, u * t))
-            )
-        ]
+        embeddings = self.backbone(x.flatten(0, 2)).unflatten(0, (b, u * t))
+        bags = [pool(logits.float()) for logits in self.instance_logits(embeddings)]
         return pool(torch.stack(bags, 1))

@@ -9,21 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.baselines.frames import BackboneDetector
+from dfil.models.detector import About, Sampling
 from dfil.models.fast import convolve, difference_to_next
-from dfil.models.resnet import ResNet, SnippetBottleneck
-from dfil.models.weights import find_state, load_strictly
+from dfil.models.resnet import ResNet, SnippetBottleneck, conv_norm, he_normal
+from dfil.models.weights import download, find_state, load_strictly
 
 _SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"
-
-
-def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int]) -> nn.Sequential:
-    """A bias-free convolution that keeps the size, then batch normalisation."""
-    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False), nn.BatchNorm2d(outputs)
-    )
 
 
 class TIM(nn.Module):
@@ -49,17 +41,13 @@ class TIM(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 16, min_channels: int = 2):
         super().__init__()
         squeezed = max(channels // reduction, min_channels)
-        self.squeeze = _conv(channels, squeezed, 1)
+        self.squeeze = conv_norm(channels, squeezed, 1)
         for axis, kernel in (("h", (3, 1)), ("w", (1, 3))):
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            setattr(
-                self,
-                f"neighbour_{axis}",
-                nn.Conv2d(squeezed, squeezed, kernel, padding=padding, groups=squeezed, bias=False),
-            )
-            setattr(self, f"full_{axis}", _conv(squeezed, squeezed, kernel))
-            setattr(self, f"half_{axis}", _conv(squeezed, squeezed, kernel))
-            setattr(self, f"recover_{axis}", _conv(squeezed, channels, 1))
+            how = {"padding": (kernel[0] // 2, kernel[1] // 2), "groups": squeezed, "bias": False}
+            setattr(self, f"neighbour_{axis}", nn.Conv2d(squeezed, squeezed, kernel, **how))
+            setattr(self, f"full_{axis}", conv_norm(squeezed, squeezed, kernel))
+            setattr(self, f"half_{axis}", conv_norm(squeezed, squeezed, kernel))
+            setattr(self, f"recover_{axis}", conv_norm(squeezed, channels, 1))
 
     def difference(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
         """F (N, Cr, H, W), N = videos · frames -> D, the same shape, zero at every video's last
@@ -71,9 +59,8 @@ class TIM(nn.Module):
     def attention(self, f: torch.Tensor, frames: int, axis: str) -> torch.Tensor:
         """F (N, Cr, H, W) -> (N, C, H, W) in (-1/2, 1/2): one view, `axis` being "h" or "w"."""
         d = self.difference(f, frames, axis)
-        half = getattr(self, f"half_{axis}")(
-            functional.avg_pool2d(d, (2, 1) if axis == "h" else (1, 2))
-        )
+        pooled = functional.avg_pool2d(d, (2, 1) if axis == "h" else (1, 2))
+        half = getattr(self, f"half_{axis}")(pooled)
         total = d + functional.interpolate(half, d.shape[2:]) + getattr(self, f"full_{axis}")(d)
         return torch.sigmoid(getattr(self, f"recover_{axis}")(total / 3)) - 0.5
 
@@ -94,17 +81,16 @@ class SIM(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.f_w = nn.Sequential(*_conv(channels, channels, (1, 3)), nn.ReLU(inplace=True))
-        self.f_h = _conv(channels, channels, (3, 1))
-        self.k3 = _conv(channels, channels, 3)
-        self.k4 = _conv(channels, channels, 3)
+        self.f_w = nn.Sequential(*conv_norm(channels, channels, (1, 3)), nn.ReLU(inplace=True))
+        self.f_h = conv_norm(channels, channels, (3, 1))
+        self.k3 = conv_norm(channels, channels, 3)
+        self.k4 = conv_norm(channels, channels, 3)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (N, C, H, W) -> (output, Y), both of its shape."""
         small = functional.avg_pool2d(x, min(4, *x.shape[2:]))
-        y = self.k3(x) * torch.sigmoid(
-            x + functional.interpolate(self.f_h(self.f_w(small)), x.shape[2:])
-        )
+        calibration = functional.interpolate(self.f_h(self.f_w(small)), x.shape[2:])
+        y = self.k3(x) * torch.sigmoid(x + calibration)
         return torch.relu(self.k4(y)), y
 
 
@@ -140,9 +126,8 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         """(N, C, H, W), N = videos · frames -> the same shape."""
-        return convolve(
-            x.unflatten(0, (-1, frames)), self.weight.T[:, None, None, :, None, None]
-        ).flatten(0, 1)
+        taps = self.weight.T[:, None, None, :, None, None]
+        return convolve(x.unflatten(0, (-1, frames)), taps).flatten(0, 1)
 
 
 class STILBlock(SnippetBottleneck):
@@ -155,26 +140,23 @@ class STILBlock(SnippetBottleneck):
 
     added = ("tim", "shift", "ism", "f_w", "f_h")
 
-    def __init__(
-        self, channels: int, planes: int, stride: int = 1, project: nn.Module | None = None
-    ):
+    def __init__(self, channels: int, planes: int, stride=1, project: nn.Module | None = None):
         super().__init__(channels, planes)
         if planes % 2:
-            raise ValueError(
-                f"STIL splits the planes into two streams: an even number, not {planes}"
-            )
+            number = f"an even number, not {planes}"
+            raise ValueError(f"STIL splits the planes into two streams: {number}")
         half, wide = planes // 2, planes * self.expansion
         for name in ("conv1", "bn1", "conv2", "bn2"):  # the plain bottleneck's; conv3 and bn3 stay
             delattr(self, name)
-        self.conv1_a, self.bn1_a = _conv(channels, half, 1)
-        self.conv1_b, self.bn1_b = _conv(channels, half, 1)
+        self.conv1_a, self.bn1_a = conv_norm(channels, half, 1)
+        self.conv1_b, self.bn1_b = conv_norm(channels, half, 1)
         self.tim, self.ism, self.shift = TIM(half), ISM(), TemporalShift(half)
-        self.k1 = _conv(half, half, 3)
+        self.k1 = conv_norm(half, half, 3)
         self.scconv = SIM(half)
         self.down = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
         if project is not None:
             pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
-            self.downsample = nn.Sequential(pool, *_conv(channels, wide, 1))
+            self.downsample = nn.Sequential(pool, *conv_norm(channels, wide, 1))
 
     def forward(self, x: torch.Tensor, frames: int, keep: dict | None = None) -> torch.Tensor:
         """x (N, C, H, W), N = videos · frames, the frames of a video in order -> (N, 4 · planes,
@@ -187,7 +169,7 @@ class STILBlock(SnippetBottleneck):
         return self.relu(out)
 
 
-class STIL(Detector):
+class STIL(BackboneDetector):
     """Spatiotemporal Inconsistency Learning, Gu et al., ACM MM 2021: every bottleneck of a
     ResNet-50 becomes a STIL block.
 
@@ -218,36 +200,14 @@ class STIL(Detector):
         "authors' code, has 22.69",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        frames: int = 1,
-        depth: tuple[int, ...] = (3, 4, 6, 3),
-        width: int = 64,
-        stem: str = "imagenet",
-    ):
+    def __init__(self, *, frames=1, depth=(3, 4, 6, 3), width=64, stem="imagenet"):
         super().__init__()
         self.backbone = ResNet(depth=depth, width=width, stem=stem, block=STILBlock)
         if stem == "imagenet":
             half, relu = width // 2, nn.ReLU(inplace=True)
-            deep = [
-                *_conv(3, half, 3),
-                relu,
-                *_conv(half, half, 3),
-                relu,
-                nn.Conv2d(half, width, 3, padding=1, bias=False),
-            ]
-            deep[0].stride = (2, 2)
-            self.backbone.conv1 = nn.Sequential(*deep)
-            for m in deep:
-                if isinstance(m, nn.Conv2d):
-                    nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-
-    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
-        are averaged."""
-        b, u, t = check_input("STIL", x)
-        return self.backbone(x.flatten(0, 2), u * t).unflatten(0, (b, u, t))
+            last = nn.Conv2d(half, width, 3, padding=1, bias=False)
+            deep = (*conv_norm(3, half, 3, 2), relu, *conv_norm(half, half, 3), relu, last)
+            self.backbone.conv1 = he_normal(nn.Sequential(*deep))
 
     def pretrained(self, file: Path | None = None) -> str:
         """Load SCNet-50-v1d's ImageNet weights, as the authors do, and return where they came from.
@@ -258,24 +218,9 @@ class STIL(Detector):
         initialisation. Raises RunError with what to do where the weights cannot be had, or naming
         the first parameter that differs.
         """
-
-        def fetch() -> dict[str, torch.Tensor]:
-            return torch.hub.load_state_dict_from_url(
-                _SCNET, map_location="cpu", progress=False, check_hash=True, weights_only=True
-            )
-
-        state, source = find_state(
-            file, "DFIL_SCNET_WEIGHTS", fetch, f"SCNet-50-v1d's ImageNet weights ({_SCNET})"
-        )
-        ours = {
-            k: v
-            for k, v in self.backbone.state_dict().items()
-            if any(f".{name}." in k for name in STILBlock.added)
-        }
-        load_strictly(
-            self.backbone,
-            ours | {k: v for k, v in state.items() if ".k2." not in k},
-            ("fc.",),
-            source,
-        )
+        whose = f"SCNet-50-v1d's ImageNet weights ({_SCNET})"
+        state, source = find_state(file, "DFIL_SCNET_WEIGHTS", lambda: download(_SCNET), whose)
+        own, state = self.backbone.state_dict(), {k: v for k, v in state.items() if ".k2." not in k}
+        state |= {k: v for k, v in own.items() if any(f".{name}." in k for name in STILBlock.added)}
+        load_strictly(self.backbone, state, ("fc.",), source)
         return source

@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.baselines.frames import BackboneDetector
+from dfil.models.detector import About, Sampling, check_choice
 from dfil.models.fast import convolve
 from dfil.models.resnet import ResNet, SnippetBottleneck
 
@@ -26,9 +27,7 @@ class MEM(nn.Module):
             source's.
     """
 
-    def __init__(
-        self, channels: int, *, sigmoid: str = "last", reduction: int = 8, min_channels: int = 4
-    ):
+    def __init__(self, channels: int, *, sigmoid="last", reduction=8, min_channels=4):
         super().__init__()
         self.sigmoid = sigmoid
         squeezed = min(channels, max(channels // reduction, min_channels))
@@ -99,7 +98,7 @@ class TEIBottleneck(SnippetBottleneck):
         return self.relu(out)
 
 
-class TEINet(Detector):
+class TEINet(BackboneDetector):
     """TEINet, Liu et al., "TEINet: Towards an Efficient Architecture for Video Recognition", AAAI
     2020 (arXiv 1911.09435).
 
@@ -132,14 +131,7 @@ class TEINet(Detector):
 
     def __init__(self, *, frames: int = 1, sigmoid: str = "last", **backbone):
         super().__init__()
-        if sigmoid not in ("last", "first"):
-            raise ValueError(f"TEINet: sigmoid is 'last' or 'first', not {sigmoid!r}")
+        check_choice("TEINet", "sigmoid", sigmoid, "last", "first")
         self.backbone = ResNet(block=TEIBottleneck, **backbone)
         for _, block in self.backbone.blocks():
             block.tei.mem.sigmoid = sigmoid
-
-    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they
-        are averaged."""
-        b, u, t = check_input("TEINet", x)
-        return self.backbone(x.flatten(0, 2), snippets=u * t).unflatten(0, (b, u, t))

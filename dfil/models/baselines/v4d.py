@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from dfil.models.baselines.inflated import every_second, inflate_stages, load_inflated
-from dfil.models.detector import About, Detector, Sampling, check_input
+from dfil.models.baselines.inflated import InflatedDetector, every_second, inflate_stages
+from dfil.models.detector import About, Sampling
 from dfil.models.resnet import ResNet, SnippetBottleneck
 
 
@@ -57,7 +55,7 @@ class V4DBottleneck(SnippetBottleneck):
         return out if self.residual4d is None else self.residual4d(out, snippets)
 
 
-class V4D(Detector):
+class V4D(InflatedDetector):
     """V4D, Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation
     Learning", ICLR 2020 (arXiv 2002.07442).
 
@@ -92,27 +90,16 @@ class V4D(Detector):
 
     sampling = Sampling(train=4, test=8, frames=4)
     about = About(
-        "V4D",
-        2020,
-        "clips",
+        "V4D", 2020, "clips",
         "Zhang et al., V4D: 4D Convolutional Neural Networks for Video-level Representation "
         "Learning, ICLR 2020",
-    )
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        frames: int = 4,
-        stages: tuple[int, ...] = (2, 3),
-        kernel_size: int = 3,
-        norm: bool = True,
-        **backbone,
-    ):
+    def __init__(self, *, frames=4, stages=(2, 3), kernel_size=3, norm=True, **backbone):
         super().__init__()
         if kernel_size % 2 == 0:
-            raise ValueError(
-                f"V4D needs an odd kernel_size to keep the snippets and frames, not {kernel_size}"
-            )
+            needs = "needs an odd kernel_size to keep the snippets and frames"
+            raise ValueError(f"V4D {needs}, not {kernel_size}")
         self.frames = frames
         self.backbone = ResNet(block=V4DBottleneck, **backbone)
         inflate_stages(self.backbone, frames)
@@ -120,12 +107,3 @@ class V4D(Detector):
             for block in every_second(self.backbone.stages()[number - 1]):
                 wide = block.conv3.out_channels
                 block.residual4d = Residual4D(wide, frames, kernel_size, norm)
-
-    def pretrained(self, file: Path | None = None) -> str:
-        """ImageNet weights, inflated; see dfil.models.baselines.inflated.load_inflated."""
-        return load_inflated(self.backbone, file)
-
-    def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, U, T, 3, H, W) -> (B, U, T): each frame's logit, before they are averaged."""
-        b, u, t = check_input("V4D", x, self.frames)
-        return self.backbone(x.flatten(0, 2), snippets=u).unflatten(0, (b, u, t))

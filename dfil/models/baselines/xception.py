@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import FrameDetector, to_unit_range
-from dfil.models.detector import About, Sampling, check_input
-from dfil.models.weights import find_state, load_strictly
+from dfil.models.detector import About, Sampling, check_choice, check_input
+from dfil.models.resnet import he_normal
+from dfil.models.weights import download, find_state, load_strictly
 
 WEIGHTS = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/"
@@ -48,17 +49,9 @@ class Xception(FrameDetector):
         "22.856 million in the paper's Table 3, less the 1000-class head",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        frames: int = 1,
-        depth: tuple[int, ...] = (3, 4, 6, 3),
-        width: int = 64,
-        stem: str = "imagenet",
-    ):
+    def __init__(self, *, frames=1, depth=(3, 4, 6, 3), width=64, stem="imagenet"):
         super().__init__()
-        if stem not in ("imagenet", "small"):
-            raise ValueError(f"Xception: stem is 'imagenet' or 'small', not {stem!r}")
+        check_choice("Xception", "stem", stem, "imagenet", "small")
         c32, c64, c128, c256, c728, c1024, c1536, c2048 = (
             c * width // 64 for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)
         )
@@ -83,9 +76,7 @@ class Xception(FrameDetector):
         self.conv4 = _Separable(c1536, c2048)
         self.bn4 = nn.BatchNorm2d(c2048)
         self.fc = nn.Linear(c2048, 1)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        he_normal(self)
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> (B, U, T)."""
@@ -106,14 +97,8 @@ class Xception(FrameDetector):
 
         Raises RunError if they cannot be had or are another network's.
         """
-        state, source = find_state(
-            file,
-            "DFIL_XCEPTION_WEIGHTS",
-            lambda: torch.hub.load_state_dict_from_url(
-                WEIGHTS, map_location="cpu", progress=False, check_hash=True, weights_only=True
-            ),
-            "the ImageNet weights of Xception (xception-43020ad28.pth)",
-        )
+        whose = "the ImageNet weights of Xception (xception-43020ad28.pth)"
+        state, source = find_state(file, "DFIL_XCEPTION_WEIGHTS", lambda: download(WEIGHTS), whose)
         # The port's first files keep the 1x1 kernels as matrices.
         state = {
             k: v[..., None, None] if ".pointwise." in f".{k}" and v.ndim == 2 else v
@@ -143,16 +128,12 @@ class _Block(nn.Module):
     none before its first convolution, because the stem has just had one.
     """
 
-    def __init__(
-        self, channels: int, widths: tuple[int, ...], stride: int = 1, relu_first: bool = True
-    ):
+    def __init__(self, channels: int, widths: tuple[int, ...], stride=1, relu_first=True):
         super().__init__()
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(zip((channels, *widths), widths, strict=False)):
             if i or relu_first:
-                layers.append(
-                    nn.ReLU(inplace=i > 0)
-                )  # not in place on the block's input, which the shortcut needs
+                layers.append(nn.ReLU(inplace=i > 0))  # the shortcut needs the block's input
             layers += [_Separable(before, after), nn.BatchNorm2d(after)]
         if stride > 1:
             layers.append(nn.MaxPool2d(3, stride, padding=1))
