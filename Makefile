@@ -1,5 +1,6 @@
 # make reproduce [PROFILE=smoke|demo|paper] [ROOT=/path/to/FaceForensics++]   everything: install, data, notebooks, report
 # make test                                                                   lint and all tests
+# make browser                                                                the notebooks of the last smoke in a Chromium
 # make lab                                                                    the notebooks in JupyterLab
 # make strip                                                                  take outputs out of the stored notebooks, before a commit
 PROFILE ?= demo
@@ -9,14 +10,17 @@ VENV = .venv
 BIN = $(VENV)/bin
 STRIP = $(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info metadata.papermill cell.metadata.execution"
 
-.PHONY: reproduce test lint lab strip clean install
+.PHONY: reproduce test browser lint lab strip clean install
 .DELETE_ON_ERROR:
 
 reproduce: install
 	$(BIN)/dfil reproduce --profile $(PROFILE) $(if $(ROOT),--root "$(ROOT)")
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/browser
+
+browser: install
+	$(BIN)/python -m pytest -rs tests/browser
 
 lint: install
 	$(BIN)/ruff check .
