@@ -283,6 +283,7 @@ VERBS = {
             DETECTOR,
             JSON,
             _flag("--csv", "print a table, a row for each person"),
+            _file("--report", "PAGE.html", "write what was found, and why, to one page"),
         ),
     ),
     "runs": Verb(

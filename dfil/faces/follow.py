@@ -101,6 +101,13 @@ class Follower:
         live = [p.seen for p in self.live if asked - p.seen[-1] <= BRIDGE]
         return min([self.count, *(seen[max(0, len(seen) - 1 - AVERAGE)] for seen in live)])
 
+    @property
+    def needed(self) -> int:
+        """Frames before this number are not looked at again."""
+        asked = self._moments[0] if self._moments else self.count
+        live = [p.seen[-1] for p in self.live if asked - p.seen[-1] <= BRIDGE]
+        return min([asked - BACK, *live])
+
     def release(self, before: int) -> None:
         """Let go of the frames before a number."""
         for number in [n for n in self.frames if n < before]:

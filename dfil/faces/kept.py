@@ -101,6 +101,8 @@ class _Keeper:
         ready = min(self.follower.settled - self.settings.reach, self.follower.count - BACK)
         if ready >= self.done + TOGETHER:
             self._let_go(ready)
+        if self.keep_n is not None and not self.keep_n.any():  # no pixels are wanted: fewer wait
+            self.follower.release(self.follower.needed)
 
     def finish(self) -> People:
         self.follower.finish()

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from dfil import models
 from dfil.faces import one_video
 from dfil.faces.boxes import iou, runs
 from dfil.faces.clock import Clock
 from dfil.faces.detect import detector as detector_by_name
+from dfil.faces.frame import Frame
 from dfil.faces.grid import plan_scale
 from dfil.faces.kept import People, Track, watch
 from dfil.faces.settings import Settings
@@ -40,6 +41,7 @@ VIDEOS = frozenset(
 )
 PICTURES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
 SHIPPED = Path(__file__).parents[1] / "weights" / "dil-synthetic"  # a folder of `dfil export`
+SAMPLE = 1080  # pixels: the shorter side at most of a frame in which that is asked
 SAMPLES = 8  # frames at most in which MTCNN is asked whether dlib has missed somebody
 
 
@@ -47,12 +49,16 @@ SAMPLES = 8  # frames at most in which MTCNN is asked whether dlib has missed so
 Observer = Callable[[Detector, int, Sequence[tuple[int, np.ndarray]], dict], None]
 
 
+def unseen(model: Detector, person: int, clips: Sequence, judged: dict) -> None:
+    """An Observer that looks away."""
+
+
 def score_videos(
     paths: Sequence[Path],
     weights: str | Path | None = None,
     snippets: int | None = None,
     detector: str | None = None,
-    observe: Observer = lambda *seen: None,
+    observe: Observer = unseen,
 ) -> Iterator[dict]:
     """Score each file, each video in a folder, and what patterns match; yields a dict per video as
     soon as it is done, in order. weights: as in dfil.models.load_weights, default the shipped ones.
@@ -99,11 +105,6 @@ def score_videos(
         except VideoError as error:
             result |= {"status": "unreadable", "reason": str(error)}
         yield result
-
-
-def only_synthetic(weights: str | Path | None = None) -> bool:
-    """Whether these weights, by default the shipped ones, have seen nothing but built-in clips."""
-    return bool(models.read(weights or SHIPPED)[1]["synthetic"])
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -240,8 +241,8 @@ def _about(track: Track, clock: Clock, source: tuple[int, int], mine_n: np.ndarr
 
 
 def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dict, Clock]:
-    """Everybody in a video, a few of its frames (H, W, 3) by number, evenly spread, and when each
-    frame is shown."""
+    """Everybody in a video, a few of its frames by number, evenly spread (see _sample), and when
+    each frame is shown."""
     samples, every, clock = {}, 1, Clock(frame_rate(path))
     bar = tqdm(total=count_frames(path), desc=path.name, unit="frame", leave=False, disable=None)
 
@@ -249,7 +250,7 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
         nonlocal every
         for number, frame in enumerate(decode(path, notes)):
             if number % every == 0 and settings.detector == "dlib":
-                samples[number] = frame.rgb()
+                samples[number] = _sample(frame)
                 if len(samples) > SAMPLES:
                     every *= 2
                     for n in [n for n in samples if n % every]:
@@ -263,15 +264,23 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
         return people, samples, clock
 
 
-def _missed(people: People, samples: dict[int, np.ndarray], detector: str) -> list[str]:
+def _sample(frame: Frame) -> tuple[np.ndarray, float]:
+    """A frame (H, W, 3), large ones shrunk, and by how much: in 4K nine of them fill 220 MiB, and
+    faces so small that they are lost are not looked for there anyway."""
+    scale = min(1.0, SAMPLE / min(frame.width, frame.height))
+    whole_hwc = frame.part(0, 0, frame.width, frame.height).rgb()  # the frame itself keeps nothing
+    return cv2.resize(whole_hwc, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
+
+
+def _missed(people: People, samples: dict[int, tuple], detector: str) -> list[str]:
     """A sentence if MTCNN sees somebody in the samples whom dlib did not find."""
     if not samples:
         return []
     unseen, find = 0, _mtcnn()
-    for number, frame_hwc in samples.items():
+    for number, (frame_hwc, scale) in samples.items():
         (boxes_n5,) = find([frame_hwc])
         known = [t.boxes_n4[number] for t in people.tracks if t.valid_n[number]]
-        overlap = iou(boxes_n5[:, :4], np.array(known).reshape(-1, 4)).max(1, initial=0)
+        overlap = iou(boxes_n5[:, :4] / scale, np.array(known).reshape(-1, 4)).max(1, initial=0)
         unseen += bool((overlap < 0.1).any())
     if unseen < max(1, len(samples) / 4):
         return []

@@ -8,19 +8,25 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from dfil import models
+from dfil.explain import own_page
+from dfil.explain.own_page import Evidence
 from dfil.results import verdict
 from dfil.train import own_video
 
 
 def score(a: Namespace) -> int:
     machine = a.json or a.csv
-    if own_video.only_synthetic(a.weights):  # first of all: before any number
+    weights = a.weights or own_video.SHIPPED
+    config = models.read(weights)[1]
+    if config["synthetic"]:  # first of all: before any number
         print(verdict.WARNING, file=sys.stderr if machine else sys.stdout, flush=True)
     writer = csv.DictWriter(sys.stdout, verdict.ROW, extrasaction="ignore")
     if a.csv:
         writer.writeheader()
-    failed = 0
-    for result in own_video.score_videos(a.videos, a.weights, a.snippets, a.detector):
+    failed, sections = 0, []
+    watch = Evidence() if a.report else own_video.unseen
+    for result in own_video.score_videos(a.videos, weights, a.snippets, a.detector, watch):
         if result["score"] is None:
             failed += 1
             _print_failure(result)
@@ -32,6 +38,12 @@ def score(a: Namespace) -> int:
         if a.csv:
             writer.writerows(verdict.rows(result))
             sys.stdout.flush()
+        if a.report:
+            sections.append(own_page.section(result, watch))
+            watch.clear()
+    if a.report:
+        own_page.write(a.report, sections, config)
+        print(f"{a.report}: {len(sections)} videos", file=sys.stderr)
     return 1 if failed else 0
 
 
