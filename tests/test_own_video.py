@@ -4,13 +4,17 @@ import csv
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import expit
 
+from dfil import models
 from dfil.cli import main
+from dfil.explain import own_page
 from dfil.faces.clock import Clock
 from dfil.results import verdict
 from dfil.train import calibration, own_video
@@ -18,7 +22,9 @@ from dfil.train import calibration, own_video
 
 def scores(real, forged):
     labels = [0] * len(real) + [1] * len(forged)
-    return pd.DataFrame({"label": labels, "logit": [*real, *forged], "manipulation": "Deepfakes"})
+    people = [f"{n % 40}" for n in range(len(labels))]
+    df = pd.DataFrame({"label": labels, "logit": [*real, *forged], "person": people})
+    return df.assign(manipulation="Deepfakes")
 
 
 def drawn(count_real=200, count_forged=800):
@@ -106,7 +112,8 @@ def found(**changed):
 def test_the_sentences_name_probability_people_seconds_share_and_faceless_stretches():
     text = "\n".join(verdict.sentences(found(no_face=[[5.0, 125.5]], reason="interlaced")))
     assert "clip.mp4: forged with a probability of 70%, if half of such videos are" in text
-    assert "calibrated by 1000 validation videos of ffpp c23; the detector itself says 0.90" in text
+    assert "calibrated by 1000 validation videos of ffpp c23, of 40 people;" in text
+    assert "the detector itself says 0.90" in text
     assert "of 200 (95 % interval" in text and "of 800 (95 % interval" in text
     assert (
         "Of 2 people the most suspicious is person 2, on the right, seen from 1.0 s to 5.0 s"
@@ -153,7 +160,7 @@ def test_a_table_has_a_row_for_each_person_and_one_for_a_video_without_any():
 @pytest.fixture
 def no_model(monkeypatch):
     """score_videos gives `found()`, and the weights have seen synthetic clips only."""
-    monkeypatch.setattr(own_video, "only_synthetic", lambda weights: True)
+    monkeypatch.setattr(models, "read", lambda weights: ({}, {"synthetic": True}))
     results = [found(synthetic_training=True), found(score=None, status="no face", people=[])]
     monkeypatch.setattr(own_video, "score_videos", lambda *args, **kwargs: iter(results))
 
@@ -184,3 +191,74 @@ def test_patterns_folders_and_files_are_gone_through_in_order(tmp_path):
     asked = [tmp_path / "?.mp4", tmp_path / "[odd].mp4", tmp_path / "deep", tmp_path / "x*.mp4"]
     names = [path.name for path in own_video._files(asked)]
     assert names == ["a.mp4", "b.mp4", "[odd].mp4", "c.mkv", "x*.mp4"]
+
+
+def test_the_page_keeps_little_of_a_long_video_and_the_most_suspicious_of_it():
+    watch, rng = own_page.Evidence(), np.random.default_rng(0)
+    for first in range(0, 4000, 100):
+        starts = [first + 10 * u for u in range(4)]
+        clips = [(start, rng.integers(0, 255, (4, 32, 32, 3), np.uint8)) for start in starts]
+        scores = [snippet(start, start % 977 / 1000) for start in starts]
+        watch(None, first % 200 // 100, clips, {"logit": 0.0, "snippets": scores})
+    assert len(watch.groups) == own_page.SHOWN and watch.groups[0].highest == 0.976
+    for faces in watch.faces.values():
+        starts = [start for start, _ in faces]
+        assert 6 <= len(faces) <= own_page.FACES and starts[-1] - starts[0] > 2800
+    watch.clear()
+    assert not watch.groups and not watch.faces
+
+
+@pytest.fixture(scope="module")
+def small_dil():
+    """An untrained DIL for snippets of 4 frames of 32 pixels."""
+    torch.manual_seed(0)
+    return models.build("dil", depth=(1, 2, 1, 1), width=8, stem="small", frames=4).eval()
+
+
+def page_of(result, watch, tmp_path, synthetic=True):
+    sampling = {"frames": 4, "stride": 1, "size": 32, "snippets": 4, "detector": "dlib"}
+    config = {"method": "dil", "trained_on": "a-run", "synthetic": synthetic, "sampling": sampling}
+    own_page.write(tmp_path / "page.html", [own_page.section(result, watch)], config)
+    return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_scores_people_snippets_and_maps_and_needs_no_other_file(
+    small_dil, tmp_path
+):
+    result, watch = found(no_face=[[4.5, 5.0]], reason="<b>odd</b>"), own_page.Evidence()
+    rng = np.random.default_rng(0)
+    for number, person in enumerate(result["people"]):
+        pixels = rng.integers(0, 255, (4, 4, 32, 32, 3), np.uint8)
+        clips = [
+            (s["first_frame"], clip) for s, clip in zip(person["snippets"], pixels, strict=True)
+        ]
+        judged = {"logit": 0.0, "snippets": person["snippets"]}
+        watch(small_dil, number, clips, judged)
+    page = page_of(result, watch, tmp_path)
+    assert verdict.WARNING in page and page.index(verdict.WARNING) < page.index("<h2>")
+    assert all(sentence.split(",")[0] in page for sentence in verdict.sentences(result)[1:3])
+    assert page.count('class="mark"') == 8 and page.count("data:image/webp") == 8 + 3 * 3
+    assert "class activation" in page and "U–T map" in page and "layer" not in page
+    assert page.count('class="cell map"') == 16 and "n = 200" in page and "n = 800" in page
+    assert "From 4.5 s to 5.0 s: no face was found there" in page and "&lt;b&gt;odd" in page
+    assert not re.search(r"(src|href)=.(?!data:|#)", page), "a link out of the page"
+    assert verdict.WARNING not in page_of(result, watch, tmp_path, synthetic=False)
+
+
+def test_the_page_of_a_method_without_maps_or_of_nobody_says_so(tmp_path):
+    class Whole(models.Detector):
+        def forward(self, x):
+            return x.mean((1, 2, 3, 4, 5))
+
+    whole = [snippet(n, None) for n in (0, 25)]
+    person = {**found()["people"][0], "snippets": whole}
+    result = found(snippets=whole, people=[person], suspect=0, calibration=None, calibrated=None)
+    watch = own_page.Evidence()
+    clips = [(n, np.zeros((4, 32, 32, 3), np.uint8)) for n in (0, 25)]
+    watch(Whole(), 0, clips, {"logit": 1.0, "snippets": whole})
+    page = page_of(result, watch, tmp_path)
+    assert "There is no class activation" in page and "U–T map" not in page
+    assert "Score along time" not in page and "none: there are no validation scores" in page
+    nobody = found(score=None, status="no face", people=[], reason="dlib sees none")
+    page = page_of(nobody, own_page.Evidence(), tmp_path)
+    assert "All of it: no face" in page and "dlib sees none" in page

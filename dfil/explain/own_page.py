@@ -212,9 +212,10 @@ def _pictures(evidence: Evidence) -> tuple[list[dict], str]:
 
 def _ut(evidence: Evidence) -> dict | None:
     """The U-T map of the most suspicious group and its frames' probabilities; None without."""
-    if not evidence.groups:
+    model = evidence.model
+    if not evidence.groups or not hasattr(model, "explain"):
         return None
-    group, model = evidence.groups[0], evidence.model
+    group = evidence.groups[0]
     try:
         *_, (stage, map_ut) = activation.ut_maps(model, _input(group)).items()
         fake_ut = activation.frame_probabilities(model, _input(group))

@@ -37,16 +37,21 @@ def _number(result: Mapping) -> list[str]:
     scale = Calibration(**result["calibration"])
     as_high = scale.as_high(score)
     count = sum(n for _, n in as_high.values())
-    shares = " and ".join(f"{_of(*as_high[kind])} {kind} ones" for kind in ("real", "forged"))
+    shares = " and ".join(
+        f"{_of(*as_high[kind], scale.people)} {kind} ones" for kind in ("real", "forged")
+    )
     return [
         f"{video}: forged with a probability of {calibrated:.0%}, if half of such videos are"
-        f" (calibrated by {count} {scale.videos}; the detector itself says {score:.2f}).",
+        f" (calibrated by {count} {scale.videos}, of {scale.people} people; the detector itself"
+        f" says {score:.2f}).",
         f"Of these validation videos {shares} come out as high or higher.",
     ]
 
 
-def _of(k: int, n: int) -> str:
-    low, high = wilson(k / n, n)
+def _of(k: int, n: int, people: int) -> str:
+    """A share with its interval, which is that of so many people: cautious, as their videos are not
+    independent."""
+    low, high = wilson(k / n, min(n, people))
     return f"{k} of {n} (95 % interval {low:.0%} to {high:.0%})"
 
 

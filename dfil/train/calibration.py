@@ -22,12 +22,14 @@ LEAST = 10  # videos of each kind below which nothing is fitted
 
 @dataclass(frozen=True)
 class Calibration:
-    """slope, intercept: of the line. videos: whose logits `real` and `forged` hold, rising."""
+    """slope, intercept: of the line. videos: whose logits `real` and `forged` hold, rising; people:
+    how many different ones they show, as videos of one person go together."""
 
     slope: float
     intercept: float
     videos: str
     synthetic: bool
+    people: int
     real: Sequence[float]
     forged: Sequence[float]
 
@@ -48,7 +50,8 @@ class Calibration:
 def fit(scores: pd.DataFrame, videos: str, synthetic: bool) -> Calibration | None:
     """The calibration by validation videos; None where there are too few of a kind.
 
-    scores: a row per video with label (1 = forged) and logit. videos: what they are, in words.
+    scores: a row per video with label (1 = forged), logit and person ("" where not known). videos:
+    what they are, in words.
     """
     from sklearn.linear_model import LogisticRegression  # not needed to use one: it takes a second
 
@@ -70,7 +73,11 @@ def fit(scores: pd.DataFrame, videos: str, synthetic: bool) -> Calibration | Non
     line.fit(np.concatenate(x)[:, None], np.concatenate(y), np.concatenate(weights) * len(scores))
     slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
     real, forged = (np.round(logits[label], 3).tolist() for label in (0, 1))
-    return Calibration(round(slope, 4), round(intercept, 4), videos, synthetic, real, forged)
+    known = scores.loc[scores["person"] != "", "person"]
+    people = known.nunique() + len(scores) - len(known)
+    return Calibration(
+        round(slope, 4), round(intercept, 4), videos, synthetic, people, real, forged
+    )
 
 
 def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
