@@ -71,6 +71,8 @@ def _number(name: str, metavar: str, text: str, least: int = 1, **settings) -> O
 
 WORDS = "method, dataset, compression, forgery, seed=N, switch=value, or the end of its name"
 WEIGHTS = "a run's weights.safetensors, a folder that `dfil export` wrote, or OWNER/NAME on the Hub"
+AS_TRAINED = "default: as it was trained"
+SPLIT = "(default: %(default)s)"
 SCALE = "scale of everything (default: %(default)s)"
 DEMO = _option("--profile", choices=PROFILES, default="demo", help=SCALE)
 STUDY = _option("--profile", choices=PROFILES, default="study", help=SCALE)
@@ -243,6 +245,7 @@ VERBS = {
             _text("--compression", "C", "ffpp only (default: c23)"),
             _several("--manipulations", "M", "ffpp only (default: all)", choices=ALL_MANIPULATIONS),
             _flag("--across", "as long as Table 3 asks for"),
+            _flag("--test", "then score the test videos of the same kind and print the numbers"),
             _number("--seed", "S", "of weights and batches (default: %(default)s)", 0, default=0),
             SCHEDULER,
             CHECKPOINT,
@@ -299,6 +302,27 @@ VERBS = {
         (
             _several("which", "RUN", f"which run: {WORDS}, or its folder"),
             _file("folder", "FOLDER", "a new folder, or one of an earlier export"),
+        ),
+    ),
+    "evaluate": Verb(
+        "runs.evaluate",
+        "accuracy and AUC with intervals of a run, or of weights, on a dataset's videos",
+        "dfil evaluate dil c40 seed=0 --dataset ffpp --manipulations NeuralTextures",
+        (
+            _several("which", "RUN", f"which run: {WORDS}; or weights: {WEIGHTS}"),
+            _option(
+                "--dataset", type=_dataset, metavar="DATASET", help=f"{DATASETS}; {AS_TRAINED}"
+            ),
+            _text("--compression", "C", f"ffpp only; {AS_TRAINED}"),
+            _several("--manipulations", "M", AS_TRAINED),
+            _file("--root", "TREE", "the dataset's real tree (default: the profile's data)"),
+            _option("--split", choices=("train", "val", "test"), default="test", help=SPLIT),
+            _option(
+                "--profile",
+                choices=PROFILES,
+                help="whose data (default: the one it was trained in)",
+            ),
+            JSON,
         ),
     ),
     "models": Verb(

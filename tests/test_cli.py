@@ -24,6 +24,7 @@ VERBS = [
     "score",
     "runs",
     "export",
+    "evaluate",
     "models",
     "bench",
     "report",

@@ -49,6 +49,7 @@ def export(run: Found, folder: Path) -> Path:
     spec = run.run.spec
     trained = {"dataset": spec.dataset, "compression": spec.compression, "seed": spec.seed}
     trained |= {"manipulations": list(spec.manipulations), "setting": run.setting}
+    trained["profile"] = run.settings["profile"]
     about = {"library_name": "dfil", "dfil_version": dfil.__version__, "data": trained}
     if scale := of_run(run.folder, config["synthetic"]):
         about["calibration"] = scale.as_dict()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
+from dfil.tools import evaluate as evaluating
 from dfil.tools import found
+from dfil.tools.evaluate import Videos
 from dfil.tools.export import export as write
 from dfil.tools.found import Found
 
@@ -43,6 +46,34 @@ def export(a: Namespace) -> int:
         f"Read the README.md before you pass it on. To try it: dfil score VIDEO --weights {folder}"
     )
     return 0
+
+
+def evaluate(a: Namespace) -> int:
+    run, where = _run_or_weights(a.which)
+    if run:
+        spec = run.run.spec
+        like = Videos(spec.dataset, spec.compression, spec.manipulations)
+    else:
+        like = evaluating.learnt_from(where)
+    videos = evaluating.chosen(a.dataset, a.compression, a.manipulations, a.split, like)
+    where_from = videos, a.root, a.profile or ""
+    with redirect_stdout(sys.stderr) if a.json else nullcontext():  # what is said on the way
+        if run:
+            result = evaluating.of_run(run, *where_from)
+        else:
+            result = evaluating.of_weights(where, *where_from)
+    print(json.dumps(result.as_dict(), indent=1) if a.json else result)
+    return 0
+
+
+def _run_or_weights(which: list[str]) -> tuple[Found | None, str]:
+    """The run that words or a path name, or the weights of one's own at a path or on the Hub."""
+    where = " ".join(which)
+    path = Path(where).expanduser()
+    own = path.exists() or path.suffix == ".safetensors" or "/" in where
+    if not own:
+        return found.one(which), ""
+    return found.read(path if path.is_dir() else path.parent), where
 
 
 def _line(run: Found) -> tuple[str, ...]:

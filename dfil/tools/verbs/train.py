@@ -16,6 +16,7 @@ from dfil.system import cluster, paths
 from dfil.system.errors import RunError
 from dfil.tools import costs
 from dfil.tools import plan as plans
+from dfil.tools.evaluate import Videos, measured
 from dfil.train import data, experiments
 from dfil.train.loop import CHECKPOINT
 from dfil.train.parallel import in_first_process, processes
@@ -65,6 +66,11 @@ def train(a: Namespace) -> int:
         else:
             said = "is not there, only the run's record; remove that folder to train again"
             print(f"Weights: {weights} {said}.")
+        if a.test:
+            videos = Videos(spec.dataset, spec.compression, spec.manipulations)
+            scores = run.scores(store, videos.compression)
+            learnt = bool(store.meta["synthetic"])
+            print(measured(run.key, scores, store, videos, learnt))
     return 0
 
 
