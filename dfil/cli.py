@@ -103,6 +103,9 @@ TREE = (
 TORCHRUN = (
     "torchrun --nproc-per-node 2 -m dfil train dil --profile paper      # one run on two GPUs"
 )
+NO_FORGERY = "dfil train dil --fakes self-blended --real VIDEOS       # without any forgery"
+FAKES = "train on real videos alone, against pseudo-forgeries made of them while they are read"
+JITTER = "what changes from frame to frame in those: 0 nothing, 1 all of it (default: 0.5)"
 START = (
     "(default: %(default)s); in smoke and demo the others begin with the weights of a built-in ffpp"
     " run, which is trained first"
@@ -236,7 +239,8 @@ VERBS = {
     "train": Verb(
         "train.train",
         "train one run of the tables, where they find it, or go on with it",
-        f"dfil train dil --compression c40 --manipulations Deepfakes --profile paper\n  {TORCHRUN}",
+        "dfil train dil --compression c40 --manipulations Deepfakes --profile paper\n"
+        f"  {TORCHRUN}\n  {NO_FORGERY}",
         (
             _text("method", "METHOD", "a name that `dfil models` lists"),
             DEMO,
@@ -246,6 +250,9 @@ VERBS = {
             _several("--manipulations", "M", "ffpp only (default: all)", choices=ALL_MANIPULATIONS),
             _flag("--across", "as long as Table 3 asks for"),
             _flag("--test", "then score the test videos of the same kind and print the numbers"),
+            _option("--fakes", choices=("self-blended",), help=FAKES),
+            _option("--jitter", type=float, metavar="J", help=JITTER),
+            _file("--real", "DIR", "a folder of real videos, instead of --dataset; needs --fakes"),
             _number("--seed", "S", "of weights and batches (default: %(default)s)", 0, default=0),
             SCHEDULER,
             CHECKPOINT,

@@ -17,6 +17,7 @@ from dfil.datasets.celebdf import CelebDF
 from dfil.datasets.dfdc import DFDC
 from dfil.datasets.dfdc_preview import DFDCPreview
 from dfil.datasets.ffpp import FaceForensics
+from dfil.datasets.folder import Folder
 from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.splits import SEED, SHARE
@@ -37,7 +38,7 @@ __all__ = [
     "synthetic_setting",
 ]
 
-BUILT_IN = (FaceForensics, CelebDF, DFDCPreview, DFDC, WildDeepfake)
+BUILT_IN = (FaceForensics, CelebDF, DFDCPreview, DFDC, WildDeepfake, Folder)
 ENTRY_POINTS = "dfil.datasets"
 MARK = "synthetic.json"  # lies at the top of every tree that dfil.synthetic writes
 DEPTH = 7  # folders from a video up to its tree: root/manipulated_sequences/METHOD/c23/videos/x.mp4

@@ -91,8 +91,8 @@ def contents(meta: Mapping, profile: Profile) -> str | dict:
     Another processor's clips differ in some bits, and so do the digests of crops cut from them;
     settings are the same everywhere, so that a run trained elsewhere is found again.
     """
-    if not meta["synthetic"]:
-        return meta["digest"]
+    if not meta["synthetic"] or not datasets.get(meta["dataset"]).setting:
+        return meta["digest"]  # a folder of some clips of a built-in tree is not that tree
     tree = meta["synthetic_setting"]
     counts = [tree[name] for name in COUNTED if name in tree]
     told = {name: tree.get(name) for name in ("renderer", "tree", "seed", "frames", "setting")}

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dfil.datasets.folder import VIDEOS
 from dfil.faces import one_video
 from dfil.faces.boxes import iou, runs
 from dfil.faces.clock import Clock
@@ -36,9 +37,6 @@ from dfil.train.calibration import Calibration, of_weights
 from dfil.train.scoring import pick_device, place, precision, video_logits
 from dfil.train.snippets import normalise, snippet_starts
 
-VIDEOS = frozenset(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split()
-)
 PICTURES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
 SHIPPED = Path(__file__).parents[1] / "weights" / "dil-synthetic"  # a folder of `dfil export`
 SAMPLE = 1080  # pixels: the shorter side at most of a frame in which that is asked

@@ -21,7 +21,8 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from dfil.system.files import atomic
 from dfil.train import data, fingerprint
 from dfil.train.repeat import repeatable
 from dfil.train.scoring import SCORE_COLUMNS, pick_device, score
+from dfil.train.self_blended import SelfBlendedDataset
 from dfil.train.snippets import SnippetDataset
 from dfil.train.spec import RunSpec, missing, select
 
@@ -138,6 +140,7 @@ class Run:
             "switches": self.switches,
             "sampling": sampling,
             "trained_on": self.key,
+            **({"fakes": asdict(self.spec.fakes)} if self.spec.fakes else {}),
             "synthetic": bool(store.meta["synthetic"]),
         }
 
@@ -156,8 +159,9 @@ class Run:
     def dataset(
         self, store: CropStore, rows: pd.DataFrame, snippets: int, train: bool = False
     ) -> SnippetDataset:
-        training = self.spec.training
-        return SnippetDataset(
+        training, fakes = self.spec.training, self.spec.fakes
+        kind = partial(SelfBlendedDataset, fakes=fakes) if fakes else SnippetDataset
+        return kind(
             store,
             rows,
             snippets=snippets,

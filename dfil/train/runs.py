@@ -30,7 +30,8 @@ from dfil.train import data
 from dfil.train.loop import train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
 from dfil.train.run import Run, digest_of, machine_errors, made
-from dfil.train.spec import RunSpec, missing, select
+from dfil.train.self_blended import NAME
+from dfil.train.spec import RunSpec, missing
 
 __all__ = ["Run", "RunSpec", "RunStore", "load_weights", "save_weights"]
 
@@ -49,6 +50,7 @@ class RunStore:
     def key(self, spec: RunSpec, store: CropStore) -> str:
         """A readable name that ends in the hash of `describe`."""
         what = spec.manipulations[0] if len(spec.manipulations) == 1 else "all"
+        what = NAME if spec.fakes else what
         name = (spec.method, spec.dataset, spec.compression, what)
         return "-".join(filter(None, (*name, digest_of(self.describe(spec, store)))))
 
@@ -127,7 +129,7 @@ class RunStore:
         elif self.profile.pretrained:
             weights.load_imagenet(model)
         rows = {split: spec.select(store, split) for split in ("train", "val")}
-        lost = [select(store.index, split, spec.compression, spec.manipulations) for split in rows]
+        lost = [spec.listed(store, split) for split in rows]
         if is_first() and (text := missing(pd.concat(lost))):
             print(f"{run.key}: {text}; see the reasons in the index of {store.folder}.", flush=True)
         videos = {
@@ -157,6 +159,8 @@ class RunStore:
 def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
     described = {**asdict(replace(spec, start=None)), "data": data.contents(meta, profile)}
     del described["training"]
+    if spec.fakes is None:  # so a run from before there were others keeps its key
+        del described["fakes"]
     described |= {"profile": profile.name, **profile.settings(spec.training), "start": ""}
     if own := models.sampling(spec.method):
         described["sampling"] = asdict(own)

@@ -131,7 +131,7 @@ class SnippetDataset(Dataset):
         self._items = [(row, track) for row, count in enumerate(tracks) for track in range(count)]
         self.videos = [row for row, _ in self._items]
         self._draws = [
-            _number(t if paired and t else i)
+            number_of(t if paired and t else i)
             for i, t in zip(self._ids, self.rows["target"], strict=True)
         ]
 
@@ -196,7 +196,7 @@ def batch_as_read(batch: tuple) -> tuple:
     return batch
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
     """A number for a random generator's seed that is the same in every Python process."""
     return int.from_bytes(text.encode(), "little")
 

@@ -10,6 +10,7 @@ from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import Profile, Training
 from dfil.system.errors import RunError
+from dfil.train.self_blended import NAME, SelfBlended, with_fakes
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class RunSpec:
     neighbours). manipulations are those of the fakes trained on, none named meaning all. box: one
     crop box per "snippet", or per "frame" (Crops.snippet). start: the run on the profile's built-in
     data with whose weights this one begins; None: ImageNet's or random ones, as the profile says.
+    fakes: how pseudo-forgeries of the real videos are made, which take the place of all fakes in
+    training and validation; None: the fakes are those of the dataset.
     """
 
     method: str
@@ -32,6 +35,7 @@ class RunSpec:
     seed: int = 0
     training: Training = field(kw_only=True)
     start: RunSpec | None = field(default=None, kw_only=True)
+    fakes: SelfBlended | None = field(default=None, kw_only=True)
 
     @classmethod
     def of_table(
@@ -56,7 +60,7 @@ class RunSpec:
     @property
     def videos(self) -> str:
         """Its data in words."""
-        fakes = "+".join(self.manipulations) or "all fakes"
+        fakes = NAME if self.fakes else "+".join(self.manipulations) or "all fakes"
         return " ".join(filter(None, (self.dataset, self.compression, fakes)))
 
     def select(self, store: CropStore, split: str) -> pd.DataFrame:
@@ -65,14 +69,25 @@ class RunSpec:
 
         Raises RunError if they are not of both classes.
         """
-        rows = select(store.index, split, self.compression, self.manipulations)
+        rows = self.listed(store, split)
         rows = rows[rows["status"] == "ok"]
+        if self.fakes and rows.empty:
+            raise RunError(
+                f"{store.folder}: no usable real video in the {split} split; videos of at least two"
+                " people are needed, one for validation; look at the reasons in its index"
+            )
+        rows = with_fakes(rows) if self.fakes else rows
         if rows["label"].nunique() < 2:
             raise RunError(
                 f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.videos},"
                 " not both classes; look at the status and reason columns of its index"
             )
         return rows
+
+    def listed(self, store: CropStore, split: str) -> pd.DataFrame:
+        """The rows of one split that this run would use if all of them had crops."""
+        rows = select(store.index, split, self.compression, self.manipulations)
+        return rows[rows["label"] == 0] if self.fakes else rows
 
 
 def select(

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from importlib import import_module
 
 import torch
@@ -21,9 +22,11 @@ from dfil.train import data, experiments
 from dfil.train.loop import CHECKPOINT
 from dfil.train.parallel import in_first_process, processes
 from dfil.train.runs import RunSpec, RunStore
+from dfil.train.self_blended import LANDMARKS, SelfBlended, default_hull
 
 
 def train(a: Namespace) -> int:
+    fakes = _fakes(a)
     profile, ffpp = profiles.get(a.profile), a.dataset == "ffpp"
     if not ffpp and (a.compression or a.manipulations or a.across):
         raise RunError(
@@ -40,13 +43,15 @@ def train(a: Namespace) -> int:
         os.environ[CHECKPOINT] = "1"  # worker processes inherit it
     chosen = a.manipulations or (paper.ALL_MANIPULATIONS if ffpp else ())
     # In one order, as they are part of the run's name.
-    manipulations = tuple(m for m in paper.ALL_MANIPULATIONS if m in chosen)
+    manipulations = () if fakes else tuple(m for m in paper.ALL_MANIPULATIONS if m in chosen)
     (method,) = experiments.methods(profile, [a.method])
     compression = a.compression or ("c23" if ffpp else "")
-    table = "table3" if a.across else "table1" if ffpp else "table2"
-    spec = RunSpec.of_table(
-        profile, table, method, a.dataset, compression, manipulations, seed=a.seed
-    )
+    # Table 2's runs begin with weights that have seen forgeries.
+    table = "table3" if a.across else "table1" if ffpp or fakes else "table2"
+    what = a.dataset, compression, manipulations
+    spec = RunSpec.of_table(profile, table, method, *what, seed=a.seed, fakes=fakes)
+    if fakes:  # a batch holds a real clip and its pseudo-forgery, at the same frames
+        spec = replace(spec, training=replace(spec.training, paired=True))
     root = a.root.absolute() if a.root else ""
     with processes() as rank:
         store = in_first_process(
@@ -72,6 +77,28 @@ def train(a: Namespace) -> int:
             learnt = bool(store.meta["synthetic"])
             print(measured(run.key, scores, store, videos, learnt))
     return 0
+
+
+def _fakes(a: Namespace) -> SelfBlended | None:
+    """How the pseudo-forgeries are made, None for a dataset's own; puts --real in place."""
+    if a.real and (a.root or a.dataset != "ffpp"):
+        raise RunError("--real is a folder of real videos, --root a dataset's tree; give one")
+    if not a.fakes:
+        if a.real or a.jitter is not None:
+            raise RunError("--real and --jitter belong to --fakes self-blended; give that too")
+        return None
+    if a.manipulations:
+        raise RunError("--fakes takes the place of a dataset's forgeries; drop --manipulations")
+    if a.real:
+        a.dataset, a.root = "folder", a.real.expanduser()
+        if not a.root.is_dir():
+            raise RunError(f"{a.real}: no such folder; give one that holds real videos")
+    fakes = SelfBlended(0.5 if a.jitter is None else a.jitter, default_hull())
+    about = (
+        "68 landmarks" if fakes.hull == "landmarks" else f"an ellipse, as no ${LANDMARKS} is set"
+    )
+    print(f"Self-blended: jitter {fakes.jitter:g}; the face is {about}.", flush=True)
+    return fakes
 
 
 def plan(a: Namespace) -> int:
