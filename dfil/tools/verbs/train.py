@@ -89,6 +89,8 @@ def _fakes(a: Namespace) -> SelfBlended | None:
         return None
     if a.manipulations:
         raise RunError("--fakes takes the place of a dataset's forgeries; drop --manipulations")
+    if a.real and a.test:
+        raise RunError("--test needs forgeries to test on, and --real has none; drop one of them")
     if a.real:
         a.dataset, a.root = "folder", a.real.expanduser()
         if not a.root.is_dir():
