@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dfil.datasets.adapter import Adapter, Filters, published
 from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
@@ -30,6 +28,7 @@ from dfil.datasets.sequences import ARCHIVES, is_picture, list_archive
 from dfil.system import paths
 from dfil.system.errors import DataError, MachineError
 from dfil.system.files import atomic
+from dfil.system.progress import progress_bar
 
 MANIPULATIONS = ("WildDeepfake",)
 CATEGORIES = tuple(f"{label}_{split}" for split in ("train", "test") for label in ("real", "fake"))
@@ -100,7 +99,7 @@ def _shards(root: Path) -> list[tuple[str, str, Path, dict]]:
         numbers = sorted((s for s in shards if s.isascii() and s.isdigit()), key=int)
         found += [(category, number, shards[number]) for number in numbers]
     known = _Listings(root)
-    bar = tqdm(found, desc="Listing archives", unit="shard", disable=None, leave=False)
+    bar = progress_bar(found, desc="Listing archives", unit="shard")
     shards = [(*shard, known.of(shard[2], shard[0].split("_")[0])) for shard in bar]
     known.keep()
     return shards

@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
 from dfil import paper
 from dfil.datasets import is_synthetic
@@ -36,6 +35,7 @@ from dfil.results import located, metrics, tables
 from dfil.synthetic.partial import SPANS, write_partial
 from dfil.system import paths
 from dfil.system.errors import DataError
+from dfil.system.progress import progress_bar
 from dfil.train import data
 from dfil.train.experiments import specs
 from dfil.train.runs import Run, RunStore
@@ -194,7 +194,7 @@ def measure(videos: Iterable[Video], explainers: Sequence[Explainer]) -> pd.Data
     Both measures are empty where the video has no mask.
     """
     lines = []
-    for video in tqdm(videos, desc="locating", unit="video", disable=None, leave=False):
+    for video in progress_bar(videos, desc="locating", unit="video"):
         found = {k: maps for explain in explainers for k, maps in explain(video.x).items()}
         for name, maps in found.items():
             line = {"video_id": video.video_id, "manipulation": video.manipulation, "row": name}
@@ -333,7 +333,7 @@ def measure_in_time(clips: PartlyForged | str, explainers: Sequence[Explainer]) 
     """
     columns, lines = ["video_id", "column", "row", "forged", "value"], []
     known = [] if isinstance(clips, str) else [i for i in clips.ids if i in clips.truth]
-    for video_id in tqdm(known, desc="locating", unit="video", disable=None, leave=False):
+    for video_id in progress_bar(known, desc="locating", unit="video"):
         video = load(clips.run, clips.store, video_id, masks=False)
         forged, kind = clips.forged(video).ravel(), movement(clips.truth[video_id])
         for explain in explainers:

@@ -25,7 +25,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
 from dfil.datasets.sequences import is_sequence
 from dfil.faces.one_video import frame_numbers
@@ -34,6 +33,7 @@ from dfil.faces.video import read_frames, read_sequence
 from dfil.profiles import Profile
 from dfil.results import decide, metrics, tables
 from dfil.synthetic import DATASET_OF
+from dfil.system.progress import progress_bar
 from dfil.train import data
 
 DETECTORS = ("single frames", "mean colour", "file size", "packet sizes", "number of frames")
@@ -65,7 +65,7 @@ def features(store: CropStore, compression: str = "", most: int = MOST) -> pd.Da
     rows = rows[rows["compression"] == compression] if compression else rows
     rows = rows.sort_values("target", kind="stable").groupby("manipulation").head(most)
     rows = rows.reset_index(drop=True)
-    bar = tqdm(rows.itertuples(), total=len(rows), desc="looking", disable=None, leave=False)
+    bar = progress_bar(rows.itertuples(), total=len(rows), desc="looking")
     return rows[["video_id", "label", "manipulation", "person"]].join(
         pd.DataFrame([_look(row, store) for row in bar], columns=DETECTORS)
     )

@@ -26,6 +26,7 @@ from dfil.system import workers
 from dfil.system.cores import cores
 from dfil.system.errors import DataError, MachineError, RunError, machine_fault
 from dfil.system.locks import owner
+from dfil.system.progress import progress_bar
 
 __all__ = ["COMPACT", "WHOLE", "Settings", "preprocess", "process_video", "settings_of", "usual"]
 PATCH = 1.2, 1.4  # side of a patch over the crop's at store margins up to 1.3 and above, measured
@@ -93,7 +94,7 @@ def preprocess(
 
 
 def _all(pool, records, left, folder: Path, chosen: Settings, jobs: int, progress: bool) -> None:
-    with tqdm(total=len(records), unit="video", disable=None if progress else True) as bar:
+    with progress_bar(total=len(records), unit="video", quiet=not progress) as bar:
         forecast = _Forecast(len(left), progress, jobs)
         for reuses in (False, True):
             stage = [r for r in records if bool(r.boxes_from) == reuses]

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from dfil.datasets import MARK
 from dfil.datasets.lists import read_table
@@ -23,6 +22,7 @@ from dfil.system import workers
 from dfil.system.cores import cores
 from dfil.system.errors import DataError, RunError
 from dfil.system.files import atomic
+from dfil.system.progress import progress_bar
 
 MASK_CRF = 18
 
@@ -203,7 +203,7 @@ def draw(
         )
     done = _done(todo, partial(_alone, work), jobs)
     how = dict(total=len(todo), unit=unit, desc="synthetic clips")
-    for _ in tqdm(done, **how, disable=None if progress else True):
+    for _ in progress_bar(done, **how, quiet=not progress):
         pass
 
 

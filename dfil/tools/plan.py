@@ -28,7 +28,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from dfil import datasets, models, paper, synthetic
 from dfil.datasets import REAL, celebdf, dfdc_preview, wilddeepfake
@@ -37,6 +36,7 @@ from dfil.faces.settings import COMPACT
 from dfil.profiles import PROFILES, Profile
 from dfil.system import paths
 from dfil.system.files import atomic
+from dfil.system.progress import progress_bar
 from dfil.tools import environment
 from dfil.train import data, experiments
 from dfil.train.runs import Run, RunSpec
@@ -162,7 +162,7 @@ def keep(profile: Profile, seconds: Seconds) -> Path:
 def measure_all(profile: Profile, methods: Sequence[str], until: float = float("inf")) -> Seconds:
     """`measure` of every method that is begun before the clock (time.monotonic) shows `until`."""
     found = {}
-    for method in tqdm(methods, desc="measuring", disable=None, leave=False):
+    for method in progress_bar(methods, desc="measuring"):
         if time.monotonic() < until:
             found[method] = measure(profile, method)
     return found

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from tqdm import tqdm
-
 from dfil import models, paper
 from dfil.profiles import Profile
 from dfil.results import arrange, claims, tables
 from dfil.results.compare import Results
+from dfil.system.progress import progress_bar
 from dfil.tools.study import MECHANISM, Study, expected
 from dfil.train import experiments, fingerprint
 from dfil.train.experiments import CellResult
@@ -135,7 +134,7 @@ def stale(study: Study) -> list[str]:
     """The records that were made by other code than today's: "<key>: model, loop"."""
     found, now = [], {}
     runs = [run for item in study.items if (run := study.run(item)).is_trained]
-    for run in tqdm(runs, desc="fingerprints", disable=None, leave=False):
+    for run in progress_bar(runs, desc="fingerprints"):
         kind = (run.spec.method, run.spec.switches, run.spec.stride, run.spec.training)
         if kind not in now:
             now[kind] = run.fingerprint()

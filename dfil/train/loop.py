@@ -13,13 +13,13 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.optim.swa_utils import update_bn
-from tqdm import tqdm
 
 from dfil.models import Detector
 from dfil.models.resnet import ResNet
 from dfil.profiles import Training
 from dfil.system.errors import RunError
 from dfil.system.memory import keep_freed
+from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
 from dfil.train.scoring import loader, pick_device, place, precision, score
 from dfil.train.snippets import SnippetDataset, batches, normalise
@@ -111,7 +111,7 @@ class _State:
         parts = [parallel.part_of(batch, rank, world) for batch in plan]
         title = f"{self.label}, epoch {epoch + 1}/{self.settings.epochs}"
         feed = loader(self.data, [mine for mine, _ in parts], self.device)
-        bar = tqdm(feed, desc=title, disable=rank > 0 or None, leave=False)
+        bar = progress_bar(feed, desc=title, quiet=rank > 0)
         for (x, y, _), (_, weight) in zip(bar, parts, strict=True):
             losses.append(self.step(x, y, weight))
             if rank == epoch == 0 and len(losses) == 5:

@@ -18,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from dfil.datasets.folder import VIDEOS
 from dfil.faces import one_video
@@ -33,6 +32,7 @@ from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
 from dfil.models import Detector, load_weights
 from dfil.system.errors import RunError
+from dfil.system.progress import progress_bar
 from dfil.train.calibration import Calibration, of_weights
 from dfil.train.scoring import pick_device, place, precision, video_logits
 from dfil.train.snippets import normalise, snippet_starts
@@ -242,7 +242,7 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
     """Everybody in a video, a few of its frames by number, evenly spread (see _sample), and when
     each frame is shown."""
     samples, every, clock = {}, 1, Clock(frame_rate(path))
-    bar = tqdm(total=count_frames(path), desc=path.name, unit="frame", leave=False, disable=None)
+    bar = progress_bar(total=count_frames(path), desc=path.name, unit="frame")
 
     def watched():
         nonlocal every
@@ -294,7 +294,7 @@ def _mtcnn() -> Callable:
 
 
 def _progress(clips: Iterable[tuple], path: Path, last: int) -> Iterator[tuple]:
-    with tqdm(total=last, desc=path.name, unit="frame", leave=False, disable=None) as bar:
+    with progress_bar(total=last, desc=path.name, unit="frame") as bar:
         for person, start, clip_thwc in clips:
             bar.update(start - bar.n)
             yield person, start, clip_thwc

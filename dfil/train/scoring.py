@@ -9,11 +9,11 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from dfil.models import Detector
 from dfil.system.cores import cores
 from dfil.system.memory import keep_freed
+from dfil.system.progress import progress_bar
 from dfil.train.snippets import SnippetDataset, batch_as_read, normalise
 
 VIDEO_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "person"]
@@ -81,9 +81,7 @@ def score(
     model.to(device).eval()
     order = [list(range(i, min(i + batch, len(data)))) for i in range(0, len(data), batch)]
     logits = []
-    for x, _, _ in tqdm(
-        loader(data, order, device), desc="scoring", unit="batch", disable=None, leave=False
-    ):
+    for x, _, _ in progress_bar(loader(data, order, device), desc="scoring", unit="batch"):
         with precision(device):
             x = normalise(x.to(device, non_blocking=True))
             logits.append(video_logits(model, x, views).float().cpu())
