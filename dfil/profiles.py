@@ -1,7 +1,4 @@
-"""The scales at which everything runs:
-
-`smoke`, `demo`, `study`, `paper`. Nothing else asks which.
-"""
+"""The scales at which everything runs: smoke, demo, study and paper. Nothing else asks which."""
 
 from __future__ import annotations
 
@@ -39,12 +36,8 @@ class Training:
     paired: bool = False  # a fake and its real clip in one batch, at the same frames
     redraw: bool = False  # a real clip gets other frames with each of its fakes, not the same four
     balance: bool = False  # without pairs: videos of the rarer class come more often, both alike
-    same_gap: bool = (
-        True  # sparse frames are as far apart in testing as in training (Sampling.views)
-    )
-    threads: int = (
-        1  # of the CPU; sums depend on it. 0: as many as there are, results differ in bits
-    )
+    same_gap: bool = True  # sparse frames as far apart in testing as in training (Sampling.views)
+    threads: int = 1  # of the CPU; sums depend on it. 0: all there are, results differ in bits
     deterministic: bool = False  # see repeat.repeatable
 
 
@@ -73,9 +66,7 @@ class Profile:
     methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
     validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model each, as in the paper, or one for all four
-    on_request: tuple[
-        str, ...
-    ] = ()  # notebooks that only `--only` runs: the others take long enough
+    on_request: tuple[str, ...] = ()  # notebooks that only `--only` runs
     seeds: tuple[int, ...] = (0,)
     ablation_seeds: tuple[int, ...] = ()  # of Tables 4 to 6; empty: as the others
     # sizes of the synthetic trees by setting; empty: real data only
@@ -97,9 +88,8 @@ class Profile:
 
     def training_for(self, method: str, table: str = "") -> Training:
         """How a method is trained for a table: "table1", ..., or "temporal-only", the mechanism."""
-        training = {"table2": self.within, "temporal-only": self.mechanism}.get(
-            table, self.training
-        )
+        own = {"table2": self.within, "temporal-only": self.mechanism}
+        training = own.get(table, self.training)
         if table == "table3" and self.across_epochs:
             training = replace(training, epochs=self.across_epochs)
         return replace(training, lr=self.rates.get(method, training.lr))
@@ -111,17 +101,16 @@ class Profile:
 
     def settings(self, training: Training) -> dict:
         """All that decides a model's weights but method, data and seed; part of a run's key."""
-        return {
-            "size": self.size,
-            "frames": self.frames,
-            "backbone": self.backbone,
-            "pretrained": self.pretrained,
-            **asdict(training),
-        }
+        names = "size", "frames", "backbone", "pretrained"
+        return {name: getattr(self, name) for name in names} | asdict(training)
 
 
-# All that the temporal-only experiment needs.
-_ONE_KIND = {"qualities": ("c23",), "manipulations": ("Deepfakes",)}
+def _trees(faceforensics: dict, mechanism: dict, others: dict) -> dict[str, dict]:
+    """Sizes of the synthetic trees by setting; the mechanism needs one quality and manipulation."""
+    one_kind = {"qualities": ("c23",), "manipulations": ("Deepfakes",)}
+    rest = dict.fromkeys(("celebdf-like", "dfdc-like", "wild-like"), others)
+    return {"ff-like": faceforensics, "temporal-only": mechanism | one_kind, **rest}
+
 
 _SMOKE = Training(epochs=1, lr=1e-3, paired=True, same_gap=False)
 SMOKE = Profile(
@@ -135,13 +124,11 @@ SMOKE = Profile(
     within_starts=True,
     methods={"": ("resnet50", "dil"), "table1": ()},
     validation=0.5,
-    trees={
-        "ff-like": {"train": 4, "val": 2, "test": 4, "frames": 24},
-        "temporal-only": {"train": 4, "val": 2, "test": 4, "frames": 24} | _ONE_KIND,
-        "celebdf-like": {"train": 4, "test": 4, "frames": 24},
-        "dfdc-like": {"train": 4, "test": 4, "frames": 24},
-        "wild-like": {"train": 4, "test": 4, "frames": 24},
-    },
+    trees=_trees(
+        {"train": 4, "val": 2, "test": 4, "frames": 24},
+        {"train": 4, "val": 2, "test": 4, "frames": 24},
+        {"train": 4, "test": 4, "frames": 24},
+    ),
 )
 _SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
 # The last epoch is kept: under one-cycle the rate has then come down to nothing, and so running
@@ -166,13 +153,11 @@ DEMO = Profile(
     methods={"": ("resnet50", "dil")},
     on_request=("29", "52", "54"),
     validation=0.25,
-    trees={
-        "ff-like": {"train": 48, "val": 32, "test": 24, "frames": 40},
-        "temporal-only": {"train": 64, "val": 32, "test": 32, "frames": 40} | _ONE_KIND,
-        "celebdf-like": {"train": 128, "test": 40, "frames": 40},
-        "dfdc-like": {"train": 128, "test": 40, "frames": 40},
-        "wild-like": {"train": 128, "test": 40, "frames": 40},
-    },
+    trees=_trees(
+        {"train": 48, "val": 32, "test": 24, "frames": 40},
+        {"train": 64, "val": 32, "test": 32, "frames": 40},
+        {"train": 128, "test": 40, "frames": 40},
+    ),
 )
 STUDY = replace(
     DEMO,
@@ -184,11 +169,11 @@ STUDY = replace(
     methods={},
     seeds=(0, 1, 2, 3, 4),
     ablation_seeds=(0, 1, 2, 3, 4, 5, 6, 7),
-    trees=DEMO.trees
-    | {
-        "ff-like": DEMO.trees["ff-like"] | {"test": 140},
-        "temporal-only": DEMO.trees["temporal-only"] | {"test": 140},
-    },
+    trees=_trees(
+        {"train": 48, "val": 32, "test": 140, "frames": 40},
+        {"train": 64, "val": 32, "test": 140, "frames": 40},
+        {"train": 128, "test": 40, "frames": 40},
+    ),
 )
 _PAPER = Training(
     epochs=paper.SETTINGS.epochs,
@@ -226,11 +211,8 @@ def get(name: str, seeds: int | str | Sequence[int] = ()) -> Profile:
             seeds = json.loads(seeds or "[]")
         except ValueError:
             seeds = [seeds]
-    seeds = seeds if isinstance(seeds, list | tuple) else [seeds]
+    seeds, profile = seeds if isinstance(seeds, list | tuple) else [seeds], PROFILES[name]
     if any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise RunError(
-            f"seeds are different whole numbers from 0 on, not {list(seeds)}; for example 0 1 2"
-        )
-    return (
-        replace(PROFILES[name], seeds=tuple(seeds), ablation_seeds=()) if seeds else PROFILES[name]
-    )
+        asked = f"not {list(seeds)}; for example 0 1 2"
+        raise RunError(f"seeds are different whole numbers from 0 on, {asked}")
+    return replace(profile, seeds=tuple(seeds), ablation_seeds=()) if seeds else profile

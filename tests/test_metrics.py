@@ -7,7 +7,9 @@ import pytest
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
+from dfil.explain.frame_level import auc_over_videos
 from dfil.results import metrics
+from dfil.results.decide import holm
 from dfil.system.errors import DataError
 
 
@@ -167,10 +169,10 @@ def test_clear_errors(labels, scores, message):
 
 
 def test_holm_by_hand():
-    assert metrics.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx(
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx(
         [0.03, 0.06, 0.06]
     )  # 3 x .01; max(2 x .03, 1 x .04)
-    assert metrics.holm([0.5, 0.9]).tolist() == [1, 1] and metrics.holm([]).size == 0
+    assert holm([0.5, 0.9]).tolist() == [1, 1] and holm([]).size == 0
 
 
 def test_auc_over_videos_draws_videos_and_not_parts():
@@ -180,10 +182,7 @@ def test_auc_over_videos_draws_videos_and_not_parts():
     scores = [
         2 * l + rng.normal(0, 1, l.size) + offset for l, offset in zip(labels, offsets, strict=True)
     ]
-    pooled, within = (
-        metrics.auc_over_videos(labels, scores),
-        metrics.auc_over_videos(labels, scores, within=True),
-    )
+    pooled, within = (auc_over_videos(labels, scores), auc_over_videos(labels, scores, within=True))
     assert pooled.value == pytest.approx(
         roc_auc_score(np.concatenate(labels), np.concatenate(scores))
     )
@@ -194,14 +193,12 @@ def test_auc_over_videos_draws_videos_and_not_parts():
     assert pooled.low < pooled.value < pooled.high and (pooled.n, pooled.n_positive) == (12, 12)
     # Copying every part of a video adds no video, so the interval stays; copying every video makes
     # it narrower.
-    twice = metrics.auc_over_videos(
-        [np.tile(l, 2) for l in labels], [np.tile(s, 2) for s in scores]
-    )
+    twice = auc_over_videos([np.tile(l, 2) for l in labels], [np.tile(s, 2) for s in scores])
     assert (twice.low, twice.high) == pytest.approx((pooled.low, pooled.high))
-    more = metrics.auc_over_videos(labels * 4, scores * 4)
+    more = auc_over_videos(labels * 4, scores * 4)
     assert more.high - more.low < 0.7 * (pooled.high - pooled.low)
     with pytest.raises(DataError, match="all 4 are fake"):
-        metrics.auc_over_videos([np.ones(4), np.zeros(4)], [np.arange(4.0)] * 2, within=True)
+        auc_over_videos([np.ones(4), np.zeros(4)], [np.arange(4.0)] * 2, within=True)
 
 
 def faces(people=60, copies=1, seed=0, shared=1.5):

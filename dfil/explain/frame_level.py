@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 
 from dfil.faces.crops import Crops
 from dfil.faces.store import CropStore
@@ -67,4 +68,41 @@ def auc(scores: pd.DataFrame, within: bool = False) -> metrics.Estimate:
     videos = [part for _, part in pure.groupby("video_id")]
     videos = [part for part in videos if not within or part["forged"].nunique() == 2]
     labels, logits = ([v[name].to_numpy() for v in videos] for name in ("forged", "logit"))
-    return metrics.auc_over_videos(labels, logits, within)
+    return auc_over_videos(labels, logits, within)
+
+
+def auc_over_videos(
+    labels: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    within: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> metrics.Estimate:
+    """AUC of the parts (frames, snippets) of videos, with a percentile interval that draws whole
+    videos, because parts of one are no strangers.
+
+    labels, scores: per video an array of 0/1 and one of scores. within: the mean over the videos of
+    each one's own AUC, which no offset between videos can change, instead of the AUC of all parts
+    together. n counts videos, n_positive those with a positive part.
+    Raises DataError if a class is missing overall, or, with `within`, in a video.
+    """
+    videos = [metrics.checked(label, score) for label, score in zip(labels, scores, strict=True)]
+    labels, scores = [label_p for label_p, _ in videos], [score_sp[0] for _, score_sp in videos]
+    metrics.both_classes(np.concatenate(labels))
+    if within:
+        for label_p in labels:
+            metrics.both_classes(label_p)
+        own_n = np.array([roc_auc_score(*video) for video in zip(labels, scores, strict=True)])
+
+    def value(drawn: np.ndarray) -> float:
+        if within:
+            return float(own_n[drawn].mean())
+        label_p, score_p = (np.concatenate([part[i] for i in drawn]) for part in (labels, scores))
+        mixed = 0 < label_p.sum() < label_p.size  # a draw of one class has no AUC
+        return float(roc_auc_score(label_p, score_p)) if mixed else np.nan
+
+    rng, n = np.random.default_rng(seed), len(labels)
+    drawn = [value(rng.integers(n, size=n)) for _ in range(resamples)]
+    low, high = np.nanquantile(drawn, [(1 - metrics.LEVEL) / 2, (1 + metrics.LEVEL) / 2])
+    n_positive = sum(bool(label_p.any()) for label_p in labels)
+    return metrics.Estimate(value(np.arange(n)), float(low), float(high), n, n_positive)

@@ -29,6 +29,7 @@ from sklearn.metrics import roc_auc_score
 from dfil import paper
 from dfil.datasets import is_synthetic
 from dfil.datasets.truth import forged_frames
+from dfil.explain.frame_level import auc_over_videos
 from dfil.faces.store import CropStore
 from dfil.models import Detector
 from dfil.results import located, metrics, tables
@@ -372,7 +373,7 @@ def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Meas
             left_out = f"{len(videos) - len(mixed)} of {len(videos)} videos"
             notes = (f"{left_out} show one kind of frame only",) * (len(mixed) < len(videos))
             found[row, column] = tables.Measured(
-                metrics.auc_over_videos(labels, values, within=True), [key], notes
+                auc_over_videos(labels, values, within=True), [key], notes
             )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from dfil.models.detector import About, Detector, check_input
+from dfil.models.detector import About, Detector, check_choice, check_input
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
 from dfil.models.resnet import ResNet
@@ -30,43 +30,25 @@ class DIL(Detector):
     """
 
     about = About(
-        "DIL",
-        2022,
-        "forgery",
+        "DIL", 2022, "forgery",
         "Gu et al., Delving into the Local: Dynamic Inconsistency Learning, AAAI 2022",
-    )
+    )  # fmt: skip
 
     def __init__(
-        self,
-        *,
-        frames: int = 4,
-        intra: bool = True,
-        inter: bool = True,
-        stages: tuple[int, ...] = (1, 2, 3, 4),
-        alternate: str = "stage",
-        single: str = "alternate",
-        bp: bool = True,
-        ca: bool = True,
-        lk: bool = True,
-        reduction: int = 16,
-        min_channels: int = 4,
-        gamma: int = 2,
-        kernel_size: int = 3,
-        kernel_bn: bool = False,
-        conv_u: str = "depthwise",
-        **backbone,
-    ):
+        self, *, frames=4, intra=True, inter=True, stages=(1, 2, 3, 4), alternate="stage",
+        single="alternate", bp=True, ca=True, lk=True, reduction=16, min_channels=4, gamma=2,
+        kernel_size=3, kernel_bn=False, conv_u="depthwise", **backbone,
+    ):  # fmt: skip
         super().__init__()
-        if alternate not in ("stage", "network"):
-            raise ValueError(f"DIL: alternate is 'stage' or 'network', not {alternate!r}")
-        if single not in ("alternate", "every"):
-            raise ValueError(f"DIL: single is 'alternate' or 'every', not {single!r}")
+        check_choice("DIL", "alternate", alternate, "stage", "network")
+        check_choice("DIL", "single", single, "alternate", "every")
         if not set(stages) <= {1, 2, 3, 4}:
             raise ValueError(f"DIL: stages are among 1, 2, 3, 4, not {tuple(stages)}")
         self.frames = frames
         self.backbone = ResNet(**backbone)
-        everywhere = single == "every" and intra != inter
-        count = 0
+        everywhere, count = single == "every" and intra != inter, 0
+        squeezed = {"reduction": reduction, "min_channels": min_channels}
+        parts = {"bp": bp, "ca": ca, "lk": lk, "gamma": gamma, "kernel_size": kernel_size}
         for number, stage in enumerate(self.backbone.stages(), 1):
             for place, block in enumerate(stage):
                 is_intra = (place if alternate == "stage" else count) % 2 == 0
@@ -75,18 +57,9 @@ class DIL(Detector):
                     continue
                 planes = block.conv1.out_channels
                 if intra and (is_intra or everywhere):
-                    block.intra = IntraSIM(
-                        planes, frames, reduction=reduction, min_channels=min_channels, gamma=gamma,
-                        kernel_size=kernel_size, bp=bp, ca=ca, lk=lk, kernel_bn=kernel_bn,
-                    )  # fmt: skip
+                    block.intra = IntraSIM(planes, frames, kernel_bn=kernel_bn, **squeezed, **parts)
                 if inter and (not is_intra or everywhere):
-                    block.inter = InterSIM(
-                        planes,
-                        frames,
-                        reduction=reduction,
-                        min_channels=min_channels,
-                        conv_u=conv_u,
-                    )
+                    block.inter = InterSIM(planes, frames, conv_u=conv_u, **squeezed)
 
     def frame_logits(self, x: torch.Tensor, keep: dict | None = None) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> (B, U, T): the classifier on every frame's features, before they

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dfil.models.detector import check_choice
 from dfil.models.difference import differences
 from dfil.models.fast import inter_sim, takes
 
@@ -22,8 +23,7 @@ class InterSIM(nn.Module):
     def __init__(self, channels: int, frames: int, *, reduction: int = 16, min_channels: int = 4,
                  conv_u: str = "depthwise"):  # fmt: skip
         super().__init__()
-        if conv_u not in ("depthwise", "full"):
-            raise ValueError(f"InterSIM: conv_u is 'depthwise' or 'full', not {conv_u!r}")
+        check_choice("InterSIM", "conv_u", conv_u, "depthwise", "full")
         self.frames, self.conv_u = frames, conv_u
         c = min(channels, max(channels // reduction, min_channels))
         # On (B, C, U, T) a 3x1 kernel runs along the snippets, a 1x3 kernel inside one snippet.

@@ -113,7 +113,7 @@ def compare(first: Scores, second: Scores | float, metric: str = paper.ACCURACY)
 def decide(comparisons: Sequence[Decision], margin: float = MARGIN) -> list[Decision]:
     """The comparisons with verdicts: supported or contradicted where Holm's p is below 5 %, else
     equivalent where the 90 % interval lies within +-margin (two one-sided tests), else open."""
-    p_holm = metrics.holm([c.p for c in comparisons])
+    p_holm = holm([c.p for c in comparisons])
     rank = np.argsort(np.argsort([c.p for c in comparisons], kind="stable"))
     return [
         replace(
@@ -173,3 +173,12 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame | None, metric: str) -
 
 def _parts(scores: pd.DataFrame, metric: str) -> tuple[float, np.ndarray]:
     return metrics.PARTS[metric](scores["label"].to_numpy(), scores["score"].to_numpy(float))
+
+
+def holm(p_values) -> np.ndarray:
+    """p-values (k,) of k tests, adjusted so that even one false alarm among them keeps its chance
+    at the level (Holm 1979, SJS 6:65)."""
+    p_k = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_k)
+    adjusted = np.maximum.accumulate(p_k[order] * np.arange(p_k.size, 0, -1)).clip(max=1)
+    return adjusted[np.argsort(order)]

@@ -13,14 +13,13 @@ together; with people given, whole people are what is sampled. Without, every vi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import beta, norm, rankdata
-from sklearn.metrics import roc_auc_score
 
 from dfil.paper import ACCURACY, AUC
 from dfil.system.errors import DataError
@@ -50,7 +49,7 @@ def accuracy(labels, scores, people=None) -> Estimate:
     DataError for lengths that differ, no videos, labels other than 0 and 1, or scores that are not
     finite.
     """
-    labels_n, scores_sn = _check(labels, scores)
+    labels_n, scores_sn = checked(labels, scores)
     value, part_n = accuracy_parts(labels_n, scores_sn)
     size = float(labels_n.size)
     if people is not None:
@@ -74,8 +73,8 @@ def auc(labels, scores, people=None) -> Estimate:
     Perfect separation needs all m, so the bound is exact, if cautious.
     Raises DataError as `accuracy` does, and if one of the classes is missing.
     """
-    labels_n, scores_sn = _check(labels, scores)
-    n_fake, n_real = _both_classes(labels_n)
+    labels_n, scores_sn = checked(labels, scores)
+    n_fake, n_real = both_classes(labels_n)
     value, part_n = auc_parts(labels_n, scores_sn)
     if people is None:
         size_n, trials = np.where(labels_n == 1, n_fake, n_real), min(n_fake, n_real)
@@ -127,54 +126,6 @@ METRICS: dict[str, Callable[..., Estimate]] = {ACCURACY: accuracy, AUC: auc}
 PARTS = {ACCURACY: accuracy_parts, AUC: auc_parts}
 
 
-def holm(p_values) -> np.ndarray:
-    """p-values (k,) of k tests, adjusted so that even one false alarm among them keeps its chance
-    at the level (Holm 1979, SJS 6:65)."""
-    p_k = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_k)
-    adjusted = np.maximum.accumulate(p_k[order] * np.arange(p_k.size, 0, -1)).clip(max=1)
-    return adjusted[np.argsort(order)]
-
-
-def auc_over_videos(
-    labels: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    within: bool = False,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Estimate:
-    """AUC of the parts (frames, snippets) of videos, with a percentile interval that draws whole
-    videos, because parts of one are no strangers.
-
-    labels, scores: per video an array of 0/1 and one of scores. within: the mean over the videos of
-    each one's own AUC, which no offset between videos can change, instead of the AUC of all parts
-    together. n counts videos, n_positive those with a positive part.
-    Raises DataError if a class is missing overall, or, with `within`, in a video.
-    """
-    videos = [_check(label, score) for label, score in zip(labels, scores, strict=True)]
-    labels, scores = [label_p for label_p, _ in videos], [score_sp[0] for _, score_sp in videos]
-    _both_classes(np.concatenate(labels))
-    if within:
-        for label_p in labels:
-            _both_classes(label_p)
-        own_n = np.array([roc_auc_score(*video) for video in zip(labels, scores, strict=True)])
-
-    def value(drawn: np.ndarray) -> float:
-        if within:
-            return float(own_n[drawn].mean())
-        label_p, score_p = (np.concatenate([part[i] for i in drawn]) for part in (labels, scores))
-        # a draw of one class has no AUC
-        return (
-            float(roc_auc_score(label_p, score_p)) if 0 < label_p.sum() < label_p.size else math.nan
-        )
-
-    rng, n = np.random.default_rng(seed), len(labels)
-    drawn = [value(rng.integers(n, size=n)) for _ in range(resamples)]
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    n_positive = sum(bool(label_p.any()) for label_p in labels)
-    return Estimate(value(np.arange(n)), float(low), float(high), n, n_positive)
-
-
 def wilson(proportion: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % interval for a proportion of n trials; n and the count may be fractions."""
     z2 = _Z**2
@@ -203,32 +154,27 @@ def _variance_by_person(part_n: np.ndarray, people) -> tuple[float, int]:
     return (variance if variance > 1e-20 else 0.0), count
 
 
-def _check(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+def checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) and scores (s, n) as arrays; DataError if they are no such thing."""
     labels_n = np.asarray(labels)
     scores_sn = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if labels_n.ndim != 1 or labels_n.size == 0:
-        raise DataError(
-            f"labels must be a list of at least one 0 or 1, got shape {labels_n.shape}: are there "
-            "scored videos?"
-        )
+        got = f"got shape {labels_n.shape}: are there scored videos?"
+        raise DataError(f"labels must be a list of at least one 0 or 1, {got}")
     if scores_sn.ndim != 2 or scores_sn.shape[1] != labels_n.size or len(scores_sn) == 0:
-        raise DataError(
-            f"{labels_n.size} labels do not go with scores of shape {np.shape(scores)}: give one "
-            "score per video and seed"
-        )
+        shapes = f"{labels_n.size} labels do not go with scores of shape {np.shape(scores)}"
+        raise DataError(f"{shapes}: give one score per video and seed")
     if not np.isin(labels_n, (0, 1)).all():
         found = sorted(set(labels_n.tolist()))[:5]
         raise DataError(f"labels must be 1 (fake) or 0 (real), got {found}")
     if not np.isfinite(scores_sn).all():
-        count = int((~np.isfinite(scores_sn)).sum())
-        raise DataError(
-            f"{count} of {scores_sn.size} scores are not finite: the model has diverged or a video "
-            "was not scored"
-        )
+        found = f"{(~np.isfinite(scores_sn)).sum()} of {scores_sn.size} scores are not finite"
+        raise DataError(f"{found}: the model has diverged or a video was not scored")
     return labels_n.astype(np.int64), scores_sn
 
 
-def _both_classes(labels_n: np.ndarray) -> tuple[int, int]:
+def both_classes(labels_n: np.ndarray) -> tuple[int, int]:
+    """Numbers of fakes and of reals; DataError if there are none of either."""
     n_fake = int(labels_n.sum())
     if n_fake in (0, labels_n.size):
         kind = "fake" if n_fake else "real"

@@ -65,14 +65,13 @@ def keys(
     table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore]
 ) -> dict[tuple[str, str], list[str]]:
     """By (row, column) the keys of the runs that `fill` takes for all methods, one per seed."""
-    return {
-        (cell.row, cell.column): [
-            runs.key(spec, stores[cell.train.dataset])
-            for spec in specs(cell, runs.profile, stores[cell.train.dataset])
-        ]
-        for cell in table.extended(models.available()).cells()
-        if not _obstacle(cell, stores, models.available())
-    }
+    found, every = {}, models.available()
+    for cell in table.extended(every).cells():
+        if not _obstacle(cell, stores, every):
+            home = stores[cell.train.dataset]
+            feeding = specs(cell, runs.profile, home)
+            found[cell.row, cell.column] = [runs.key(spec, home) for spec in feeding]
+    return found
 
 
 def methods(profile: Profile, asked: Sequence[str] = (), table: str = "") -> list[str]:
@@ -95,8 +94,6 @@ TEMPORAL_ONLY = {
     "DIL, frames four apart": ("dil", 4),
     "resnet50": ("resnet50", 1),
 }
-
-
 MECHANISM = paper.Videos("ffpp", "c23", ("Deepfakes",))
 
 
@@ -116,35 +113,31 @@ def temporal_only(
     runs: RunStore, store: CropStore, methods: Sequence[str] = ()
 ) -> dict[tuple[str, str], CellResult]:
     """The rows of `temporal_only_specs` as results of the one column "Deepfakes c23"."""
-    seeds = runs.profile.seeds_for("temporal-only")
-    rows = [temporal_only_specs(runs.profile, methods, seed) for seed in seeds]
+    rows = _by_seed(runs.profile, methods)
     runs.get_all([spec for each in rows for spec in each.values()], store)
-    results = {}
-    for row in rows[0]:
-        trained = [runs.get(each[row], store) for each in rows]
-        results[row, "Deepfakes c23"] = result(trained, store, MECHANISM)
-    return results
+    trained = {row: [runs.get(each[row], store) for each in rows] for row in rows[0]}
+    return {(r, "Deepfakes c23"): result(row, store, MECHANISM) for r, row in trained.items()}
 
 
 def temporal_only_keys(runs: RunStore, store: CropStore) -> dict[tuple[str, str], list[str]]:
     """The keys of the runs, one per seed, of every row that temporal_only has for all methods."""
-    every = models.available()
-    rows = [temporal_only_specs(runs.profile, every, seed) for seed in runs.profile.seeds]
-    return {
-        (row, "Deepfakes c23"): [runs.key(each[row], store) for each in rows] for row in rows[0]
-    }
+    rows = _by_seed(runs.profile, models.available())
+    keys = {row: [runs.key(each[row], store) for each in rows] for row in rows[0]}
+    return {(row, "Deepfakes c23"): found for row, found in keys.items()}
+
+
+def _by_seed(profile: Profile, methods: Sequence[str]) -> list[dict[str, RunSpec]]:
+    seeds = profile.seeds_for("temporal-only")
+    return [temporal_only_specs(profile, methods, seed) for seed in seeds]
 
 
 def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]:
     """The runs behind a cell, one per seed of the profile."""
-    videos = cell.train
-    if profile.per_manipulation or not videos.manipulations:
-        manipulations = videos.manipulations
-    else:
-        manipulations = tuple(
-            m for m in paper.ALL_MANIPULATIONS if _has(store, videos.compression, m)
-        )
-    where = videos.dataset, videos.compression, manipulations
+    videos, kinds = cell.train, cell.train.manipulations
+    if kinds and not profile.per_manipulation:
+        there = paper.ALL_MANIPULATIONS
+        kinds = tuple(kind for kind in there if _has(store, videos.compression, kind))
+    where = videos.dataset, videos.compression, kinds
     beyond = paper.table(cell.table) is None and videos.dataset != "ffpp"
     table = "table2" if beyond else cell.table  # a dataset of one's own is trained like Table 2's
     return [
@@ -163,12 +156,11 @@ def tested_on(table: str, column: str) -> paper.Videos | None:
 
 def own_dataset(dataset: str, methods: Sequence[str]) -> paper.Table:
     """A table of a dataset that the paper does not have: trained and tested on it, by accuracy."""
-    videos, empty = paper.Videos(dataset), (None,)
-    rows = tuple(paper.Row(name, name, empty) for name in methods)
-    columns = (paper.Column(dataset, videos, videos),)
+    rows = tuple(paper.Row(name, name, (None,)) for name in methods)
+    columns = (paper.Column(dataset, paper.Videos(dataset), paper.Videos(dataset)),)
+    title = f"{dataset}: a dataset beyond the paper"
     caption = "Accuracy when trained and tested on this dataset, beyond the paper."
-    return paper.Table(dataset, f"{dataset}: a dataset beyond the paper", caption, paper.ACCURACY,
-                       columns, rows)  # fmt: skip
+    return paper.Table(dataset, title, caption, paper.ACCURACY, columns, rows)
 
 
 def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequence[str]) -> str:
@@ -210,7 +202,7 @@ def result(
     """The runs' scores of the test videos that a selection names, and what is to be said of them:
     where their weights began, a learning rate of their own, trainings that learnt nothing, and how
     many videos of those that the index lists are missing."""
-    spec, seeds = trained[0].spec, tuple(run.spec.seed for run in trained)
+    spec, seeds, which = trained[0].spec, tuple(run.spec.seed for run in trained), _which(videos)
     lost = [run.spec.seed for run in trained if run.at_chance]
     said = (
         *notes,
@@ -218,11 +210,9 @@ def result(
         STARTED if spec.start else "",
         f"learning rate {spec.training.lr:g}" if spec.method in trained[0].profile.rates else "",
         f"{_seeds(lost)} never left chance in training" if lost else "",
-        missing(select(store.index, "test", *_which(videos))),
+        missing(select(store.index, "test", *which)),
     )
-    scores = [
-        select(run.scores(store, videos.compression), "test", *_which(videos)) for run in trained
-    ]
+    scores = [select(run.scores(store, videos.compression), "test", *which) for run in trained]
     return CellResult(scores, [run.key for run in trained], tuple(filter(None, said)), seeds)
 
 

@@ -105,18 +105,15 @@ class RunStore:
     def _on_cluster(self, specs: Sequence[RunSpec], store: CropStore) -> None:
         print(f"{len(specs)} runs are handed to the cluster at {cluster.address()}.", flush=True)
         begun, folder = time.perf_counter(), store.folder.absolute()
-        tasks = {
-            str(self.run(spec, store).folder): (_get_and_score, (self, spec, folder))
-            for spec in specs
-        }
+        calls = {spec: (_get_and_score, (self, spec, folder)) for spec in specs}
+        tasks = {str(self.run(spec, store).folder): call for spec, call in calls.items()}
         for done, (name, _) in enumerate(cluster.each(tasks), 1):
             _say(Path(name).name, done, len(specs), begun)
 
     def _built_in(self, spec: RunSpec) -> CropStore:
         """The crops of the profile's built-in tree of a run's dataset, made now if need be."""
-        return in_first_process(
-            lambda: data.crops(self.profile, data.tree(self.profile, "", spec.dataset))
-        )
+        profile = self.profile
+        return in_first_process(lambda: data.crops(profile, data.tree(profile, "", spec.dataset)))
 
     def _train(self, run: Run, store: CropStore) -> None:
         spec, folder = run.spec, run.folder
@@ -136,15 +133,8 @@ class RunStore:
             split: run.dataset(store, rows[split], run.sampling.train, train=split == "train")
             for split in rows
         }
-        history = train(
-            model,
-            videos["train"],
-            videos["val"],
-            spec.training,
-            seed=spec.seed,
-            checkpoint=folder / "checkpoint.pt",
-            label=folder.name,
-        )
+        how = {"seed": spec.seed, "checkpoint": folder / "checkpoint.pt", "label": folder.name}
+        history = train(model, videos["train"], videos["val"], spec.training, **how)
         if is_first():
             with atomic(folder / "history.csv") as temporary:
                 pd.DataFrame(history).to_csv(temporary, index=False)
@@ -164,10 +154,8 @@ def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
     described |= {"profile": profile.name, **profile.settings(spec.training), "start": ""}
     if own := models.sampling(spec.method):
         described["sampling"] = asdict(own)
-    if spec.start:
-        described["start"] = _described(
-            profile, spec.start, data.planned(profile, spec.start.dataset)
-        )
+    if start := spec.start:
+        described["start"] = _described(profile, start, data.planned(profile, start.dataset))
     return json.loads(json.dumps(described, sort_keys=True))
 
 

@@ -44,14 +44,9 @@ def loader(data: SnippetDataset, batches: list[list[int]], device: torch.device)
 
     Only a GPU is fed by others: beside a training on the CPU they would take its cores.
     """
-    workers = min(8, cores() - 1) if device.type == "cuda" else 0
-    return DataLoader(
-        data,
-        batch_sampler=batches,
-        collate_fn=batch_as_read,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-    )
+    gpu = device.type == "cuda"
+    how = {"num_workers": min(8, cores() - 1) if gpu else 0, "pin_memory": gpu}
+    return DataLoader(data, batch_sampler=batches, collate_fn=batch_as_read, **how)
 
 
 def video_logits(model: Detector, x: torch.Tensor, views: int = 1) -> torch.Tensor:
@@ -88,7 +83,6 @@ def score(
     rows = data.rows[VIDEO_COLUMNS]
     logits_n = torch.full((len(rows),), -torch.inf, dtype=torch.double)
     if logits:
-        logits_n = logits_n.scatter_reduce(
-            0, torch.tensor(data.videos), torch.cat(logits).double(), "amax"
-        )
+        found, row = torch.cat(logits).double(), torch.tensor(data.videos)
+        logits_n = logits_n.scatter_reduce(0, row, found, "amax")
     return rows.assign(logit=logits_n.numpy(), score=torch.sigmoid(logits_n).numpy())

@@ -40,15 +40,12 @@ def snippet_starts(
     Raises DataError if no run is long enough for one snippet.
     """
     span = (frames - 1) * stride + 1
-    possible = np.concatenate(
-        [np.arange(first, first + max(0, count - span + 1)) for first, count in runs] or [[]]
-    ).astype(np.int64)
+    starts = [np.arange(first, first + max(0, count - span + 1)) for first, count in runs]
+    possible = np.concatenate(starts or [[]]).astype(np.int64)
     if not len(possible):
         longest = max((count for _, count in runs), default=0)
-        raise DataError(
-            f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames; the"
-            f" longest stretch has {longest}"
-        )
+        asked = f"a snippet of {frames} frames, {stride} apart, needs {span} consecutive frames"
+        raise DataError(f"{asked}; the longest stretch has {longest}")
     edges = np.linspace(runs[0][0], sum(runs[-1]), snippets + 1)
     starts = np.empty(snippets, np.int64)
     for u, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
@@ -130,10 +127,8 @@ class SnippetDataset(Dataset):
         tracks = self.rows["tracks"] if all_tracks else [1] * len(self.rows)
         self._items = [(row, track) for row, count in enumerate(tracks) for track in range(count)]
         self.videos = [row for row, _ in self._items]
-        self._draws = [
-            number_of(t if paired and t else i)
-            for i, t in zip(self._ids, self.rows["target"], strict=True)
-        ]
+        both = zip(self._ids, self.rows["target"], strict=True)
+        self._draws = [number_of(target if paired and target else name) for name, target in both]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -151,9 +146,8 @@ class SnippetDataset(Dataset):
         its place in the batch, so nothing is copied. The pixels stay in the order in which crops
         lie in memory, channels last, which is also what the models' convolutions want.
         """
-        x_buthwc = np.empty(
-            (len(items), self.snippets, self.frames, self.size, self.size, 3), np.uint8
-        )
+        shape = len(items), self.snippets, self.frames, self.size, self.size, 3
+        x_buthwc = np.empty(shape, np.uint8)
         pairs = [item if isinstance(item, tuple) else (item, item) for item in items]
         for clip_uthwc, (item, drawn_for) in zip(x_buthwc, pairs, strict=True):
             self._read(item, drawn_for, clip_uthwc)
@@ -163,28 +157,17 @@ class SnippetDataset(Dataset):
 
     def _read(self, item: int, drawn_for: int, clip_uthwc: np.ndarray) -> None:
         row, track = self._items[item]
-        rng = (
-            np.random.default_rng([self.seed, self.epoch, self._draws[self.videos[drawn_for]]])
-            if self.train
-            else None
-        )
+        draw = [self.seed, self.epoch, self._draws[self.videos[drawn_for]]]
+        rng = np.random.default_rng(draw) if self.train else None
         flip = rng is not None and rng.random() < 0.5
         crops = self.store.open(self._ids[row], track)
         longest = max(count for _, count in crops.runs)
-        frames = max(
-            1, min(self.frames, (longest - 1) // self.stride + 1)
-        )  # all there are, where a dense clip is longer than the video
+        # all there are, where a dense clip is longer than the video
+        frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))
         starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
+        how = self.size, self.margin, self.box, self.stride
         for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
-            crops.snippet(
-                start,
-                frames,
-                self.size,
-                self.margin,
-                self.box,
-                self.stride,
-                out=snippet_thwc[:frames],
-            )
+            crops.snippet(start, frames, *how, out=snippet_thwc[:frames])
             snippet_thwc[frames:] = snippet_thwc[frames - 1]
         if flip:
             for frame_hwc in clip_uthwc.reshape(-1, self.size, self.size, 3):
@@ -223,10 +206,8 @@ def batches(
         keys = list(zip(rows["target"], rows["compression"], strict=True))
         reals = {keys[i]: i for i in np.flatnonzero(labels == 0)}
         if not reals:
-            raise DataError(
-                "there is no real video to pair the fakes with; check the splits and the index's"
-                " status column"
-            )
+            check = "check the splits and the index's status column"
+            raise DataError(f"there is no real video to pair the fakes with; {check}")
         anywhere = list(reals.values())
         order: list = []
         for fake in rng.permutation(np.flatnonzero(labels == 1)).tolist():
