@@ -140,6 +140,18 @@ class Verb:
 
 
 VERBS = {
+    "doctor": Verb(
+        "start.doctor",
+        "check this machine and say what to do; exit status 1 if something required is not there",
+        "dfil doctor",
+        (JSON,),
+    ),
+    "notebooks": Verb(
+        "start.notebooks",
+        "copy the notebooks to a folder, to open and change them there",
+        "dfil notebooks my-notebooks",
+        (_file("folder", "FOLDER", "where to; what lies there already is kept"),),
+    ),
     "reproduce": Verb(
         "reproduce.reproduce",
         "run the notebooks, publish what they made and build the report",
@@ -185,7 +197,7 @@ VERBS = {
         "reproduce.report",
         "build the report page, and the README's results for demo, from the tables",
         "dfil report",
-        (DEMO,),
+        (DEMO, _flag("--latex", "also write the tables for LaTeX (booktabs), beside their .csv")),
     ),
     "data make": Verb(
         "data.make",
@@ -396,8 +408,9 @@ def parser() -> argparse.ArgumentParser:
         " reproduced.",
         epilog="Example:\n  dfil reproduce --profile smoke",
     )
+    top.set_defaults(run="start.next_steps")
     top.add_argument("--version", action="version", version=f"dfil {dfil.__version__}")
-    groups = {"": top.add_subparsers(title="verbs", metavar="VERB", required=True)}
+    groups = {"": top.add_subparsers(title="verbs", metavar="VERB")}
     for words, verb in VERBS.items():
         group, _, name = words.rpartition(" ")
         if group not in groups:

@@ -23,6 +23,8 @@ VERBS = [
     "plan",
     "score",
     "runs",
+    "doctor",
+    "notebooks",
     "export",
     "evaluate",
     "models",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from dfil.system import paths
 from dfil.system.errors import RunError
 from dfil.system.files import atomic, require_room
 from dfil.system.locks import owner
-from dfil.tools import environment, notebook, plan
+from dfil.tools import environment, notebook, plan, shipped
 from dfil.tools.execute import COLUMNS, Outcome, PathShortener, run_notebook
 from dfil.tools.publish import publish, take_back, workplace
 from dfil.train import data
@@ -75,9 +76,9 @@ def reproduce(
 
     only: numbers or names of notebooks; None runs all. root: a real FaceForensics++ tree, passed to
     the notebooks that take one. parameters: further values by name, passed to the notebooks that
-    declare them. notebooks: their folder, default `notebooks/` of the project. command: as typed,
-    for environment.json. A notebook that fails does not stop the others. Of two calls with one
-    profile the second waits.
+    declare them. notebooks: their folder, default the project's, or those that came along. command:
+    as typed, for environment.json. A notebook that fails does not stop the others. Of two calls
+    with one profile the second waits.
 
     Raises, before anything runs, RunError for a profile, notebook or parameter that does not exist
     and for a profile without any data, DataError for a tree that cannot be read, and MachineError
@@ -86,7 +87,7 @@ def reproduce(
     paths.fix()
     seeds = (parameters or {}).get("seeds", ())
     scale = profiles.get(profile, seeds)
-    chosen = select(Path(notebooks) if notebooks else paths.project() / "notebooks", only)
+    chosen = select(Path(notebooks) if notebooks else shipped.folder(), only)
     root = Path(root).expanduser().absolute() if root else ""
     values = _values(chosen, profile, root, parameters or {})
     if only is not None:  # what is too long for every reproduction
@@ -103,8 +104,11 @@ def reproduce(
     with owner(published, f"dfil reproduce --profile {profile}"), workplace():
         shorten.also(paths.outputs(profile).parent, "outputs")
         before = read_status(published / "status.csv")
-        print(_forecast([p for p in chosen if not lacks.get(p)], profile, before), flush=True)
         about = shorten(environment.describe(profile, root, command, seeds))
+        like = _options(about) == _options(_environment(published))
+        usual = not root and not parameters
+        run = [path for path in chosen if not lacks.get(path)]
+        print(_forecast(run, profile, before if like else {}, usual), flush=True)
         _write_environment(paths.outputs(profile), about)  # the report's notebook shows it
         every_name = {path.stem for path in _all(chosen[0].parent)}
         rows = {name: row for name, row in before.items() if name in every_name}
@@ -303,9 +307,33 @@ def _values(
     }
 
 
-def _forecast(chosen: Sequence[Path], profile: str, before: Mapping[str, Mapping]) -> str:
-    """One sentence on what will run, and about how long where that is known."""
-    column = {"smoke": 0, "demo": 1}.get(profile)
+def _options(about: Mapping) -> list[str]:
+    """The command of an environment.json without the notebooks' names: calls that share the rest
+    take equally long."""
+    kept, words = [], iter(shlex.split(str(about.get("command", ""))))
+    names = False
+    for word in words:
+        names = word == "--only" or (names and not word.startswith("-"))
+        kept += [] if names else [word]
+    return kept
+
+
+def _environment(folder: Path) -> dict:
+    try:
+        return dict(json.loads((folder / "environment.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # it is written anew
+        return {}
+
+
+def _forecast(
+    chosen: Sequence[Path], profile: str, before: Mapping[str, Mapping], usual: bool = True
+) -> str:
+    """One sentence on what will run, and about how long where that is known.
+
+    before: rows of status.csv of calls like this one, of which those that went well count. usual:
+    without a tree or parameters of one's own, for which SECONDS holds.
+    """
+    column = {"smoke": 0, "demo": 1}.get(profile) if usual else None
     known = {} if column is None else {name: took[column] for name, took in SECONDS.items()}
     known |= {n: float(row["seconds"]) for n, row in before.items() if row["status"] == "ok"}
     names = [path.stem for path in chosen]

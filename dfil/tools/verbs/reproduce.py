@@ -9,7 +9,7 @@ from argparse import Namespace
 from functools import partial
 
 from dfil import profiles
-from dfil.results import page
+from dfil.results import latex, page
 from dfil.system import cluster, paths
 from dfil.system.errors import DataError, RunError
 from dfil.tools import reproduce as notebooks
@@ -60,6 +60,8 @@ def faults(a: Namespace) -> int:
 def report(a: Namespace) -> int:
     folder, readme = paths.published(a.profile), paths.project() / "README.md"
     print(f"Wrote {page.build(folder)}")
+    for path in latex.write(folder) if a.latex else ():
+        print(f"Wrote {path}")
     if a.profile == "demo":  # the README shows the published results only
         if not readme.is_file():
             raise DataError(
