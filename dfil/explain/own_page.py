@@ -39,13 +39,19 @@ COLOURS = 6  # people that have a colour of their own in own_page.j2
 
 
 @dataclass
-class _Group:
+class Group:
     """Snippets that were judged together, by the most suspicious of them."""
 
     highest: float
     person: int
     clips: Sequence[tuple[int, np.ndarray]]
     snippets: Sequence[dict]
+
+    @property
+    def x(self) -> torch.Tensor:
+        """Their pixels (U, T, 3, H, W), uint8."""
+        clip_uthwc = np.stack([clip_thwc for _, clip_thwc in self.clips])
+        return torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)
 
 
 @dataclass
@@ -54,7 +60,7 @@ class Evidence:
     score_videos."""
 
     model: Detector | None = None
-    groups: list[_Group] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
     faces: dict[int, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
     every: dict[int, int] = field(default_factory=dict)  # snippets from one face to the next
     met: dict[int, int] = field(default_factory=dict)  # snippets so far
@@ -65,7 +71,7 @@ class Evidence:
         self.model = model
         scores = [s["score"] for s in judged["snippets"] if s["score"] is not None]
         highest = max(scores, default=float(expit(judged["logit"])))
-        self.groups.append(_Group(highest, person, clips, judged["snippets"]))
+        self.groups.append(Group(highest, person, clips, judged["snippets"]))
         self.groups = sorted(self.groups, key=lambda group: -group.highest)[:SHOWN]
         for start, clip_thwc in clips:
             self._keep_face(person, start, clip_thwc[len(clip_thwc) // 2])
@@ -192,13 +198,13 @@ def _pictures(evidence: Evidence) -> tuple[list[dict], str]:
     for group in evidence.groups:
         heat_uthw = None
         try:
-            (heat_uthw,) = activation.class_activation(evidence.model, _input(group)).values()
+            (heat_uthw,) = activation.class_activation(evidence.model, group.x).values()
         except RunError as error:
             lacking = str(error)
         scores = [s["score"] if s["score"] is not None else -1.0 for s in group.snippets]
         for rank, u in enumerate(np.argsort(scores)[::-1][:SHOWN]):
             clip_thwc, snippet = group.clips[u][1], group.snippets[u]
-            rows = [("frames", strip(clip_thwc)), ("changes", strip(_changes(clip_thwc)))]
+            rows = [("frames", strip(clip_thwc)), ("changes", strip(changes(clip_thwc)))]
             if heat_uthw is not None:
                 highest = float(np.quantile(heat_uthw, 0.995)) or 1.0
                 heated = _heated(clip_thwc, np.clip(heat_uthw[u] / highest, 0, 1))
@@ -217,8 +223,8 @@ def _ut(evidence: Evidence) -> dict | None:
         return None
     group = evidence.groups[0]
     try:
-        *_, (stage, map_ut) = activation.ut_maps(model, _input(group)).items()
-        fake_ut = activation.frame_probabilities(model, _input(group))
+        *_, (stage, map_ut) = activation.ut_maps(model, group.x).items()
+        fake_ut = activation.frame_probabilities(model, group.x)
     except (RunError, NotImplementedError):
         return None
     low, high = float(map_ut.min()), float(map_ut.max())
@@ -227,17 +233,11 @@ def _ut(evidence: Evidence) -> dict | None:
     return {"stage": stage, "person": group.person + 1, "rows": list(rows)}
 
 
-def _input(group: _Group) -> torch.Tensor:
-    """(U, T, 3, H, W) uint8."""
-    clip_uthwc = np.stack([clip_thwc for _, clip_thwc in group.clips])
-    return torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)
-
-
-def _changes(clip_thwc: np.ndarray) -> np.ndarray:
+def changes(clip_thwc: np.ndarray) -> np.ndarray:
     """Each frame less the one before, GAIN times, about grey; of the first one nothing."""
     x = clip_thwc.astype(np.float32)
-    changes = np.diff(x, axis=0, prepend=x[:1])
-    return np.clip(128 + GAIN * changes, 0, 255).astype(np.uint8)
+    change = np.diff(x, axis=0, prepend=x[:1])
+    return np.clip(128 + GAIN * change, 0, 255).astype(np.uint8)
 
 
 def _heated(clip_thwc: np.ndarray, heat_thw: np.ndarray) -> np.ndarray:
