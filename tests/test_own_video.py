@@ -5,6 +5,8 @@ import io
 import json
 import math
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,11 @@ from scipy.special import expit
 
 from dfil import models
 from dfil.cli import main
-from dfil.explain import own_page
+from dfil.explain import own_page, pointing
+from dfil.explain.upload import Upload
 from dfil.faces.clock import Clock
 from dfil.results import verdict
+from dfil.synthetic.two_people import Scene, scene
 from dfil.train import calibration, own_video
 
 
@@ -262,3 +266,49 @@ def test_the_page_of_a_method_without_maps_or_of_nobody_says_so(tmp_path):
     nobody = found(score=None, status="no face", people=[], reason="dlib sees none")
     page = page_of(nobody, own_page.Evidence(), tmp_path)
     assert "All of it: no face" in page and "dlib sees none" in page
+
+
+def test_the_weights_that_come_along_load_say_what_they_are_and_carry_a_calibration():
+    model, config = models.load_weights(own_video.SHIPPED)
+    assert config["synthetic"] and config["method"] == "dil" and not model.training
+    scale = calibration.of_weights(own_video.SHIPPED, config)
+    assert scale.synthetic and len(scale.real) == 32 and len(scale.forged) == 128
+    assert sum(file.stat().st_size for file in own_video.SHIPPED.iterdir()) < 1_000_000
+    assert "synthetic clips only" in (own_video.SHIPPED / "README.md").read_text()
+
+
+def test_a_scene_of_two_people_is_pointed_at(tmp_path):
+    forged = scene(1, tmp_path)
+    assert forged == scene(1, tmp_path) and (forged.person, forged.manipulation) == (1, "Deepfakes")
+    watch = own_page.Evidence()
+    (result,) = own_video.score_videos([forged.path], observe=watch)
+    row = pointing.judged(forged, result)
+    assert (row["status"], row["person"], row["moment"]) == ("ok", True, True), row
+    assert 0 < row["by_chance"] < 0.25 and row["covered"] > 0.5 and row["forged"] > row["real"]
+    assert {group.person for group in watch.groups} == {0, 1} and result["seconds"] == 6.0
+
+
+def test_a_verdict_that_points_at_the_wrong_person_or_second_is_told_from_a_right_one():
+    left = Scene(Path("x.mp4"), 0, "Deepfakes", 2.0, 3.0)
+    assert not pointing.judged(left, found())["person"]
+    right = Scene(Path("x.mp4"), 1, "Deepfakes", 2.0, 3.0)
+    row = pointing.judged(right, found())
+    assert row["person"] and row["moment"] and row["by_chance"] == 0.25
+    assert row["inside"] == row["covered"] == 1.0
+    later = Scene(Path("x.mp4"), 1, "Deepfakes", 4.0, 5.0)
+    row = pointing.judged(later, found())
+    assert row["person"] and not row["moment"] and row["inside"] == row["covered"] == 0.0
+    assert pointing.judged(right, found(people=[]))["status"] == "0 people found"
+
+
+def test_an_uploaded_video_a_path_and_the_built_in_one_are_taken_in_this_order(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path))
+    upload, built_in = Upload(), tmp_path / "built-in.mp4"
+    upload.button = None
+    assert upload.path("", built_in) == built_in and "text/plain" in upload._repr_mimebundle_()
+    upload.button = SimpleNamespace(value=({"name": "../odd.mp4", "content": memoryview(b"x")},))
+    assert upload.path("", built_in) == tmp_path / "uploads" / "odd.mp4"
+    assert (tmp_path / "uploads" / "odd.mp4").read_bytes() == b"x"
+    assert upload.path("mine.mp4", built_in) == Path("mine.mp4")

@@ -442,6 +442,26 @@ def timelines(
 
 
 @_styled
+def along(result: Mapping, *, title: str, synthetic: bool) -> Figure:
+    """The score of every snippet of one's own video along time, a line per person; grey where
+    nobody's face was found. result: of dfil.train.own_video.score_videos."""
+    fig = _figure(7.2, 2.4, title, synthetic)
+    ax = fig.subplots()
+    for first, last in result["no_face"]:
+        ax.axvspan(first, last, color="0.85", linewidth=0)
+    ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
+    for number, person in enumerate(result["people"], 1):
+        df = pd.DataFrame(person["snippets"])
+        middle = (df["first_second"] + df["last_second"]) / 2
+        ax.plot(middle, df["score"], marker="o", markersize=4, label=f"person {number}")
+    limits = {"xlim": (0, result["seconds"]), "ylim": (-0.03, 1.03)}
+    ax.set(xlabel="seconds", ylabel="score", **limits)
+    if len(result["people"]) <= 6:
+        ax.legend()
+    return fig
+
+
+@_styled
 def frames_seen(samplings: Mapping[str, Sampling], frames: int = 120) -> Figure:
     """The frames that methods see of a test video: neighbours in one snippet are joined."""
     fig = _figure(7.2, 0.45 * len(samplings) + 0.5)
