@@ -112,32 +112,32 @@ def ut_maps(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
 def frame_probabilities(model: Detector, x: torch.Tensor) -> np.ndarray:
     """The model's probability of fake for each frame, (U, T): the sigmoid of the frames' logits."""
     with torch.no_grad():
-        return torch.sigmoid(model.frame_logits(_batch(model, x))[0].double()).cpu().numpy()
+        return torch.sigmoid(model.frame_logits(batch(model, x))[0].double()).cpu().numpy()
 
 
 def explained(model: Detector, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """`model.explain` of one video, with a leading batch of one."""
-    return model.explain(_batch(model, x))
+    return model.explain(batch(model, x))
 
 
 def enlarged(maps_nhw: np.ndarray, x: torch.Tensor) -> np.ndarray:
     """(U·T, h, w) at a layer's size -> (U, T, H, W) at the crop's, bilinear."""
     maps = torch.from_numpy(np.asarray(maps_nhw, np.float64))[:, None]
-    large = nn.functional.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)
+    size = tuple(x.shape[-2:])
+    large = nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
     return large[:, 0].unflatten(0, x.shape[:2]).numpy()
 
 
-def _batch(model: Detector, x: torch.Tensor) -> torch.Tensor:
+def batch(model: Detector, x: torch.Tensor) -> torch.Tensor:
+    """x (U, T, 3, H, W) uint8 as a model takes it, on its device: (1, U, T, 3, H, W)."""
     return normalise(x.to(next(model.parameters()).device))[None]
 
 
 def blocks(model: Detector) -> list[tuple[str, nn.Module]]:
     """The residual blocks in order, with their names, such as "layer1.0"."""
     if not hasattr(model, "backbone"):
-        raise RunError(
-            f"{type(model).__name__} has no `backbone` whose last block could be looked at; "
-            "take dil or resnet50"
-        )
+        lacks = f"{type(model).__name__} has no `backbone` whose last block could be looked at"
+        raise RunError(f"{lacks}; take dil or resnet50")
     return model.backbone.blocks()
 
 

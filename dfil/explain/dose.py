@@ -44,12 +44,8 @@ METHODS = ("dil", "resnet50", "i3d", "stil")
 MODEL_FREE = "ratio of differences"
 MANIPULATION, QUALITY, QP = "Deepfakes", "c23", 23
 WINDOW = 16  # frames in which the ratio is taken, cut by one box
-LEVELS = {
-    "tau": (0.0, 0.1, 0.2, 0.4, 0.8),
-    "gap": (1, 2, 4),
-    "noise": (0, 4, 8, 16),
-    "crf": (18, 28, 38),
-}
+LEVELS = {"tau": (0.0, 0.1, 0.2, 0.4, 0.8), "gap": (1, 2, 4), "noise": (0, 4, 8, 16)}
+LEVELS |= {"crf": (18, 28, 38)}
 TITLES = {
     "tau": "share of the forgery drawn anew in each frame",
     "gap": "distance of neighbouring frames",
@@ -167,10 +163,8 @@ def _of_row(row) -> Dose:
 def _write(job: _Job) -> None:
     dose = job.dose
     setting = replace(SETTINGS["temporal-only"], tau=dose.tau)
-    clips = render_target(
-        job.person, job.person ^ 1, setting, methods=[MANIPULATION], frames=job.frames * dose.gap
-    )
-    for clip in clips:
+    how = {"methods": [MANIPULATION], "frames": job.frames * dose.gap}
+    for clip in render_target(job.person, job.person ^ 1, setting, **how):
         frames_thwc = clip.frames_thwc[:: dose.gap]
         if dose.noise:  # the same grain in the real clip and in its fake
             grain = generator(0, job.person, "noise of a dose")
@@ -191,12 +185,11 @@ def trained(
     runs: RunStore, store: CropStore, methods: Sequence[str] = METHODS
 ) -> dict[str, list[Run]]:
     """The detectors of the mixture by method, one per seed, trained as those of the mechanism."""
-    where = runs.profile, "temporal-only"
     videos = "ffpp", QUALITY, (MANIPULATION,)
-    specs = {
-        method: [RunSpec.of_table(*where, method, *videos, seed=s) for s in runs.profile.seeds]
-        for method in methods
-    }
+    specs = {}
+    for method in methods:
+        where = runs.profile, "temporal-only", method, *videos
+        specs[method] = [RunSpec.of_table(*where, seed=seed) for seed in runs.profile.seeds]
     runs.get_all([spec for row in specs.values() for spec in row], store)
     return {method: [runs.get(spec, store) for spec in row] for method, row in specs.items()}
 
@@ -211,11 +204,9 @@ def ratios(store: CropStore, size: int) -> pd.DataFrame:
     for video_id in rows["video_id"]:
         crops = store.open(video_id)
         starts = [
-            first + start
-            for first, count in crops.runs
-            for start in range(0, count - WINDOW + 1, WINDOW // 2)
+            np.arange(first, first + count - WINDOW + 1, WINDOW // 2) for first, count in crops.runs
         ]
-        windows = (crops.snippet(start, WINDOW, size) for start in starts)
+        windows = (crops.snippet(int(s), WINDOW, size) for s in np.concatenate(starts))
         found.append(np.median([difference_ratio(window_thwc) for window_thwc in windows]))
     return rows.assign(score=found).reset_index(drop=True)
 
@@ -225,44 +216,36 @@ def by_dose(scores: pd.DataFrame, planned: pd.DataFrame) -> dict[str, pd.DataFra
     numbers = scores["video_id"].str.rpartition("/")[2].str.partition("_")[0].astype(int)
     given = planned.set_index("number").loc[numbers]
     found = {}
-    for what, levels in LEVELS.items():
-        for level in levels:
-            fields = asdict(_dose(what, level))
-            here = np.all([given[name] == value for name, value in fields.items()], axis=0)
-            found[f"{what} {level:g}"] = scores[here]
+    for what, level in [(what, level) for what, levels in LEVELS.items() for level in levels]:
+        fields = pd.Series(asdict(_dose(what, level)))
+        found[f"{what} {level:g}"] = scores[(given[fields.index] == fields).all(axis=1).to_numpy()]
     return found
 
 
 def response(
-    rows: Mapping[str, Sequence[Run]],
-    store: CropStore,
-    planned: pd.DataFrame,
-    free: pd.DataFrame,
+    rows: Mapping[str, Sequence[Run]], store: CropStore, planned: pd.DataFrame, free: pd.DataFrame,
     note: str = "",
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """AUC by dose in the usual columns: of each method's runs, and of `ratios` as `free`."""
-    results = {(MODEL_FREE, c): tables.CellResult([s]) for c, s in by_dose(free, planned).items()}
+    columns = by_dose(free, planned)
+    results = {(MODEL_FREE, c): tables.CellResult([scores]) for c, scores in columns.items()}
     for method, found in rows.items():
         seeds = [by_dose(run.scores(store, QUALITY), planned) for run in found]
         keys = [run.key for run in found]
         for column in seeds[0]:
             results[method, column] = tables.CellResult([seed[column] for seed in seeds], keys)
-    columns = list(by_dose(free, planned))
-    layout = tables.grid("dose", TITLE, "auc", [*rows, MODEL_FREE], columns)
+    layout = tables.grid("dose", TITLE, "auc", [*rows, MODEL_FREE], list(columns))
     return tables.build(layout, results, "", note, synthetic=True)
 
 
 def roughness(free: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
     """The mean ratio of real and of forged clips by dose in the usual columns."""
-    results = {
-        (row, column): tables.Measured(mean_over_videos(part.loc[part["label"] == label, "score"]))
-        for column, part in by_dose(free, planned).items()
-        for label, row in enumerate(("real clips", "forged clips"))
-    }
-    columns = list(by_dose(free, planned))
-    layout = tables.grid(
-        "dose-ratio", RATIO_TITLE, "ratio", ["real clips", "forged clips"], columns
-    )
+    results, rows, columns = {}, ["real clips", "forged clips"], by_dose(free, planned)
+    for column, part in columns.items():
+        for label, row in enumerate(rows):
+            mean = mean_over_videos(part.loc[part["label"] == label, "score"])
+            results[row, column] = tables.Measured(mean)
+    layout = tables.grid("dose-ratio", RATIO_TITLE, "ratio", rows, list(columns))
     return tables.build(layout, results, synthetic=True)
 
 
@@ -280,9 +263,7 @@ def figure(df: pd.DataFrame, rough: pd.DataFrame) -> Figure:
         panels[what] = part.assign(dose=dose, ratio=part["column"].map(real))
         reached = real[names].to_numpy()
         if what == "noise" and (np.diff(reached) > 0).all():
-            marks[what] = {
-                f"{ratio:.2f}": float(np.interp(ratio, reached, range(len(reached))))
-                for ratio in REAL_FOOTAGE.values()
-                if reached[0] <= ratio <= reached[-1]
-            }
+            inside = [r for r in REAL_FOOTAGE.values() if reached[0] <= r <= reached[-1]]
+            places = np.interp(inside, reached, range(len(reached))).tolist()
+            marks[what] = {f"{r:.2f}": place for r, place in zip(inside, places, strict=True)}
     return figures.dose_curves(panels, TITLES, marks, title=TITLE, synthetic=True)

@@ -7,8 +7,9 @@ is made from the layers found. Boxes are as wide as their texts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -25,13 +26,8 @@ from dfil.models.intra_sim import IntraSIM
 from dfil.results.figures import STYLE
 from dfil.system.errors import RunError
 
-FILL = {  # tints of 0072B2 and E69F00
-    "Intra-SI": "#9CC9E8",
-    "Inter-SI": "#F4C27A",
-    "plain": "#E4E4E4",
-    "layer": "#FFFFFF",
-    "sum": "#F2F2F2",
-}
+FILL = {"plain": "#E4E4E4", "layer": "#FFFFFF", "sum": "#F2F2F2"}
+FILL |= {"Intra-SI": "#9CC9E8", "Inter-SI": "#F4C27A"}  # tints of 0072B2 and E69F00
 PARTS = {"Intra-SI": "intra", "Inter-SI": "inter"}  # a kind of block and its module's name
 WIDTH, UNIT = 18.0, 28.8  # of the drawing's grid, and points per unit: 7.2 inches / 18
 FONT, BOX = 5.6, 0.62  # size of most texts; height of a box
@@ -48,10 +44,12 @@ def summary(model: DIL, size: int) -> pd.DataFrame:
     """
     backbone, shapes = deepcopy(model).to("meta").eval().backbone, {}
     blocks = dict(backbone.blocks())
+
+    def note(name: str, output: torch.Tensor) -> None:
+        shapes[name] = tuple(output.shape[1:])
+
     for name, part in {"stem": backbone.maxpool, **blocks, "head": backbone.fc}.items():
-        part.register_forward_hook(
-            lambda module, args, output, name=name: shapes.update({name: tuple(output.shape[1:])})
-        )
+        part.register_forward_hook(lambda module, args, output, name=name: note(name, output))
     with torch.no_grad():
         backbone(torch.empty(model.frames, 3, size, size, device="meta"), snippets=1)
     rows = [("stem", 0, "", _count(backbone.conv1) + _count(backbone.bn1), 0)]
@@ -75,12 +73,11 @@ def architecture(model: DIL, size: int, snippets: int = 4, title: str = "") -> F
     parts, blocks, first = summary(model, size), dict(model.backbone.blocks()), {}
     for kind in PARTS:
         if kind not in set(parts["kind"]):
-            raise RunError(
-                f"this model has no {kind} block; Figure 2 is drawn of a model with both modules"
-            )
+            need = "Figure 2 is drawn of a model with both modules"
+            raise RunError(f"this model has no {kind} block; {need}")
         first[kind] = parts.index[parts["kind"] == kind][0]
-    heights = 2.75, 4.2, 3.3
-    added = number(int(parts["added"].sum()))
+    heights, added = (2.75, 4.2, 3.3), number(int(parts["added"].sum()))
+    said = f"DIL as built: {number(_count(model))} parameters, {added} of them in its modules"
     with style.context(STYLE):
         fig = Figure(figsize=(7.2, 5.4))
         fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0.02)
@@ -91,38 +88,29 @@ def architecture(model: DIL, size: int, snippets: int = 4, title: str = "") -> F
         _network(axes[0], parts, model.frames, size, snippets)
         _intra(axes[1], first["Intra-SI"], blocks[first["Intra-SI"]].intra)
         _inter(axes[2], first["Inter-SI"], blocks[first["Inter-SI"]].inter)
-        fig.suptitle(
-            title
-            or f"DIL as built: {number(_count(model))} parameters, {added} of them in its modules"
-        )
+        fig.suptitle(title or said)
     return fig
 
 
 def number(count: int) -> str:
     """A parameter count in three digits: 408, 5.17 k, 23.5 M."""
-    for limit, unit in ((10**6, " M"), (10**3, " k")):
-        if count >= limit:
-            return f"{count / limit:.3g}{unit}"
-    return str(count)
+    if count < 1000:
+        return str(count)
+    return f"{count / 10**6:.3g} M" if count >= 10**6 else f"{count / 1000:.3g} k"
 
 
 def _network(ax: Axes, parts: pd.DataFrame, frames: int, size: int, snippets: int) -> None:
     """From the video to its logit: a frame per stage, a bar per block, its sizes below."""
-    y, bar = 1.55, 0.62
-    stem, head = parts.loc["stem"], parts.loc["head"]
+    y, bar, stem = 1.55, 0.62, parts.loc["stem"]
     items = [  # (text above, blocks or text of the box, text below)
         (f"3 × {size} × {size}", f"U = {snippets}\nT = {frames}", ""),
         ("", f"stem\n{number(stem['parameters'])}", _size(stem["shape"])),
     ]
     for stage, group in parts[parts["stage"] > 0].groupby("stage"):
-        count = number(int(group["parameters"].sum()))
-        items.append(
-            (f"stage {stage}: {count}", list(group["kind"]), _size(group["shape"].iloc[-1]))
-        )
-    items += [
-        ("", f"pool, FC\n{number(head['parameters'])}", ""),
-        ("", "mean over\nU·T: logit", ""),
-    ]
+        head = f"stage {stage}: {number(int(group['parameters'].sum()))}"
+        items.append((head, list(group["kind"]), _size(group["shape"].iloc[-1])))
+    last = f"pool, FC\n{number(parts.loc['head', 'parameters'])}", "mean over\nU·T: logit"
+    items += [("", text, "") for text in last]
     inside = [bar * len(x) if isinstance(x, list) else _wide(x) for _, x, _ in items]
     widths = [max(w, _wide(a), _wide(b)) for w, (a, _, b) in zip(inside, items, strict=True)]
     edge = None
@@ -135,19 +123,19 @@ def _network(ax: Axes, parts: pd.DataFrame, frames: int, size: int, snippets: in
         _text(ax, middle, y - 0.95, below)
         if isinstance(what, list):
             for j, kind in enumerate(what):
-                corner = middle - half + j * bar + 0.05, y - 0.5
-                ax.add_patch(Rectangle(corner, bar - 0.1, 1, **_look(FILL[kind])))
-                _text(ax, corner[0] + bar / 2 - 0.05, y, kind.removesuffix("-SI"), rotation=90)
+                x = middle - half + j * bar + 0.05
+                ax.add_patch(Rectangle((x, y - 0.5), bar - 0.1, 1, **_look(FILL[kind])))
+                _text(ax, x + bar / 2 - 0.05, y, kind.removesuffix("-SI"), rotation=90)
             frame = (middle - half - 0.03, y - 0.6), 2 * half + 0.06, 1.2
             ax.add_patch(Rectangle(*frame, fill=False, edgecolor="0.6", linewidth=0.6))
         elif i == len(items) - 1:
             _text(ax, middle, y, what)
         else:
             _box(ax, middle, y, 2 * half, what, "plain" if i else "layer")
-    for i, kind in enumerate(PARTS):
-        ax.add_patch(Rectangle((3.25 + 6.2 * i, 0.06), 0.3, 0.24, **_look(FILL[kind])))
+    for x, kind in zip((3.25, 9.45), PARTS, strict=True):
+        ax.add_patch(Rectangle((x, 0.06), 0.3, 0.24, **_look(FILL[kind])))
         text = f"{kind} block: 1×1, {kind}M, 3×3, 1×1"
-        ax.text(3.65 + 6.2 * i, 0.18, text, va="center", fontsize=6.5)
+        ax.text(x + 0.4, 0.18, text, va="center", fontsize=6.5)
 
 
 def _intra(ax: Axes, part: str, sim: IntraSIM) -> None:
@@ -156,88 +144,74 @@ def _intra(ax: Axes, part: str, sim: IntraSIM) -> None:
     high, mid, low, bottom, top = 2.75, 2.15, 1.55, 0.55, 3.35
     ways = {"next": (high, "t+1"), "previous": (low, "t−1")} if sim.bp else {"next": (mid, "t+1")}
     views = {"h": (high, "H×T"), "w": (low, "T×W")} if sim.ca else {}
-    shown = {
-        v: f"D + 3×3 over {n}\n{_flow(getattr(sim, f'view_{v}'))}" for v, (_, n) in views.items()
-    }
-    recovered = {v: _named("sigmoid 1×1, BN", getattr(sim, f"recover_{v}")) for v in views}
     columns: list[dict] = [
         {"in": (mid, f"I: {channels}\n× T × H\n× W")},
         {"squeeze": (mid, _named("squeeze 1×1, BN", sim.squeeze))},
         {w: (y, f"F(t) − 3×3 F({t})\n{_flow(sim.neighbour)}") for w, (y, t) in ways.items()},
         {"D": (mid, "mean" if sim.bp else "D")},
-        {f"view {v}": (y, shown[v]) for v, (y, _) in views.items()},
-        {f"recover {v}": (y, recovered[v]) for v, (y, _) in views.items()},
+        {},  # views
+        {},  # recovery
         {"attention": (mid, "$A_h \\odot A_w$" if sim.ca else "$A$")},
         {"weigh": (mid, "⊙ I₂ + I₂")},
         {"kernel": (mid, "⊗")},
         {"concat": (mid, "concat")},
         {"out": (mid, f"O: {channels}\n× T × H\n× W")},
     ]
-    arrows = [("in", "squeeze"), *(("squeeze", w) for w in ways), *((w, "D") for w in ways)]
-    if sim.ca:
-        for chain in (["D", f"view {v}", f"recover {v}", "attention"] for v in views):
-            arrows += zip(chain, chain[1:], strict=False)
-    else:
+    chains = ["in squeeze", *(f"squeeze {way} D" for way in ways)]
+    for v, (y, plane) in views.items():
+        flow = _flow(getattr(sim, f"view_{v}"))
+        columns[4][f"view_{v}"] = y, f"D + 3×3 over {plane}\n{flow}"
+        columns[5][f"recover_{v}"] = y, _named("sigmoid 1×1, BN", getattr(sim, f"recover_{v}"))
+        chains.append(f"D view_{v} recover_{v} attention")
+    if not sim.ca:
         columns[5]["recover"] = mid, _named("sigmoid 1×1, BN", sim.recover)
-        arrows += [("D", "recover"), ("recover", "attention")]
+        chains.append("D recover attention")
     if sim.lk:
         columns[1]["mean"] = bottom, "mean over\nH × W"
         columns[2]["phi1"] = bottom, f"FC {_fc(sim.phi1[0])}, ReLU\n{number(_count(sim.phi1))}"
         columns[4]["phi2"] = bottom, f"FC {_fc(sim.phi2)}\n{number(_count(sim.phi2))}"
         columns[5]["taps"] = bottom, "softmax: a kernel\nper channel"
-        arrows += [("mean", "phi1"), ("phi1", "phi2"), ("phi2", "taps")]
+        chains.append("mean phi1 phi2 taps")
     else:
         columns[5]["taps"] = bottom, f"static kernel\n{number(sim.static_kernel.numel())}"
-    chain = "attention", "weigh", "kernel", "concat", "out"
-    arrows += zip(chain, chain[1:], strict=False)
-    boxes = _flow_chart(ax, f"Intra-SIM of {part}", sim, "Intra-SI", columns, arrows)
+    chains.append("attention weigh kernel concat out")
+    boxes = _flow_chart(ax, f"Intra-SIM of {part}", sim, "Intra-SI", columns, chains)
     split = (boxes["in"][1] + boxes["squeeze"][0]) / 2
-    at = {name: (boxes[name][0] + boxes[name][1]) / 2 for name in ("concat", "kernel")}
-    over = (split, mid), (split, top), (at["concat"], top), (at["concat"], mid + BOX / 2)
-    _arrow(ax, *over)
-    _arrow(ax, (boxes["taps"][1], bottom), (at["kernel"], bottom), (at["kernel"], mid - BOX / 2))
+    concat, kernel = (sum(boxes[name]) / 2 for name in ("concat", "kernel"))
+    _arrow(ax, (split, mid), (split, top), (concat, top), (concat, mid + BOX / 2))
+    _arrow(ax, (boxes["taps"][1], bottom), (kernel, bottom), (kernel, mid - BOX / 2))
     if sim.lk:
         _arrow(ax, (split, mid), (split, bottom), (boxes["mean"][0], bottom))
-    ax.text(split + 0.12, top + 0.17, f"I₁: {half} channels", va="center", fontsize=FONT)
-    ax.text(split + 0.12, mid - 0.5, f"I₂: {half}", va="center", fontsize=FONT)
+    for y, text in ((top + 0.17, f"I₁: {half} channels"), (mid - 0.5, f"I₂: {half}")):
+        ax.text(split + 0.12, y, text, va="center", fontsize=FONT)
 
 
 def _inter(ax: Axes, part: str, sim: InterSIM) -> None:
     """Eq. 7-11: the first branch on top, the second, with its differences of snippets, below."""
-    channels = sim.branch1[0].in_channels
-    top, mid, low = 2.25, 1.6, 0.9
-    kind = "depthwise" if sim.conv_u == "depthwise" else "full"
+    channels, top, mid, low = sim.branch1[0].in_channels, 2.25, 1.6, 0.9
+    beside, first, second = _flow(sim.neighbour), _flow(sim.branch1[2]), _flow(sim.recover)
     columns = [
         {"in": (mid, f"F: {channels}\n× U × T\n× H × W")},
         {"mean": (mid, "mean over\nH × W")},
-        {
-            "reduce": (top, _named("3×1 along U, BN", sim.branch1[:2])),
-            "squeeze": (low, f"1×1\n{_flow(sim.squeeze)}"),
-        },
+        {"reduce": (top, _named("3×1 along U, BN", sim.branch1[:2])),
+         "squeeze": (low, f"1×1\n{_flow(sim.squeeze)}")},
         {"within": (low, f"1×3 along T\n{_flow(sim.within)}")},
-        {
-            "next": (low + 0.36, f"F(u) − 1×3 F(u+1)\n{_flow(sim.neighbour)}"),
-            "previous": (low - 0.36, f"F(u) − 1×3 F(u−1)\n{_flow(sim.neighbour)}"),
-        },
+        {"next": (low + 0.36, f"F(u) − 1×3 F(u+1)\n{beside}"),
+         "previous": (low - 0.36, f"F(u) − 1×3 F(u−1)\n{beside}")},
         {"sum": (low, "sum")},
-        {
-            "expand": (top, f"F₁: sigmoid of 1×1\n{_flow(sim.branch1[2])}"),
-            "recover": (low, f"F₂: sigmoid of 1×1\n{_flow(sim.recover)}"),
-        },
+        {"expand": (top, f"F₁: sigmoid of 1×1\n{first}"),
+         "recover": (low, f"F₂: sigmoid of 1×1\n{second}")},
         {"map": (mid, "F₁ ⊙ F₂\n(U–T map)")},
         {"weigh": (mid, "⊙ F + F")},
-        {"conv": (mid, f"3×1 along U\n{kind}, {number(sim.taps_u.numel())}")},
+        {"conv": (mid, f"3×1 along U\n{sim.conv_u}, {number(sim.taps_u.numel())}")},
         {"out": (mid, f"O: {channels}\n× U × T\n× H × W")},
-    ]
+    ]  # fmt: skip
     chains = (
         "in mean reduce expand map weigh conv out",
         "mean squeeze within next sum recover map",
         "within previous sum",
     )
-    arrows = [
-        pair for chain in chains for pair in zip(chain.split(), chain.split()[1:], strict=False)
-    ]
-    _flow_chart(ax, f"Inter-SIM of {part}", sim, "Inter-SI", columns, arrows)
+    _flow_chart(ax, f"Inter-SIM of {part}", sim, "Inter-SI", columns, chains)
 
 
 def _flow_chart(
@@ -246,9 +220,9 @@ def _flow_chart(
     sim: nn.Module,
     kind: str,
     columns: Sequence[Column],
-    arrows: Sequence[tuple[str, str]],
+    chains: Iterable[str],
 ) -> dict[str, tuple[float, float]]:
-    """Columns of boxes at equal distances, as wide as their widest text, and arrows between them.
+    """Columns of boxes at equal distances, as wide as their widest text, and arrows along chains.
 
     Returns the left and right edge of every box. Layers are white, mere sums and products grey.
     """
@@ -267,7 +241,7 @@ def _flow_chart(
             else:
                 layer = any(sign in text for sign in "×0123456789") and "⊙" not in text
                 _box(ax, left + width / 2, y, width, text, "layer" if layer else "sum")
-    for start, end in arrows:
+    for start, end in (pair for chain in chains for pair in pairwise(chain.split())):
         _arrow(ax, (boxes[start][1], places[start]), (boxes[end][0], places[end]))
     return boxes
 

@@ -38,10 +38,8 @@ def snippet_scores(run: Run, store: CropStore, truth: Mapping[str, np.ndarray]) 
         crops = store.open(video_id)
         starts = neighbours(crops, frames)
         if starts[-1] + frames > len(forged_t):
-            raise DataError(
-                f"{video_id}: the truth has {len(forged_t)} frames and the video more; "
-                "write the tree again"
-            )
+            has = f"the truth has {len(forged_t)} frames and the video more"
+            raise DataError(f"{video_id}: {has}; write the tree again")
         clip_uthwc = np.stack([crops.snippet(first, frames, run.profile.size) for first in starts])
         with precision(device):
             x = normalise(torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)[None].to(device))
@@ -55,11 +53,8 @@ def snippet_scores(run: Run, store: CropStore, truth: Mapping[str, np.ndarray]) 
 
 def neighbours(crops: Crops, frames: int) -> list[int]:
     """First frames of all snippets of a video that follow each other without overlap."""
-    return [
-        start
-        for first, count in crops.runs
-        for start in range(first, first + count - frames + 1, frames)
-    ]
+    every = (range(first, first + count - frames + 1, frames) for first, count in crops.runs)
+    return [start for stretch in every for start in stretch]
 
 
 def auc(scores: pd.DataFrame, within: bool = False) -> metrics.Estimate:
@@ -72,11 +67,7 @@ def auc(scores: pd.DataFrame, within: bool = False) -> metrics.Estimate:
 
 
 def auc_over_videos(
-    labels: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    within: bool = False,
-    resamples: int = 1000,
-    seed: int = 0,
+    labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], within=False, resamples=1000, seed=0
 ) -> metrics.Estimate:
     """AUC of the parts (frames, snippets) of videos, with a percentile interval that draws whole
     videos, because parts of one are no strangers.

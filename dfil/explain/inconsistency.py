@@ -28,10 +28,8 @@ def difference_ratio(
     """
     frames = len(crops_thwc)
     if gap < 1 or frames < 2 * gap + 1:
-        raise ValueError(
-            "difference_ratio needs at least 2 * gap + 1 frames with gap >= 1, "
-            f"it got {frames} frames and gap {gap}."
-        )
+        needs = "difference_ratio needs at least 2 * gap + 1 frames with gap >= 1"
+        raise ValueError(f"{needs}, it got {frames} frames and gap {gap}.")
     x = np.asarray(crops_thwc, np.float32)
     first = np.abs(x[gap:] - x[:-gap])  # (T - g, H, W, C), at t = 0 ...
     second = np.abs(x[2 * gap :] - 2 * x[gap:-gap] + x[: -2 * gap])  # (T - 2 g, H, W, C), at g ...

@@ -29,6 +29,7 @@ from sklearn.metrics import roc_auc_score
 from dfil import paper
 from dfil.datasets import is_synthetic
 from dfil.datasets.truth import forged_frames
+from dfil.explain.activation import batch
 from dfil.explain.frame_level import auc_over_videos
 from dfil.faces.store import CropStore
 from dfil.models import Detector
@@ -40,7 +41,7 @@ from dfil.system.progress import progress_bar
 from dfil.train import data
 from dfil.train.experiments import specs
 from dfil.train.runs import Run, RunStore
-from dfil.train.snippets import normalise, snippet_starts
+from dfil.train.snippets import snippet_starts
 
 # x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
 Explainer = Callable[[torch.Tensor], Mapping[str, np.ndarray]]
@@ -77,8 +78,8 @@ def dil_runs(
     """
     found = {}
     for cell in paper.TABLES["table1"].cells():
-        if cell.row == method and cell.test and cell.test.compression == compression:
-            kind = next(iter(cell.test.manipulations), "")
+        (kind,) = cell.test.manipulations
+        if (cell.row, cell.test.compression) == (method, compression):
             if fakes(store, compression, kind):
                 found[kind] = runs.get(specs(cell, runs.profile, store)[0], store)
     return found
@@ -86,12 +87,10 @@ def dil_runs(
 
 def load(run: Run, store: CropStore, video_id: str, masks: bool = True) -> Video:
     """A video at the snippets that `run` tests on, with its forged region if the tree has it."""
-    rows = store.index[store.index["video_id"] == video_id]
+    rows, shape = store.index[store.index["video_id"] == video_id], run.sampling
     if rows.empty:
-        raise DataError(
-            f"no video {video_id!r} in the crop store {store.folder}; see video_id in its index"
-        )
-    shape = run.sampling
+        where = f"the crop store {store.folder}; see video_id in its index"
+        raise DataError(f"no video {video_id!r} in {where}")
     x = run.dataset(store, rows, shape.test)[0][0]
     starts = snippet_starts(store.open(video_id).runs, shape.test, shape.frames, shape.stride)
     numbers = starts[:, None] + shape.stride * np.arange(shape.frames)
@@ -140,9 +139,8 @@ def energy_inside(maps: np.ndarray, masks: np.ndarray) -> float:
     """
     maps_nhw, masks_nhw = _forged_frames(maps, masks)
     if maps_nhw.min() < 0:
-        raise DataError(
-            "energy_inside takes maps without negative values; cut them off or shift them first"
-        )
+        what_now = "cut them off or shift them first"
+        raise DataError(f"energy_inside takes maps without negative values; {what_now}")
     total = maps_nhw.sum()
     return float(maps_nhw[masks_nhw].sum() / total) if total > 0 else 0.0
 
@@ -154,9 +152,8 @@ def _forged_frames(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.
     maps_nhw, masks_nhw = maps.reshape(-1, *size), masks.reshape(-1, *size).astype(bool)
     forged = masks_nhw.any((1, 2))
     if not forged.any():
-        raise DataError(
-            "no frame has a forged pixel, so there is nothing to point at; take frames of a fake"
-        )
+        nothing = "no frame has a forged pixel, so there is nothing to point at"
+        raise DataError(f"{nothing}; take frames of a fake")
     return maps_nhw[forged], masks_nhw[forged]
 
 
@@ -260,9 +257,8 @@ def panel(
     """One group of `figures.activations`: a heading with the video's probability, and of snippet u
     the frames, masks and maps."""
     maps = {name: found[u] for explain in explainers for name, found in explain(video.x).items()}
-    x = normalise(video.x.to(next(model.parameters()).device))[None]
     with torch.no_grad():
-        fake = torch.sigmoid(model(x)).item()
+        fake = torch.sigmoid(model(batch(model, video.x))).item()
     masks = None if video.masks is None else video.masks[u]
     head = f"{video.manipulation}, probability of fake {fake:.2f}"
     return head, (video.clip_uthwc[u], masks, maps)
@@ -309,12 +305,11 @@ def partly_forged(runs: RunStore, root: str | Path = "") -> PartlyForged | str:
         usable = set(store.index.loc[store.index["status"] == "ok", "video_id"])
         return PartlyForged(run, store, [i for i in truth if i in usable], truth)
     if data.absent(profile, "", "dfdc-preview"):
-        return (
-            "FaceForensics++ has no partially forged videos, and no DFDC tree is named by "
-            "$DFIL_DFDC_PREVIEW, $DFIL_DFDC or dfil.toml"
-        )
+        variables = "$DFIL_DFDC_PREVIEW, $DFIL_DFDC or dfil.toml"
+        none = "FaceForensics++ has no partially forged videos, and no DFDC tree is named by"
+        return f"{none} {variables}"
     store = data.crops(profile, data.tree(profile, "", "dfdc-preview"), "dfdc-preview")
-    (cell,) = (c for c in paper.TABLES["table2"].cells() if (c.row, c.column) == ("dil", "DFDC"))
+    cell = paper.TABLES["table2"].cell("dil", "DFDC")
     run = runs.get(specs(cell, profile, store)[0], store)
     fakes_ = store.index.query("status == 'ok' and split == 'test' and label == 1")
     return PartlyForged(run, store, sorted(fakes_["video_id"]), {})
@@ -367,30 +362,22 @@ def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Meas
         videos = [video for _, video in part.groupby("video_id")]
         mixed = [video for video in videos if video["forged"].nunique() == 2]
         if mixed:
-            labels, values = (
-                [video[name].to_numpy(float) for video in mixed] for name in ("forged", "value")
-            )
+            pairs = ([v[name].to_numpy(float) for v in mixed] for name in ("forged", "value"))
+            estimate = auc_over_videos(*pairs, within=True)
             left_out = f"{len(videos) - len(mixed)} of {len(videos)} videos"
             notes = (f"{left_out} show one kind of frame only",) * (len(mixed) < len(videos))
-            found[row, column] = tables.Measured(
-                auc_over_videos(labels, values, within=True), [key], notes
-            )
+            found[row, column] = tables.Measured(estimate, [key], notes)
     return found
 
 
-def mean_over_videos(
-    values_n: np.ndarray, resamples: int = 2000, seed: int = 0
-) -> metrics.Estimate:
+def mean_over_videos(values_n: np.ndarray, resamples=2000, seed=0) -> metrics.Estimate:
     """Mean and its 95 % percentile interval, drawing videos with replacement."""
-    drawn = np.random.default_rng(seed).choice(values_n, (resamples, len(values_n)))
+    n, mean = len(values_n), float(np.mean(values_n))
+    drawn = np.random.default_rng(seed).choice(values_n, (resamples, n))
     low, high = np.quantile(drawn.mean(1), [(1 - metrics.LEVEL) / 2, (1 + metrics.LEVEL) / 2])
-    return metrics.Estimate(
-        float(values_n.mean()), float(low), float(high), len(values_n), len(values_n)
-    )
+    return metrics.Estimate(mean, float(low), float(high), n, n)
 
 
 def _proportion(values_n: np.ndarray) -> metrics.Estimate:
-    value = float(values_n.mean())
-    return metrics.Estimate(
-        value, *metrics.wilson(value, len(values_n)), len(values_n), len(values_n)
-    )
+    n, value = len(values_n), float(np.mean(values_n))
+    return metrics.Estimate(value, *metrics.wilson(value, n), n, n)

@@ -25,10 +25,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfil.explain.activation import blocks, grad_cam
+from dfil.explain.activation import batch, blocks, enlarged, grad_cam
 from dfil.explain.localisation import Video, measure, priors
 from dfil.models import Detector
-from dfil.train.snippets import normalise
 
 
 def by_stage(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
@@ -48,8 +47,7 @@ def steadied(
     x: (U, T, 3, H, W) uint8; H and W at least `cells`.
     """
     u, t, _, h, w = x.shape
-    device = next(model.parameters()).device
-    clip = normalise(x.to(device))
+    (clip,) = batch(model, x)
     still = clip.mean(1, keepdim=True).expand_as(clip)
     rows, columns = (np.linspace(0, side, cells + 1).round().astype(int) for side in (h, w))
     whole, found = model(clip[None]), []
@@ -68,11 +66,8 @@ def steadied(
 
 def coarse(masks: np.ndarray, cells: int) -> np.ndarray:
     """The forged region (U, T, H, W) as a perfect map of cells x cells would show it, enlarged."""
-    u, t, h, w = masks.shape
     flat = torch.from_numpy(masks.astype(np.float64)).flatten(0, 1)[:, None]
-    small = nn.functional.adaptive_avg_pool2d(flat, cells)
-    large = nn.functional.interpolate(small, (h, w), mode="bilinear", align_corners=False)
-    return large[:, 0].unflatten(0, (u, t)).numpy()
+    return enlarged(nn.functional.adaptive_avg_pool2d(flat, cells)[:, 0], masks)
 
 
 def last_cells(model: Detector, x: torch.Tensor) -> int:
@@ -80,7 +75,7 @@ def last_cells(model: Detector, x: torch.Tensor) -> int:
     seen = []
     hook = blocks(model)[-1][1].register_forward_hook(lambda *args: seen.append(args[2].shape[-1]))
     with torch.no_grad():
-        model(normalise(x.to(next(model.parameters()).device))[None])
+        model(batch(model, x))
     hook.remove()
     return seen[0]
 
