@@ -29,20 +29,13 @@ from dfil.train.snippets import snippet_starts
 
 STYLE = Path(__file__).with_suffix(".mplstyle")
 TALLEST = 5.8  # 647 pixels of a notebook page
-COLOURS = {  # one colour per kind of video in all figures (Okabe and Ito 2008)
-    "real": "#555555",
-    "Deepfakes": "#0072B2",
-    "Face2Face": "#D55E00",
-    "FaceSwap": "#009E73",
-    "NeuralTextures": "#CC79A7",
-}
+# one colour per kind of video in all figures (Okabe and Ito 2008)
+COLOURS = {"real": "#555555", "Deepfakes": "#0072B2", "Face2Face": "#D55E00", "FaceSwap": "#009E73"}
+COLOURS |= {"NeuralTextures": "#CC79A7"}
 OTHER = "#E69F00"  # a manipulation that has no colour of its own
 MARKERS = {"Deepfakes": "o", "Face2Face": "s", "FaceSwap": "^", "NeuralTextures": "D"}
-METHODS = {  # all others in grey, or where there are few in a colour of their own
-    "dil": "#0072B2",
-    "resnet50": "#D55E00",
-    "stil": "#009E73",
-}
+# all others in grey, or where there are few in a colour of their own
+METHODS = {"dil": "#0072B2", "resnet50": "#D55E00", "stil": "#009E73"}
 OTHERS = "#CC79A7", "#000000", "#56B4E9"  # rows beside METHODS in figures of few curves
 GREY, FORGED = "#8C8C8C", "#E60000"
 TIGHT = {"w_pad": 0.02, "h_pad": 0.02, "wspace": 0.01, "hspace": 0.01}
@@ -60,7 +53,7 @@ def _styled(function: Callable) -> Callable:
 
 @_styled
 def save(
-    fig: Figure, folder: str | Path, key: str, title: str, description: str, synthetic: bool
+    fig: Figure, folder: str | Path, key: str, title: str, description: str, synthetic
 ) -> Path:
     """Write `<folder>/<key>.png` and `.pdf`, each in one step, and return the PNG's path.
 
@@ -69,10 +62,8 @@ def save(
     """
     visible = " ".join(text.get_text() for text in fig.findobj(Text))
     if synthetic and "synthetic" not in visible.lower():
-        raise RunError(
-            f"figure {key} shows synthetic data and does not say so: draw it with synthetic=True "
-            "or put the word into its title"
-        )
+        what_now = "draw it with synthetic=True or put the word into its title"
+        raise RunError(f"figure {key} shows synthetic data and does not say so: {what_now}")
     title = titled(title, synthetic)
     said = {  # a PDF without its date has the same bytes for the same figure
         "png": {"Title": title, "Description": description},
@@ -91,15 +82,10 @@ def titled(title: str, synthetic: bool) -> str:
 
 @_styled
 def local_inconsistency(
-    clips_thwc: Mapping[str, np.ndarray],
-    *,
-    first: int = 0,
-    frames: int = 4,
-    lines: Mapping[str, float] | None = None,
-    ratios: Mapping[str, float] | None = None,
-    limit: float = 40.0,
-    synthetic: bool,
-) -> Figure:
+    clips_thwc: Mapping[str, np.ndarray], *, first: int = 0, frames: int = 4,
+    lines: Mapping[str, float] | None = None, ratios: Mapping[str, float] | None = None,
+    limit: float = 40.0, synthetic: bool,
+) -> Figure:  # fmt: skip
     """The paper's Figure 1: how unevenly one snippet changes, a row per kind of video.
 
     clips_thwc: uint8 RGB (S, H, W, 3) per kind ("real", "Deepfakes", ...): S consecutive frames of
@@ -111,10 +97,8 @@ def local_inconsistency(
     """
     shapes = {clip.shape for clip in clips_thwc.values()}
     if len(shapes) != 1 or first < 0 or len(next(iter(clips_thwc.values()))) < first + frames:
-        raise RunError(
-            f"local_inconsistency needs clips of one shape with at least {first + frames} frames, "
-            f"not {sorted(shapes)}"
-        )
+        needs = f"clips of one shape with at least {first + frames} frames, not {sorted(shapes)}"
+        raise RunError(f"local_inconsistency needs {needs}")
     lines = lines or {"upper line": 0.38, "lower line": 0.72}
     shown, inner = range(first, first + frames), range(first + 1, first + frames - 1)
     over_time = frames + len(inner)  # the first of the columns that have time as their axis
@@ -168,13 +152,9 @@ def gap_curves(panels: Mapping[str, pd.DataFrame], *, synthetic: bool) -> Figure
 
 @_styled
 def dose_curves(
-    panels: Mapping[str, pd.DataFrame],
-    xlabels: Mapping[str, str],
-    marks: Mapping[str, Mapping[str, float]],
-    *,
-    title: str,
-    synthetic: bool,
-) -> Figure:
+    panels: Mapping[str, pd.DataFrame], xlabels: Mapping[str, str],
+    marks: Mapping[str, Mapping[str, float]], *, title: str, synthetic: bool,
+) -> Figure:  # fmt: skip
     """AUC against several doses, a panel each, a curve per detector.
 
     panels: by dose the lines of a long table with the further columns dose and ratio, which stand
@@ -220,9 +200,7 @@ def _curves(
 
 
 @_styled
-def ratio_histograms(
-    ratios: pd.DataFrame, gaps: Sequence[int] = (1, 4), *, synthetic: bool
-) -> Figure:
+def ratio_histograms(ratios: pd.DataFrame, gaps: Sequence[int] = (1, 4), *, synthetic) -> Figure:
     """How the statistic is spread over real and fake videos: a panel per gap and manipulation.
 
     ratios: a row per video with label (1 = fake), manipulation, and a column per gap (a number).
@@ -239,10 +217,8 @@ def ratio_histograms(
             values = {f"real ({len(real)})": real[gap], f"{kind} ({len(fake)})": fake[gap]}
             look = dict(zip(values, (COLOURS["real"], COLOURS.get(kind, OTHER)), strict=True))
             sns.histplot(values, bins=edges, palette=look, alpha=0.45, linewidth=0.4, ax=ax)
-            ax.set(
-                ylabel=f"gap {gap}\nvideos",
-                xlabel="ratio of differences" if gap == gaps[-1] else "",
-            )
+            ax.set(ylabel=f"gap {gap}\nvideos")
+            ax.set_xlabel("ratio of differences" if gap == gaps[-1] else "")
             ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
             sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 0.97), borderpad=0)
             ax.get_legend().set_visible(gap == gaps[0])
@@ -252,21 +228,11 @@ def ratio_histograms(
 
 @_styled
 def maps(
-    rows: Mapping[str, Sequence[np.ndarray]],
-    heads: Sequence[str] = (),
-    *,
-    title: str,
-    signed: bool = False,
-    limit: float | None = None,
-    shared: bool = True,
-    aspect: str | float = "equal",
-    height: float = 1.0,
-    width: float | None = None,
-    bar: bool = True,
-    xlabel: str = "",
-    ylabel: str = "",
-    synthetic: bool,
-) -> Figure:
+    rows: Mapping[str, Sequence[np.ndarray]], heads: Sequence[str] = (), *, title: str,
+    signed: bool = False, limit: float | None = None, shared: bool = True,
+    aspect: str | float = "equal", height: float = 1.0, width: float | None = None,
+    bar: bool = True, xlabel: str = "", ylabel: str = "", synthetic: bool,
+) -> Figure:  # fmt: skip
     """Heat maps in a grid: a named row per entry of `rows`, a headed column per map.
 
     signed: diverging colours, white at zero; otherwise from the lowest value to the highest.
@@ -303,13 +269,9 @@ def maps(
 
 @_styled
 def strips(
-    rows: Mapping[str, np.ndarray],
-    heads: Sequence[Sequence[str]] = (),
-    *,
-    title: str,
-    height: float = 1.0,
-    synthetic: bool,
-) -> Figure:
+    rows: Mapping[str, np.ndarray], heads: Sequence[Sequence[str]] = (), *, title: str,
+    height: float = 1.0, synthetic: bool,
+) -> Figure:  # fmt: skip
     """Frames side by side: name -> uint8 RGB (T, H, W, 3), a row per clip; heads: captions."""
     columns = max(map(len, rows.values()))
     size = columns * height + 0.4, len(rows) * (height + 0.2) + 0.35
@@ -333,16 +295,14 @@ def histories(runs: Mapping[str, pd.DataFrame], *, title: str, synthetic: bool) 
     Runs that differ in their seed alone ("dil, seed 0", or keys of the run store) share a colour.
     """
     rows = {
-        name: name.rpartition("-")[0] if name.count("-") > 2 else name.partition(", seed ")[0]
-        for name in runs
+        n: n.rpartition("-")[0] if n.count("-") > 2 else n.partition(", seed ")[0] for n in runs
     }
-    colours = _palette(rows.values())
-    fig = _figure(7.2, 2.8, title, synthetic)
-    for ax, column in zip(fig.subplots(1, 2), ("train_loss", "val_auc"), strict=True):
+    colours, fig = _palette(rows.values()), _figure(7.2, 2.8, title, synthetic)
+    shown = {"train_loss": "training loss", "val_auc": "validation AUC"}
+    for ax, (column, what) in zip(fig.subplots(1, 2), shown.items(), strict=True):
         for name, history in runs.items():
             sns.lineplot(history, x="clips", y=column, color=colours[rows[name]], marker="o",
                          markersize=3, label=rows[name], legend=False, ax=ax)  # fmt: skip
-        what = {"train_loss": "training loss", "val_auc": "validation AUC"}[column]
         ax.set(xlabel="clips seen in training", ylabel=what)
     ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
     lines = {line.get_label(): line for line in ax.lines if line.get_label() in colours}
@@ -403,11 +363,7 @@ def scores(df: pd.DataFrame, *, title: str, synthetic: bool) -> Figure:
 
 @_styled
 def timelines(
-    scores: Mapping[str, pd.DataFrame],
-    truth: Mapping[str, np.ndarray],
-    *,
-    title: str,
-    synthetic: bool,
+    scores: Mapping[str, pd.DataFrame], truth: Mapping[str, np.ndarray], *, title: str, synthetic
 ) -> Figure:
     """Logits of the snippets along videos, a panel per video of `truth` (bool per frame).
 
@@ -478,11 +434,9 @@ def frames_seen(samplings: Mapping[str, Sampling], frames: int = 120) -> Figure:
 
 @_styled
 def activations(
-    groups: Mapping[str, tuple[np.ndarray, np.ndarray | None, Mapping[str, np.ndarray]]],
-    *,
-    title: str,
-    synthetic: bool,
-) -> Figure:
+    groups: Mapping[str, tuple[np.ndarray, np.ndarray | None, Mapping[str, np.ndarray]]], *,
+    title: str, synthetic: bool,
+) -> Figure:  # fmt: skip
     """The paper's Figures 3 and 4: per kind of forgery one snippet, and maps laid over its frames.
 
     groups: heading -> (frames uint8 RGB (T, H, W, 3), forged masks bool (T, H, W) or None, maps by
@@ -566,9 +520,7 @@ def ut_map(clips: Mapping[str, Mapping[str, np.ndarray]], *, title: str, synthet
     return fig
 
 
-def _figure(
-    width: float, height: float, title: str = "", synthetic: bool = False, **pads: float
-) -> Figure:
+def _figure(width: float, height: float, title="", synthetic=False, **pads: float) -> Figure:
     fig = Figure(figsize=(width, min(height, TALLEST)))
     fig.get_layout_engine().set(**pads)
     if title:
@@ -585,9 +537,8 @@ def _palette(names: Iterable[str]) -> dict[str, str]:
 
 
 def _heat(ax: Axes, values_hw: np.ndarray, **look) -> None:
-    sns.heatmap(
-        values_hw, cbar=False, xticklabels=False, yticklabels=False, rasterized=True, ax=ax, **look
-    )
+    look |= {"cbar": False, "xticklabels": False, "yticklabels": False, "rasterized": True}
+    sns.heatmap(values_hw, ax=ax, **look)
 
 
 def _limits(arrays: Sequence[np.ndarray], signed: bool) -> tuple[float, float]:

@@ -53,28 +53,18 @@ def build(folder: Path) -> Path:
     found = published.read(folder)
     figures = _figures(found.folder / "figures", found.all_synthetic, found.problems)
     there = {figure.key for figure in figures}
+    shown = in_order(found.frames | paper.TABLES, paper.TABLES)
     page = _template().render(
         found=found,
-        profile=found.profile,
+        summary=summary,
         environment=_flat(found.environment),
-        tables=[
-            _table_view(name, found) for name in in_order(found.frames | paper.TABLES, paper.TABLES)
-        ],
+        tables=[_table_view(name, found) for name in shown],
         figures=figures,
         missing_figures={key: title for key, title in paper.FIGURES.items() if key not in there},
-        status=found.status,
-        total=found.total,
         claims=summary.claim_lines(found.claims),
-        counted=summary.counted(found.claims),
         claims_synthetic=claims.is_synthetic(found.claims),
-        words=summary.WORDS,
-        easy=summary.EASY,
-        difficult=summary.DIFFICULT,
-        no_contact=summary.NO_CONTACT,
         power=power.of_the_paper(),
         differences=paper.DIFFERENCES,
-        synthetic=found.synthetic,
-        problems=found.problems,
     )
     tables.write_text(found.folder / "report.html", page)
     summary.write(found)
@@ -93,10 +83,9 @@ def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
         raise DataError(f"{folder} has no table {what}: run `make reproduce` first")
     filled = [name for name, df in frames.items() if df["ours"].notna().any()]
     chosen = in_order(filled, paper.TABLES) if names is None else names
-    return "\n".join(
-        markdown(frames[name], tables.title_of(folder, name), only_run=True, level=3)
-        for name in chosen
-    )
+    titles = {name: tables.title_of(folder, name) for name in chosen}
+    how = {"only_run": True, "level": 3}
+    return "\n".join(markdown(frames[name], title, **how) for name, title in titles.items())
 
 
 def update_readme(
@@ -126,23 +115,16 @@ def _readme(readme: Path, folder: Path, names, block: str) -> tuple[str, str]:
     text = readme.read_text(encoding="utf-8")
     begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise DataError(
-            f"{readme} must hold {begin} and, after it, {end}, once each: add them where the "
-            "results belong"
-        )
+        what_now = "add them where the results belong"
+        raise DataError(f"{readme} must hold {begin} and, after it, {end}, once each: {what_now}")
     results = readme_table(folder, names)
     return text, f"{text.partition(begin)[0]}{begin}\n\n{results}\n{end}{text.partition(end)[2]}"
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dfil.results", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("page.j2")
+    how = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    loader = jinja2.PackageLoader("dfil.results", ".")
+    return jinja2.Environment(loader=loader, autoescape=True, **how).get_template("page.j2")
 
 
 def _table_view(name: str, found: Published) -> dict:
@@ -162,16 +144,9 @@ def _table_view(name: str, found: Published) -> dict:
             _cell_view(lines[row.name, c.key], row, c, notes) | {"starts": c.key in starts}
             for c in table.columns
         ]
-        rows.append(
-            {
-                "heads": row.heads or (row.label,),
-                "label": row.label,
-                "dagger": row.dagger,
-                "marks": notes.marks(row.name),
-                "cells": cells,
-                "run": any(cell["ours"] for cell in cells),
-            }
-        )
+        names = {"heads": row.heads or (row.label,), "label": row.label, "dagger": row.dagger}
+        run = any(cell["ours"] for cell in cells)
+        rows.append(names | {"marks": notes.marks(row.name), "cells": cells, "run": run})
     return view | {
         "makers": found.makers.get(f"tables/{name}".replace("_auc", ""), []),
         "caption": table.caption,
@@ -211,10 +186,8 @@ def _figures(folder: Path, synthetic: bool, problems: list[str]) -> list[Figure]
                 size, text = image.size, dict(image.text)
                 webp = _webp(image)
         except (UnidentifiedImageError, OSError, SyntaxError, AttributeError, ValueError) as error:
-            problems.append(
-                f"{paths[key]} is not a PNG that can be shown ({error}): run the notebook that "
-                "draws it again"
-            )
+            what = f"{paths[key]} is not a PNG that can be shown ({error})"
+            problems.append(f"{what}: run the notebook that draws it again")
             continue
         plain = key.replace("_", " ").replace("-", " ").capitalize()
         title = text.get("Title") or paper.FIGURES.get(key, plain)
