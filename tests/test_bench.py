@@ -139,8 +139,8 @@ def test_freed_memory_is_kept():
     """Blocks of 40 MB come from the system once, not each time."""
     code = """
 import resource, sys
-from dfil.system.memory import keep_freed
-assert not int(sys.argv[1]) or keep_freed()
+from dfil.system.memory import reuse_freed_memory
+assert not int(sys.argv[1]) or reuse_freed_memory()
 for _ in range(6): bytes([7]) * 40_000_000
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for i in range(20): bytes([i]) * 40_000_000

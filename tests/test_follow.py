@@ -16,7 +16,8 @@ from dfil.faces.grid import plan_scale, to_grid
 from dfil.faces.person import AVERAGE, Person, to_boxes, to_state
 from dfil.faces.preprocess import Settings
 from dfil.synthetic import SETTINGS, render_target
-from dfil.tools.bench import preprocess as bench
+from dfil.tools.bench.preprocess import switches
+from dfil.tools.bench.scenes import Scene, draw
 
 WIDTH, HEIGHT, FACE = 480, 270, 62  # pixels; a face in a 320-pixel rendering has about 125
 
@@ -97,7 +98,7 @@ def heads():
 
 
 def drawn(heads, *paths: Callable, frames: int = 64) -> list[Shown]:
-    return [Shown(f) for f in bench.draw(bench.Scene("test", paths), heads, WIDTH, HEIGHT, frames)]
+    return [Shown(f) for f in draw(Scene("test", paths, (WIDTH, HEIGHT), frames), heads)]
 
 
 def followed(
@@ -313,11 +314,11 @@ def test_dlib_follows_two_crossing_people(heads):
     def left(t):
         return 490 - 340 * t / 119, 180, 0.8
 
-    scene = bench.Scene("crossing", (right, left))
-    frames = [Shown(f) for f in bench.draw(scene, heads, 640, 360, 120)]
+    scene = Scene("crossing", (right, left), (640, 360), 120)
+    frames = [Shown(f) for f in draw(scene, heads)]
     with kept.watch(frames, finder("dlib"), Settings(size=64, tracks="all")) as people:
         tracks = sorted(people.tracks, key=lambda t: -t.area)[:2]
-        assert bench._switches(people, scene, 120) == 0
+        assert switches(people, scene) == 0
         assert sum(int(t.valid_n.sum()) for t in tracks) > 170
         assert all(t.valid_n[0] and t.valid_n[-1] for t in tracks)
 

@@ -10,7 +10,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _KEPT = 2**30  # bytes
 
 
-def keep_freed() -> bool:
+def reuse_freed_memory() -> bool:
     """Keep up to 1 GiB of freed memory in this process for its next tensors; whether the C library
     took the request.
 

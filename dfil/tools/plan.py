@@ -19,8 +19,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +37,7 @@ from dfil.system import paths
 from dfil.system.files import atomic
 from dfil.system.progress import progress_bar
 from dfil.tools import environment
+from dfil.tools.bench.common import using_threads
 from dfil.train import data, experiments
 from dfil.train.runs import Run, RunSpec
 from dfil.train.scoring import pick_device, place, precision
@@ -73,37 +73,21 @@ def make(profile: Profile, methods: Sequence[str] = ()) -> dict:
     methods: registry names, default the profile's. Raises RunError for one that is not registered.
     """
     stores = {dataset: expected(profile, dataset) for dataset in FRAMES}
-    needed = needs(profile, methods, stores)
-    known = throughputs(profile)
+    needed, known = needs(profile, methods, stores), throughputs(profile)
     runs = [_run(profile, spec, need, stores, known) for spec, need in needed.items()]
-    tables = {}
-    for key in paper.TABLES:
-        there = [run for run in runs if key in run["tables"]]
-        tables[key] = {"runs": len(there), "hours": _sum(there)}
-    weights = [
-        4e-9
-        * next(
-            (
-                known[d][1][run["method"]]["parameters"]
-                for d in DEVICES
-                if run["method"] in known[d][1]
-            ),
-            0.0,
-        )
-        for run in runs
-    ]
-    used = list(dict.fromkeys(spec.method for spec in needed))
+    feeding = {key: [run for run in runs if key in run["tables"]] for key in paper.TABLES}
+    measured = {method: seconds for d in DEVICES for method, seconds in known[d][1].items()}
+    sizes = [measured.get(run["method"], {}).get("parameters", 0.0) for run in runs]
+    crops = {d: _crops(profile, d, videos) for d, videos in _read(needed, stores).items()}
+    used = dict.fromkeys(spec.method for spec in needed)
     return {
         "profile": profile.name,
         "devices": {device: known[device][0] or UNMEASURED for device in DEVICES},
         "methods": {m: {d: known[d][1].get(m) for d in DEVICES} for m in used},
         "runs": runs,
-        "tables": tables,
+        "tables": {k: {"runs": len(each), "hours": _sum(each)} for k, each in feeding.items()},
         "hours": _sum(runs),
-        "gigabytes": {
-            "crops": {d: _crops(profile, d, rows) for d, rows in _read(needed, stores).items()},
-            "weights": sum(weights),
-        },
+        "gigabytes": {"crops": crops, "weights": 4e-9 * sum(sizes)},
     }
 
 
@@ -205,11 +189,8 @@ def expected(profile: Profile, dataset: str, setting: str = "") -> SimpleNamespa
             for n in range(count):
                 rows.append(("val" if n < validation else split, kind, "", f"{split}{n}"))
     index = pd.DataFrame(rows, columns=["split", "manipulation", "compression", "target"])
-    index = index.assign(
-        label=(index["manipulation"] != REAL).astype(int),
-        status="ok",
-        video_id=np.arange(len(index)).astype(str),
-    )
+    index["label"], index["status"] = (index["manipulation"] != REAL).astype(int), "ok"
+    index["video_id"] = index.index.astype(str)
     meta = data.planned(profile, dataset, setting) if tree else {}
     return SimpleNamespace(index=index, folder=Path(dataset), meta=meta)
 
@@ -222,23 +203,11 @@ def _counts(dataset: str, tree: dict) -> dict[tuple[str, str], int]:
         (total,) = dfdc_preview.EXPECTED.values()
         train = {("train", label): total["", label] - DFDC_TEST[label] for label in DFDC_TEST}
         return train | {("test", label): count for label, count in DFDC_TEST.items()}
-    return {
-        "celebdf": celebdf.EXPECTED["Celeb-DF v2"],
-        "wilddeepfake": wilddeepfake.EXPECTED["WildDeepfake"],
-    }[dataset]
+    releases = {"celebdf": "Celeb-DF v2", "wilddeepfake": "WildDeepfake"}
+    return (celebdf.EXPECTED | wilddeepfake.EXPECTED)[releases[dataset]]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@using_threads(1)
 def measure(
     profile: Profile, method: str, steps: int = 3, patience: float = 10.0
 ) -> dict[str, float]:
@@ -246,7 +215,7 @@ def measure(
     up to `steps` steps after one that is not counted, the last begun within `patience` seconds;
     `clips` in a step, and the model's `parameters`."""
     run = Run(Path(), RunSpec.of_table(profile, "table1", method, ""), profile)
-    device, how = pick_device(), run.sampling
+    device, how, size, batch = pick_device(), run.sampling, profile.size, profile.training.batch
     torch.manual_seed(0)
     model = run.build()
     place(model, device)
@@ -254,11 +223,9 @@ def measure(
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)  # small, so that noise leads nowhere
     found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     for what, snippets in (("train", how.train), ("test", how.test)):
-        clips = profile.training.batch
-        if device.type == "cpu":
-            pixels = snippets * how.frames * profile.size**2
-            clips = min(clips, max(1, round(1e6 * MEGAPIXELS / pixels)))
-        shape = (clips, snippets, how.frames, 3, profile.size, profile.size)
+        most = round(1e6 * MEGAPIXELS / (snippets * how.frames * size**2))
+        clips = min(batch, max(1, most)) if device.type == "cpu" else batch
+        shape = (clips, snippets, how.frames, 3, size, size)
         x = torch.randint(256, shape, dtype=torch.uint8, device=device)
         y = (torch.arange(clips, device=device) % 2).float()
         step = _training_step if what == "train" else _scoring_step
@@ -273,9 +240,7 @@ def measure(
     return found
 
 
-def _training_step(
-    model: models.Detector, optimiser: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor
-) -> None:
+def _training_step(model: models.Detector, optimiser: torch.optim.Adam, x, y) -> None:
     with precision(x.device):
         loss = model.loss(normalise(x), y)
     optimiser.zero_grad(set_to_none=True)
@@ -285,9 +250,7 @@ def _training_step(
 
 
 @torch.no_grad()
-def _scoring_step(
-    model: models.Detector, _: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor
-) -> None:
+def _scoring_step(model: models.Detector, optimiser: torch.optim.Adam, x, y) -> None:
     with precision(x.device):
         model(normalise(x)).cpu()
 
@@ -300,41 +263,33 @@ def _run(
     known: Mapping[str, tuple[str, Seconds]],
 ) -> dict:
     """One run as plain values, its hours by device among them."""
-    store, how, training = stores[spec.dataset], Run(Path(), spec, profile).sampling, spec.training
+    store, how, t = stores[spec.dataset], Run(Path(), spec, profile).sampling, spec.training
     videos, chance = spec.select(store, "train"), np.random.default_rng(0)
-    order = batches(
-        videos,
-        training.batch,
-        training.paired,
-        chance,
-        redraw=training.redraw,
-        balance=training.balance,
-    )
+    more = {"redraw": t.redraw, "balance": t.balance}
+    order = batches(videos, t.batch, t.paired, chance, **more)
     clips, validation = sum(map(len, order)), len(spec.select(store, "val"))
-    test = sum(len(_split(stores[d].index, "test", quality)) for d, quality in need["tests"])
+    test = 0
+    for dataset, quality in need["tests"]:
+        rows = stores[dataset].index.query("split == 'test'")
+        test += int((rows["compression"] == quality).sum()) if quality else len(rows)
 
     def hours(seconds: Mapping[str, float] | None) -> float | None:
         if seconds is None:
             return None
         validated = validation * seconds["test"] * how.train / how.test
-        trained = training.epochs * (clips * seconds["train"] + validated)
+        trained = t.epochs * (clips * seconds["train"] + validated)
         return (trained + test * seconds["test"]) / 3600
 
     names = ("method", "dataset", "compression", "manipulations", "seed")
     return {name: getattr(spec, name) for name in names} | {
         "switches": dict(spec.switches),
         "tables": list(need["tables"]),
-        "epochs": training.epochs,
+        "epochs": t.epochs,
         "clips per epoch": clips,
         "validation videos": validation,
         "test videos": test,
         "hours": {device: hours(known[device][1].get(spec.method)) for device in DEVICES},
     }
-
-
-def _split(index: pd.DataFrame, split: str, compression: str) -> pd.DataFrame:
-    rows = index[index["split"] == split]
-    return rows[rows["compression"] == compression] if compression else rows
 
 
 def _read(needed: dict, stores: dict) -> dict[str, int]:

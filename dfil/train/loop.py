@@ -18,7 +18,7 @@ from dfil.models import Detector
 from dfil.models.resnet import ResNet
 from dfil.profiles import Training
 from dfil.system.errors import RunError
-from dfil.system.memory import keep_freed
+from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
 from dfil.train.scoring import loader, pick_device, place, precision, score
@@ -64,7 +64,7 @@ def train(
     number, or if the validation split lacks a class.
     """
     _check(settings, val_data, label)
-    keep_freed()
+    reuse_freed_memory()
     device = device or pick_device()
     with repeat.repeatable(settings):
         state = _State(model, train_data, settings, seed, device, label)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from dfil.models import Detector
 from dfil.system.cores import cores
-from dfil.system.memory import keep_freed
+from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train.snippets import SnippetDataset, batch_as_read, normalise
 
@@ -71,7 +71,7 @@ def score(
     score = sigmoid(logit) is the probability of being fake. A video of which `data` has several
     tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
     """
-    keep_freed()
+    reuse_freed_memory()
     device = device or pick_device()
     model.to(device).eval()
     order = [list(range(i, min(i + batch, len(data)))) for i in range(0, len(data), batch)]

@@ -10,6 +10,7 @@ both.
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -20,13 +21,13 @@ import numpy as np
 import psutil
 import torch
 
-from dfil import synthetic
 from dfil.datasets import load_records
 from dfil.faces.preprocess import COMPACT, preprocess
 from dfil.faces.store import CropStore
 from dfil.synthetic.codec import decode, encode
 from dfil.system.cores import cores
-from dfil.system.memory import keep_freed
+from dfil.system.memory import reuse_freed_memory
+from dfil.tools.bench.common import small_tree, using_threads
 from dfil.tools.plan import FFPP, FRAMES
 from dfil.train.scoring import loader
 from dfil.train.snippets import SnippetDataset, normalise, snippet_starts
@@ -47,76 +48,39 @@ def measure(
     readings of memory, the first pass, which opens the files, before them. Freed memory is kept,
     for both ways, as training and scoring do.
     """
-    keep_freed()
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
-            tree = _tree(Path(folder) / "tree", people, frames)
-            store = preprocess(
-                load_records("ffpp", tree), Path(folder) / "store", size, jobs=1, progress=False
-            )
-            compact = preprocess(
-                load_records("ffpp", tree),
-                Path(folder) / "compact",
-                size,
-                jobs=1,
-                progress=False,
-                **COMPACT,
-            )
-            rows = store.index[store.index["status"] == "ok"]
-            data = SnippetDataset(store, rows, snippets=4, frames=4, size=size, train=True)
-            names = _write_pngs(store, Path(folder) / "png")
-            found = _speed(data, names, repeats) | {
-                "memory_mib": _memory(data, epochs),
-                "disk": _disk(store, compact, names),
-            }
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
-    return {
-        "size": size,
-        "png": PNG,
-        "cores": cores(),
-        "clips": len(rows),
-        "frames": frames,
-    } | found
+    reuse_freed_memory()
+    with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder, using_threads(1):
+        records, stores = load_records("ffpp", _tree(Path(folder) / "tree", people, frames)), {}
+        for name, settings in (("store", {}), ("compact", COMPACT)):
+            place = Path(folder) / name
+            stores[name] = preprocess(records, place, size, jobs=1, progress=False, **settings)
+        rows = stores["store"].index.query("status == 'ok'")
+        data = SnippetDataset(stores["store"], rows, snippets=4, frames=4, size=size, train=True)
+        names = _write_pngs(stores["store"], Path(folder) / "png")
+        found = _speed(data, names, repeats) | {"memory_mib": _memory(data, epochs)}
+        found["disk"] = _disk(*stores.values(), names)
+    about = {"size": size, "png": PNG, "cores": cores(), "clips": len(rows), "frames": frames}
+    return about | found
 
 
 def _tree(root: Path, people: int, frames: int) -> Path:
     """A small FaceForensics++ tree whose frames are large enough for the paper's crops."""
-    sizes = {
-        "train": people,
-        "val": 0,
-        "test": 0,
-        "frames": frames,
-        "qualities": ("c23",),
-        "manipulations": ("Deepfakes",),
-    }
-    synthetic.write("ff-like", root, **sizes, jobs=1, progress=False)
-    for record in load_records("ffpp", root):
-        frames_thwc = decode(record.path)
-        larger = [
-            cv2.resize(f, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
-            for f in frames_thwc
-        ]
-        record.path.write_bytes(encode(np.stack(larger), 23))
+    large = {"fx": ENLARGED, "fy": ENLARGED, "interpolation": cv2.INTER_CUBIC}
+    for record in load_records("ffpp", small_tree(root, people, frames)):
+        larger_thwc = np.stack([cv2.resize(f, None, **large) for f in decode(record.path)])
+        record.path.write_bytes(encode(larger_thwc, 23))
     return root
 
 
 def _write_pngs(store: CropStore, folder: Path) -> dict[tuple[str, int], str]:
     """Every stored frame as a face crop in a PNG file, by video and frame number."""
     names = {}
-    for video_id in store.index.loc[store.index["status"] == "ok", "video_id"]:
+    for video_id in store.index.query("status == 'ok'")["video_id"]:
         crops, place = store.open(video_id), folder / video_id
         place.mkdir(parents=True)
         for number in crops.frames.tolist():
-            names[video_id, number] = str(place / f"{number:04d}.png")
-            cv2.imwrite(
-                names[video_id, number],
-                cv2.cvtColor(crops.snippet(number, 1, PNG)[0], cv2.COLOR_RGB2BGR),
-            )
+            name = names[video_id, number] = str(place / f"{number:04d}.png")
+            cv2.imwrite(name, cv2.cvtColor(crops.snippet(number, 1, PNG)[0], cv2.COLOR_RGB2BGR))
     return names
 
 
@@ -130,63 +94,51 @@ class PngDataset(SnippetDataset):
 
     def _read(self, item: int, drawn_for: int, clip_uthwc: np.ndarray) -> None:
         video_id = self._ids[item]
-        starts = snippet_starts(
-            self.store.open(video_id).runs,
-            self.snippets,
-            self.frames,
-            rng=np.random.default_rng([self.epoch, item]),
-        )
+        runs, rng = self.store.open(video_id).runs, np.random.default_rng([self.epoch, item])
+        starts = snippet_starts(runs, self.snippets, self.frames, rng=rng)
         for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
             for t, out_hwc in enumerate(snippet_thwc):
-                picture_hwc = cv2.cvtColor(
-                    cv2.imread(self.names[video_id, start + t]), cv2.COLOR_BGR2RGB
-                )
+                picture_hwc = cv2.imread(self.names[video_id, start + t])
+                picture_hwc = cv2.cvtColor(picture_hwc, cv2.COLOR_BGR2RGB)
                 cv2.resize(picture_hwc, (self.size, self.size), dst=out_hwc)
 
 
 def _speed(data: SnippetDataset, names: dict[tuple[str, int], str], repeats: int) -> dict:
     """Snippets per second and core of both ways, and their ratio, as medians over turns."""
-    ways, batch = {"store": data, "png": PngDataset(data, names)}, list(range(len(data)))
+    ways, batch, cpu = {"store": data, "png": PngDataset(data, names)}, [], torch.device("cpu")
     seconds: dict[str, list[float]] = {"store": [], "png": [], "normalise": []}
     for turn in range(repeats + 1):  # the first opens the files and is not counted
         for way, source in ways.items():
             source.epoch = turn
             start = time.process_time()
-            ((x, _, _),) = loader(
-                source, [batch], torch.device("cpu")
-            )  # on a CPU it starts no processes
+            ((batch, _, _),) = loader(source, [list(range(len(data)))], cpu)  # starts no processes
             seconds[way].append(time.process_time() - start)
         start = time.process_time()
-        normalise(x)
+        normalise(batch)
         seconds["normalise"].append(time.process_time() - start)
-    ours, pngs, extra = (np.array(seconds[name][1:]) for name in ("store", "png", "normalise"))
-    snippets = len(data) * data.snippets
+    counted = {name: np.array(times[1:]) for name, times in seconds.items()}
+    (ours, pngs, extra), snippets = counted.values(), len(data) * data.snippets
+    median = {name: float(np.median(times)) for name, times in counted.items()}
     return {
-        "snippets_per_second": {
-            "store": snippets / statistics.median(ours),
-            "png": snippets / statistics.median(pngs),
-        },
-        "milliseconds_per_clip": {
-            name: 1000 * statistics.median(times[1:]) / len(data) for name, times in seconds.items()
-        },
-        "ratio": statistics.median(pngs / ours),
-        "ratio_normalised_on_cpu": statistics.median((pngs + extra) / (ours + extra)),
+        "snippets_per_second": {name: snippets / median[name] for name in ways},
+        "milliseconds_per_clip": {name: 1000 * s / len(data) for name, s in median.items()},
+        "ratio": float(np.median(pngs / ours)),
+        "ratio_normalised_on_cpu": float(np.median((pngs + extra) / (ours + extra))),
     }
 
 
 def _memory(data: SnippetDataset, epochs: int) -> dict[str, float]:
     """MiB of this process, after one epoch and after `epochs` more: all of it, which counts the
     mapped files, and what is its own."""
-    process, readings = psutil.Process(), []
+    process, readings = psutil.Process(), {}
     for epoch in range(epochs + 1):
         data.epoch = epoch
         for item in np.random.default_rng(epoch).permutation(len(data)).tolist():
             data[item]
         if epoch in (0, epochs):
-            found = process.memory_full_info()
-            readings.append((found.rss / 2**20, found.uss / 2**20))
-    (rss, own), (rss_after, own_after) = readings
-    return {"resident": rss, "resident_after": rss_after, "own": own, "own_after": own_after}
+            found, after = process.memory_full_info(), "_after" * (epoch > 0)
+            readings |= {f"resident{after}": found.rss / 2**20, f"own{after}": found.uss / 2**20}
+    return readings
 
 
 def _disk(
@@ -196,15 +148,13 @@ def _disk(
     patch: side over the crop's."""
     png = statistics.mean(Path(name).stat().st_size for name in names.values())
     found = {"png": {"bytes_per_frame": png, "frames": FRAMES["ffpp"]}}
-    for name, made in (("store", store), ("compact", compact)):
-        patches = made.index.loc[made.index["status"] == "ok", "patch"]
-        kept = int(np.prod(COMPACT["stretches"])) if name == "compact" else FRAMES["ffpp"]
-        bytes_per_frame = 3 * float((patches**2).mean())
-        found[name] = {
-            "bytes_per_frame": bytes_per_frame,
-            "frames": kept,
-            "patch": float(patches.mean()) / made.meta["size"],
-        }
+    for name, made, kept in (
+        ("store", store, FRAMES["ffpp"]),
+        ("compact", compact, math.prod(COMPACT["stretches"])),
+    ):
+        patches = made.index.query("status == 'ok'")["patch"]
+        found[name] = {"bytes_per_frame": 3 * float((patches**2).mean()), "frames": kept}
+        found[name]["patch"] = float(patches.mean()) / made.meta["size"]
     for what in found.values():
         what["mb_per_video"] = 1e-6 * what["bytes_per_frame"] * what["frames"]
         what["gb_ffpp"] = 1e-3 * what["mb_per_video"] * FFPP_VIDEOS
@@ -213,31 +163,24 @@ def _disk(
 
 def table(result: dict) -> str:
     """The result as text."""
-    speed, times, memory = (
-        result["snippets_per_second"],
-        result["milliseconds_per_clip"],
-        result["memory_mib"],
-    )
+    names = "snippets_per_second", "milliseconds_per_clip", "memory_mib"
+    speed, times, memory = (result[name] for name in names)
+    start, png = f"Snippets of 4 frames at {result['size']} px, one core", f"{result['png']}-px PNG"
+    row = "  from {:16}{:8.0f} per second, {:6.2f} ms per clip{}"
     lines = [
-        f"Snippets of 4 frames at {result['size']} px, one core, from {result['clips']}"
-        " synthetic clips:",
-        f"  from the crop store      {speed['store']:8.0f} per second, {times['store']:6.2f} ms"
-        " per clip of 4 snippets",
-        f"  from {result['png']}-px PNG files   {speed['png']:8.0f} per second,"
-        f" {times['png']:6.2f} ms per clip",
+        f"{start}, from {result['clips']} synthetic clips:",
+        row.format("the crop store", speed["store"], times["store"], " of 4 snippets"),
+        row.format(f"{png} files", speed["png"], times["png"], ""),
         f"  ratio {result['ratio']:.1f}; with normalisation on the CPU in both"
         f" {result['ratio_normalised_on_cpu']:.1f}",
-        f"Memory after one epoch and after more: {memory['resident']:.0f} and"
-        f" {memory['resident_after']:.0f} MiB with mapped files, "
-        f"{memory['own']:.0f} and {memory['own_after']:.0f} MiB of its own",
+        "Memory after one epoch and after more: {resident:.0f} and {resident_after:.0f} MiB with"
+        " mapped files, {own:.0f} and {own_after:.0f} MiB of its own".format(**memory),
         f"Disk for FaceForensics++ ({FFPP_VIDEOS} videos: two qualities, reals and four"
         " manipulations):",
     ]
     for name, disk in result["disk"].items():
         patch = f", patches {disk['patch']:.2f} times the crop" if "patch" in disk else ""
-        kept = f"{disk['frames']} frames of {disk['bytes_per_frame'] / 1e3:.0f} kB"
-        lines.append(
-            f"  {name:8}{disk['mb_per_video']:8.1f} MB per video, {disk['gb_ffpp']:7.0f} GB"
-            f" ({kept}{patch})"
-        )
+        kept = f"{disk['frames']} frames of {disk['bytes_per_frame'] / 1e3:.0f} kB{patch}"
+        size = f"{disk['mb_per_video']:8.1f} MB per video, {disk['gb_ffpp']:7.0f} GB"
+        lines.append(f"  {name:8}{size} ({kept})")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,10 +24,11 @@ from dfil.profiles import Profile
 from dfil.system.cores import cores
 from dfil.tools import plan
 from dfil.tools.bench import train
-from dfil.train.scoring import pick_device, place
+from dfil.tools.bench.common import network, now
+from dfil.tools.bench.model import MODES, compare
+from dfil.train.scoring import pick_device
 
 LIMIT = 480.0  # seconds
-MODES = {"cpu": ("float32",), "cuda": ("float32", "bfloat16", "bfloat16, compiled")}
 WANTED = {"step": 1.15, "forward": 1.10}  # at most, times ResNet-50's
 UPDATES = {"cpu": 4, "cuda": 60}  # of the two trainings that are compared
 
@@ -61,51 +63,13 @@ def ratios(profile: Profile, device: torch.device, until: float) -> dict:
     """By mode: medians of DIL and ResNet-50 by turns, and DIL's ratio to it."""
     shape = (profile.training.snippets, profile.frames, 3, profile.size, profile.size)
     x = torch.randn(profile.training.batch, *shape, device=device)
+    networks = {name: partial(network, name, profile, device) for name in ("resnet50", "dil")}
     found = {}
     for mode in MODES[device.type]:
         if time.monotonic() < until:
-            times = _by_turns(profile, x, mode)
-            found[mode] = {
-                what: {
-                    "dil": statistics.median(by_name["dil"]),
-                    "resnet50": statistics.median(by_name["resnet50"]),
-                    "ratio": statistics.median(
-                        a / b for a, b in zip(by_name["dil"], by_name["resnet50"], strict=True)
-                    ),
-                }
-                for what, by_name in times.items()
-            }
+            times = compare(networks, x, mode, repeats=5)
+            found[mode] = {what: t | {"ratio": t["ratio"]["dil"]} for what, t in times.items()}
     return {"modes": found}
-
-
-def _by_turns(profile: Profile, x: torch.Tensor, mode: str, turns: int = 5) -> dict:
-    y, calls = (torch.arange(len(x), device=x.device) % 2).float(), {}
-    for name in ("dil", "resnet50"):
-        torch.manual_seed(0)
-        model = models.build(name, frames=profile.frames, **profile.backbone)
-        place(model, x.device)
-        optimiser = torch.optim.Adam(model.parameters(), lr=1e-6, fused=x.is_cuda)
-        call = torch.compile(model) if "compiled" in mode else model
-        calls[name] = (model, call, optimiser)
-    times = {what: {name: [] for name in calls} for what in WANTED}
-    for turn in range(turns + 2):  # the first two compile and warm up
-        for name, (model, call, optimiser) in calls.items():
-            for what in WANTED:
-                model.train(what == "step")
-                start = _now(x.device)
-                with (
-                    torch.set_grad_enabled(what == "step"),
-                    torch.autocast(x.device.type, torch.bfloat16, enabled="bfloat16" in mode),
-                ):
-                    logits = call(x)
-                if what == "step":
-                    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), y)
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimiser.step()
-                if turn > 1:
-                    times[what][name].append(_now(x.device) - start)
-    return times
 
 
 def loading(profile: Profile, device: torch.device, until: float) -> dict:
@@ -131,9 +95,7 @@ def curves(profile: Profile, device: torch.device, until: float) -> dict:
 def _train(
     name: str, kind: str, profile: Profile, device: torch.device, until: float
 ) -> tuple[list[float], torch.Tensor]:
-    torch.manual_seed(0)
-    model = models.build(name, frames=profile.frames, **profile.backbone)
-    place(model, device)
+    model = network(name, profile, device)
     optimiser = torch.optim.Adam(model.parameters(), lr=profile.training.lr)
     chance, losses, first = torch.Generator().manual_seed(0), [], None
     for _ in range(UPDATES[device.type]):
@@ -165,8 +127,7 @@ def link(profile: Profile, device: torch.device, until: float) -> dict:
     """Seconds of averaging DIL's gradients between two GPUs with NCCL, and gigabytes per second."""
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         return {"missing": "this machine has one GPU"}
-    model = models.build("dil", frames=profile.frames, **profile.backbone)
-    numbers = sum(p.numel() for p in model.parameters())
+    numbers = sum(p.numel() for p in network("dil", profile).parameters())
     with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
         multiprocessing.spawn(_average, (device.type, folder, numbers), nprocs=2)
         took = float((Path(folder) / "seconds").read_text())
@@ -182,9 +143,9 @@ def _average(rank: int, kind: str, folder: str, numbers: int) -> None:
     x, times = torch.ones(numbers, device=f"cuda:{rank}" if kind == "cuda" else "cpu"), []
     for _ in range(12):
         distributed.barrier()
-        start = _now(x.device)
+        start = now(x.device)
         distributed.all_reduce(x)
-        times.append(_now(x.device) - start)
+        times.append(now(x.device) - start)
     if rank == 0:
         (Path(folder) / "seconds").write_text(str(statistics.median(times[2:])))
     distributed.destroy_process_group()
@@ -192,18 +153,14 @@ def _average(rank: int, kind: str, folder: str, numbers: int) -> None:
 
 def hours(profile: Profile, device: torch.device, until: float) -> dict:
     """Hours of every table by `dfil plan`, which keeps what is measured here."""
-    first = ["dil", "resnet50"]
-    methods = first + [name for name in models.available() if name not in first]
+    methods = list(dict.fromkeys(["dil", "resnet50", *models.available()]))
     seconds = plan.measure_all(profile, methods, until)
-    kept = plan.keep(profile, seconds)
-    kind = "gpu" if device.type == "cuda" else "cpu"
-    plans = {
-        title: {name: table["hours"][kind] for name, table in made["tables"].items()}
-        | {"in all": made["hours"][kind]}
-        for title, made in plan.selections(profile).items()
-    }
+    file, kind, plans = plan.keep(profile, seconds), "gpu" if device.type == "cuda" else "cpu", {}
+    for title, made in plan.selections(profile).items():
+        tables = made["tables"] | {"in all": made}
+        plans[title] = {name: table["hours"][kind] for name, table in tables.items()}
     unmeasured = [name for name in methods if name not in seconds]
-    return {"methods": seconds, "plans": plans, "file": str(kept), "unmeasured": unmeasured}
+    return {"methods": seconds, "plans": plans, "file": str(file), "unmeasured": unmeasured}
 
 
 SECTIONS: dict[str, Callable[[Profile, torch.device, float], dict]] = {
@@ -213,12 +170,6 @@ SECTIONS: dict[str, Callable[[Profile, torch.device, float], dict]] = {
     "link": link,
     "hours": hours,
 }
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def table(result: dict) -> str:

@@ -7,10 +7,10 @@ networks take turns, and ratios are medians over the turns.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import partial
+from statistics import median
 
 import torch
 import torchvision
@@ -19,7 +19,8 @@ from torch.optim.swa_utils import update_bn
 
 from dfil import models, profiles
 from dfil.system.cores import cores
-from dfil.system.memory import keep_freed
+from dfil.system.memory import reuse_freed_memory
+from dfil.tools.bench.common import machine, network, now, using_threads, where
 from dfil.train.scoring import pick_device, place
 
 SNIPPET = 4  # frames; U follows from the number of frames
@@ -50,46 +51,29 @@ def measure(
 
     size, frames: of a clip at the paper's scale; at `demo`'s they are its own. threads: on a CPU,
     at most its cores; at `demo`'s scale one, because its runs train side by side with one thread
-    each. repeats: turns. Wall-clock time; the device's work is waited for. Freed memory is kept,
-    as training and scoring do.
+    each. repeats: turns. Wall-clock time; the device's work is waited for. Freed memory is
+    kept, as training and scoring do.
     """
-    keep_freed()
-    device, before = device or pick_device(), torch.get_num_threads()
-    threads, demo = min(threads, cores()), profiles.get("demo")
+    reuse_freed_memory()
+    device, demo = device or pick_device(), profiles.get("demo")
     batch, snippets = demo.training.batch, demo.training.snippets
     large = torch.randn(CLIPS[device.type], frames // SNIPPET, SNIPPET, 3, size, size)
     small = torch.randn(batch, snippets, demo.frames, 3, demo.size, demo.size)
-
-    def dil():
-        return models.build("dil", frames=SNIPPET)
-
-    def narrow(name):
-        return lambda: models.build(name, frames=demo.frames, **demo.backbone)
-
-    scales = {
-        "paper": (large, threads, {"resnet50": _ResNet50, "plain": dil, "dil": dil}),
-        "demo": (small, 1, {"resnet50": narrow("resnet50"), "plain": narrow("dil"),
-                            "dil": narrow("dil")}),
-    }  # fmt: skip
+    dil, narrow = partial(models.build, "dil", frames=SNIPPET), partial(network, profile=demo)
+    full = {"resnet50": _ResNet50, "plain": dil, "dil": dil}
+    thin = {name: partial(narrow, name.replace("plain", "dil")) for name in full}
     rows = []
-    try:
-        for scale, (x, used, networks) in scales.items():
-            torch.set_num_threads(used)
-            for mode in MODES[device.type]:
-                what = {"scale": scale, "mode": mode, "clips": len(x), "size": x.shape[-1]}
-                found = compare(networks, x.to(device), mode, repeats)
-                rows.append({**what, "threads": used, **found})
-    finally:
-        torch.set_num_threads(before)
-    return {
-        "device": device.type,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
-        "cores": cores(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "repeats": repeats,
-        "rows": rows,
-    }
+    for scale, x, used, networks in (
+        ("paper", large, min(threads, cores()), full),
+        ("demo", small, 1, thin),
+    ):
+        for mode in MODES[device.type]:
+            row = {"scale": scale, "mode": mode, "clips": len(x), "size": x.shape[-1]}
+            with using_threads(used):
+                row |= {"threads": used} | compare(networks, x.to(device), mode, repeats)
+            rows.append(row)
+    versions = {"torchvision": torchvision.__version__, "repeats": repeats}
+    return {**machine(device), **versions, "rows": rows}
 
 
 def compare(
@@ -115,58 +99,39 @@ def compare(
         place(made[name], x.device)
         update_bn([x], made[name])
         calls[name] = torch.compile(made[name]) if "compiled" in mode else made[name]
-        fused = x.device.type == "cuda"
-        optimisers[name] = torch.optim.Adam(made[name].parameters(), lr=1e-4, fused=fused)
+        optimisers[name] = torch.optim.Adam(made[name].parameters(), lr=1e-4, fused=x.is_cuda)
     seconds = {what: {name: [] for name in networks} for what in ("forward", "step")}
-
-    def call(name: str) -> torch.Tensor:
-        text = models.plain() if name == "plain" else nullcontext()
-        with text, torch.autocast(x.device.type, torch.bfloat16, mode.startswith("bfloat16")):
-            return calls[name](x)
-
     for _ in range(repeats + 1):
-        for name, model in made.items():
-            model.eval()
-            with torch.no_grad(), _timed(seconds["forward"][name], x.device):
-                call(name)
-            model.train()
-            with _timed(seconds["step"][name], x.device):
-                loss = nn.functional.binary_cross_entropy_with_logits(call(name).float(), y)
-                optimisers[name].zero_grad(set_to_none=True)
-                loss.backward()
-                optimisers[name].step()
+        for name in networks:
+            for what in seconds:
+                step, text = what == "step", models.plain() if name == "plain" else nullcontext()
+                made[name].train(step)
+                start = now(x.device)
+                with text, torch.set_grad_enabled(step):
+                    with torch.autocast(x.device.type, torch.bfloat16, "bfloat16" in mode):
+                        logits = calls[name](x)
+                if step:
+                    loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), y)
+                    optimisers[name].zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimisers[name].step()
+                seconds[what][name].append(now(x.device) - start)
     first, *others = networks
     result = {}
-    for what, times in seconds.items():
-        turns = {name: values[1:] for name, values in times.items()}  # the first also compiles
+    for what, by_name in seconds.items():
+        turns = {name: times[1:] for name, times in by_name.items()}  # the first also compiles
         pairs = {name: zip(turns[name], turns[first], strict=True) for name in others}
-        ratio = {name: statistics.median(a / b for a, b in pair) for name, pair in pairs.items()}
-        medians = {name: statistics.median(values) for name, values in turns.items()}
-        result[what] = medians | {"ratio": ratio}
+        ratio = {name: median(a / b for a, b in pair) for name, pair in pairs.items()}
+        result[what] = {name: median(times) for name, times in turns.items()} | {"ratio": ratio}
     return result
-
-
-@contextmanager
-def _timed(times: list[float], device: torch.device):
-    _wait(device)
-    start = time.perf_counter()
-    yield
-    _wait(device)
-    times.append(time.perf_counter() - start)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def table(result: dict) -> str:
     """The result as text."""
-    where = result["gpu"] or f"CPU with {result['cores']} cores"
     turns = f"milliseconds, medians of {result['repeats']} turns; ratios to the backbone"
     names = f"{'backbone':>10}{'plain':>9}{'ratio':>7}{'fast':>9}{'ratio':>7}"
     lines = [
-        f"{where}, torch {result['torch']}; {turns}",
+        f"{where(result)}; {turns}",
         f"{'scale':7}{'mode':20}{'clips':>6}{'px':>5}{'threads':>9}  {'':8}{names}",
     ]
     for row in result["rows"]:

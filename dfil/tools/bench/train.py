@@ -12,26 +12,26 @@ import resource
 import statistics
 import sys
 import tempfile
-import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import (
-    MemTracker,  # torch's own counting; its place may change from one release to the next
-)
+
+# torch's own counting; its place may change from one release to the next
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from dfil import models, profiles, synthetic
+from dfil import models, profiles
 from dfil.datasets import load_records
 from dfil.faces.preprocess import preprocess
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.system import workers
-from dfil.system.cores import cores
 from dfil.system.errors import RunError
+from dfil.tools.bench.common import machine, network, now, small_tree, where
 from dfil.tools.plan import FFPP
 from dfil.train.loop import train
 from dfil.train.scoring import pick_device
@@ -63,37 +63,19 @@ def measure(
     chosen = profiles.get(profile or ("paper" if device.type == "cuda" else "demo"))
     rows = []
     with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
-        sizes = {
-            "train": people,
-            "val": 2,
-            "test": 0,
-            "frames": 40,
-            "qualities": ("c23",),
-            "manipulations": ("Deepfakes",),
-        }
-        tree = synthetic.write("ff-like", Path(folder) / "tree", **sizes, jobs=1, progress=False)
-        store = Path(folder) / "store"
+        tree, store = small_tree(Path(folder) / "tree", people, 40, val=2), Path(folder) / "store"
         preprocess(load_records("ffpp", tree), store, chosen.size, jobs=1, progress=False)
-        for precision, checkpoint in VARIANTS[device.type]:
+        for variant in VARIANTS[device.type]:
             with workers.pool(1) as pool:
-                rows.append(
-                    pool.submit(run, chosen, store, precision, checkpoint, steps, threads).result()
-                )
-    return {
-        "profile": chosen.name,
-        "size": chosen.size,
-        "batch": [chosen.training.batch, chosen.training.snippets, chosen.frames],
-        "device": device.type,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
-        "cores": cores(),
-        "torch": torch.__version__,
-        "steps": steps,
-        "rows": rows,
-        "paper_batch": [
-            {"precision": p, "checkpoint": c, "gigabytes": 1e-9 * count(paper, p, c)}
-            for p, c in VARIANTS["cuda"]
-        ],
-    }
+                rows.append(pool.submit(run, chosen, store, *variant, steps, threads).result())
+    training = chosen.training
+    about = {"profile": chosen.name, "size": chosen.size, "steps": steps, "rows": rows}
+    about["batch"] = [training.batch, training.snippets, chosen.frames]
+    about["paper_batch"] = [
+        {"precision": p, "checkpoint": c, "gigabytes": 1e-9 * count(paper, p, c)}
+        for p, c in VARIANTS["cuda"]
+    ]
+    return machine(device) | about
 
 
 class _Clock(models.Detector):
@@ -110,17 +92,12 @@ class _Clock(models.Detector):
         return self.model(x)
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        self.starts.append(self._now())
+        self.starts.append(now(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.model.loss(x, y)
 
     def updated(self, *_) -> None:
-        self.ends.append(self._now())
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        self.ends.append(now(self.device))
 
 
 def run(
@@ -140,20 +117,14 @@ def run(
         )
     threads = threads or profile.training.threads
     device, training = pick_device(), replace(profile.training, epochs=1, threads=threads)
-    torch.manual_seed(0)
-    model = models.build("dil", frames=profile.frames, **profile.backbone)
+    model = network("dil", profile)
     model.backbone.checkpoint = checkpoint
     clock = _Clock(model, precision, device)
     data = _rows(CropStore(store), profile, steps)
+    label = f"{precision}{', checkpointed' if checkpoint else ''}"
     hook = register_optimizer_step_post_hook(clock.updated)
     try:
-        train(
-            clock,
-            *data,
-            training,
-            device=device,
-            label=f"{precision}{', checkpointed' if checkpoint else ''}",
-        )
+        train(clock, *data, training, device=device, label=label)
     finally:
         hook.remove()
     return summary(clock, data[0], training.batch) | {
@@ -177,13 +148,9 @@ def count(profile: Profile, precision: str, checkpoint: bool) -> int:
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = models.build("dil", frames=profile.frames, **profile.backbone).train()
         model.backbone.checkpoint = checkpoint
-        x = torch.zeros(
-            training.batch, training.snippets, profile.frames, 3, profile.size, profile.size
-        )
-        y, optimiser = (
-            torch.ones(training.batch),
-            torch.optim.Adam(model.parameters(), lr=training.lr),
-        )
+        clip = training.snippets, profile.frames, 3, profile.size, profile.size
+        x, y = torch.zeros(training.batch, *clip), torch.ones(training.batch)
+        optimiser = torch.optim.Adam(model.parameters(), lr=training.lr)
         tracker = MemTracker()
         tracker.track_external(model, optimiser, x, y)
         with tracker:
@@ -202,30 +169,20 @@ def _rows(store: CropStore, profile: Profile, steps: int) -> tuple[SnippetDatase
     batches."""
     training, good = profile.training, store.index[store.index["status"] == "ok"]
     clips = good[good["split"] == "train"]
+    real, fake, batch = clips[clips["label"] == 0], clips[clips["label"] == 1], training.batch
     # In pairs every fake brings its real clip, so the fakes decide how many batches there are.
-    per_copy = 2 * int((clips["label"] == 1).sum()) if training.paired else len(clips)
-    copies = pd.concat([clips] * -(-steps * training.batch // per_copy))
-    if training.paired:
-        fakes = copies[copies["label"] == 1].head(steps * training.batch // 2)
-        copies = pd.concat([clips[clips["label"] == 0], fakes])
-    else:
-        copies = copies.head(steps * training.batch)
-    sampling = {
-        "snippets": training.snippets,
-        "frames": profile.frames,
-        "size": profile.size,
-        "paired": training.paired,
-    }
-    return SnippetDataset(store, copies, train=True, **sampling), SnippetDataset(
-        store, good[good["split"] == "val"], **sampling
-    )
+    many, wanted = (fake, steps * batch // 2) if training.paired else (clips, steps * batch)
+    copies = pd.concat([many] * -(-wanted // len(many))).head(wanted)
+    copies = pd.concat([real, copies]) if training.paired else copies
+    how = {"snippets": training.snippets, "frames": profile.frames, "size": profile.size}
+    how["paired"] = training.paired
+    val = good[good["split"] == "val"]
+    return SnippetDataset(store, copies, train=True, **how), SnippetDataset(store, val, **how)
 
 
 def summary(clock: _Clock, data: SnippetDataset, batch: int) -> dict:
     """What the clock's times of the updates after the first one say; medians over them."""
-    whole = [
-        b - a for a, b in zip(clock.ends[:-1], clock.ends[1:], strict=True)
-    ]  # update to update
+    whole = [b - a for a, b in pairwise(clock.ends)]  # update to update
     waited = [start - end for end, start in zip(clock.ends[:-1], clock.starts[1:], strict=True)]
     frames = batch * data.snippets * data.frames
     per_second = frames / statistics.median(whole)
@@ -248,11 +205,9 @@ def _peak(device: torch.device) -> float:
 
 def table(result: dict) -> str:
     """The result as text."""
-    where = result["gpu"] or f"CPU with {result['cores']} cores"
     clips = "{} clips of {} x {} frames".format(*result["batch"])
     size, updates = f"{result['size']} px", f"{result['steps']} updates each"
-    where = f"{where}, torch {result['torch']}; profile {result['profile']}"
-    lines = [f"{where}: {clips}, {size}, {updates}"]
+    lines = [f"{where(result)}; profile {result['profile']}: {clips}, {size}, {updates}"]
     row = "{:11}{:14}{:>7}{:>10}{:>10}{:>9}{:>10}{:>11}"
     heads = ("precision", "checkpointed", "threads", "frames/s", "s/update", "waiting")
     lines.append(row.format(*heads, "peak MiB", "min/epoch"))
