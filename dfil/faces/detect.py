@@ -44,18 +44,20 @@ class Finder(Protocol):
 
 def detector(name: str) -> Detector:
     """The detector "dlib" (HOG, frontal faces) or "mtcnn" (Zhang et al. 2016), else DataError."""
-    return _by_name(name, dlib=_dlib, mtcnn=lambda: _net(SMALLEST))
+    check_name(name)
+    return _dlib() if name == "dlib" else _net(SMALLEST)
 
 
 def finder(name: str) -> Finder:
     """The finder `name`. Raises DataError for an unknown name."""
-    return _by_name(name, dlib=_DlibFinder, mtcnn=_MtcnnFinder)
+    check_name(name)
+    return _DlibFinder() if name == "dlib" else _MtcnnFinder()
 
 
-def _by_name(name: str, **makers: Callable):
-    if name not in makers:
+def check_name(name: str) -> None:
+    """Raises DataError for a detector that is not there."""
+    if name not in DETECTORS:
         raise DataError(f"Unknown face detector {name!r}; choose one of: {', '.join(DETECTORS)}.")
-    return makers[name]()
 
 
 def usual_size(width: int, height: int) -> float:

@@ -10,6 +10,7 @@ long a video is, memory stays bounded.
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,13 +35,12 @@ SAME_HEAD = 0.3  # IoU of two tracks' boxes that are of one head
 @dataclass(eq=False)
 class Track:
     """One person of a video. boxes_n4 (n, 4) float32 in source pixels, valid_n, stored_n (n,):
-    where there is one, and kept pixels. look_hw: the face, small and grey, as flow.look
-    makes it."""
+    where there is one, and kept pixels. look_hw: see flow.look."""
 
     boxes_n4: np.ndarray
     valid_n: np.ndarray
     stored_n: np.ndarray
-    look_hw: np.ndarray | None = None
+    look_hw: np.ndarray
     _places: dict = field(default_factory=dict)  # frame number -> corner, part, place in the file
     _file: object = None
 
@@ -90,8 +90,8 @@ class _Keeper:
         self.follower, self.settings, self.keep_n, self.file = follower, settings, keep_n, file
         self.done, self.bytes, self.source = 0, 0, (0, 0)  # frames before `done` have been let go
         self.lost: set[int] = set()
-        self.boxes: dict[Person, list[tuple[int, np.ndarray, np.ndarray]]] = {}
-        self.places: dict[Person, dict[int, tuple]] = {}
+        self.boxes: defaultdict[Person, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        self.places: defaultdict[Person, dict[int, tuple]] = defaultdict(dict)
 
     def add(self, frame: Frame) -> None:
         self.source = frame.width, frame.height
@@ -120,11 +120,10 @@ class _Keeper:
             if person.seen[-1] < first or person.seen[0] >= stop:
                 continue
             boxes_n4, valid_n = person.boxes(a, b)
-            valid_n[[n - a for n in range(a, b) if n in self.lost]] = False
-            now = slice(first - a, stop - a)
-            block = first, boxes_n4[now].astype(np.float32), valid_n[now]
-            self.boxes.setdefault(person, []).append(block)
-            wanted = [n for n in range(first, stop) if valid_n[n - a] and self._wanted(n)]
+            valid_n[[n - a for n in self.lost if a <= n < b]] = False
+            here = first + np.flatnonzero(valid_n[first - a : stop - a])
+            self.boxes[person].append((here, boxes_n4[here - a].astype(np.float32)))
+            wanted = [n for n in here.tolist() if self._is_wanted(n)]
             if not wanted:
                 continue
             sides = (boxes_n4[:, 2:] - boxes_n4[:, :2]).max(1)
@@ -133,11 +132,11 @@ class _Keeper:
             for n in wanted:
                 x0, y0, x1, y1 = (int(v) for v in parts_n4[n - a])
                 part = self.follower.frames[n].part(x0, y0, x1, y1)
-                self.places.setdefault(person, {})[n] = (x0, y0), *self._keep(part)
+                self.places[person][n] = (x0, y0), *self._keep(part)
         self.follower.release(stop)
         self.done = stop
 
-    def _wanted(self, number: int) -> bool:
+    def _is_wanted(self, number: int) -> bool:
         return self.keep_n is None or (number < len(self.keep_n) and bool(self.keep_n[number]))
 
     def _keep(self, part: Part) -> tuple[Part, tuple[int, int] | None]:
@@ -156,12 +155,10 @@ class _Keeper:
         return float(np.mean([box_5[4] for box_5 in person.found.values()])) >= WEAK
 
     def _track(self, person: Person) -> Track:
-        count = self.follower.count
+        count, places = self.follower.count, self.places[person]
         boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
-        for first, boxes, valid in self.boxes.get(person, []):
-            at = slice(first, first + len(boxes))
-            boxes_n4[at][valid], valid_n[at] = boxes[valid], valid
-        places = self.places.get(person, {})
+        for numbers, found in self.boxes[person]:
+            boxes_n4[numbers], valid_n[numbers] = found, True
         stored_n = np.isin(np.arange(count), list(places))
         return Track(boxes_n4, valid_n, stored_n, person.look_hw, places, self.file)
 
@@ -171,10 +168,7 @@ def one_per_head(tracks: list[Track], cuts: list[int]) -> list[Track]:
     on where another ended, before the next cut and with the same look, are joined to it."""
     heads: list[Track] = []
     for track in sorted(tracks, key=lambda t: -int(t.valid_n.sum())):
-        both = [(head, head.valid_n & track.valid_n) for head in heads]
-        if not any(
-            _one_head(head, track, n) for head, n in both if 2 * n.sum() > track.valid_n.sum()
-        ):
+        if not any(_one_head(head, track) for head in heads):
             heads.append(track)
     joined: list[Track] = []
     for track in sorted(heads, key=lambda t: int(np.flatnonzero(t.valid_n)[0])):
@@ -189,9 +183,11 @@ def one_per_head(tracks: list[Track], cuts: list[int]) -> list[Track]:
     return [t for t in tracks if t in joined]
 
 
-def _one_head(a: Track, b: Track, both_n: np.ndarray) -> bool:
-    overlaps = [overlap(a.boxes_n4[n], b.boxes_n4[n]) for n in np.flatnonzero(both_n)]
-    return float(np.median(overlaps)) > SAME_HEAD
+def _one_head(a: Track, b: Track) -> bool:
+    """Whether b lies on a for most of its frames."""
+    both = np.flatnonzero(a.valid_n & b.valid_n)
+    overlaps = [overlap(a.boxes_n4[n], b.boxes_n4[n]) for n in both]
+    return 2 * len(both) > b.valid_n.sum() and float(np.median(overlaps)) > SAME_HEAD
 
 
 def _goes_on(a: Track, b: Track, cuts: list[int]) -> bool:
@@ -199,6 +195,6 @@ def _goes_on(a: Track, b: Track, cuts: list[int]) -> bool:
     last, first = int(np.flatnonzero(a.valid_n)[-1]), int(np.flatnonzero(b.valid_n)[0])
     if not 0 < first - last <= FORGET or any(last < cut <= first for cut in cuts):
         return False
-    if a.look_hw is None or b.look_hw is None or alike(a.look_hw, b.look_hw) < LOOK:
+    if alike(a.look_hw, b.look_hw) < LOOK:
         return False
     return may_have_moved(a.boxes_n4[last], b.boxes_n4[first], first - last)

@@ -67,16 +67,14 @@ def process_video(record: VideoRecord, folder: str | Path, settings: Settings) -
 def choose(people: People, tracks: str, notes: list[str]) -> list[Track]:
     """Those of a video's tracks that are used, the largest first, with a note on the others."""
     usable = [t for t in people.tracks if longest_run(t.valid_n) >= SHORTEST]
-    usable.sort(key=lambda track: -track.area)
+    usable.sort(key=lambda t: -t.area)
     if tracks == "largest" or not usable:
         return usable[:1]
     area, frames = PASSING * usable[0].area, PASSING * usable[0].valid_n.sum()
     chosen = [t for t in usable if t.area >= area or t.valid_n.sum() >= frames]
     if dropped := len(people.tracks) - len(chosen):
-        notes.append(
-            f"{dropped} more face{'s' * (dropped > 1)} too short or too small to be people of this"
-            " video"
-        )
+        faces = f"{dropped} more face{'s' * (dropped > 1)}"
+        notes.append(f"{faces} too short or too small to be people of this video")
     return chosen
 
 
@@ -85,11 +83,9 @@ def nobody(people: People, detector: str) -> dict:
     faces = max((int(t.valid_n.sum()) for t in people.tracks), default=0)
     if not faces:
         other = next(name for name in detect.DETECTORS if name != detector)
-        return {
-            "status": "no face",
-            "reason": f"no face in {people.count} frames: {detector} sees none of {detect.SMALLEST}"
-            f" pixels or more; try --detector {other}, or enlarge the video",
-        }
+        seen = f"{detector} sees none of {detect.SMALLEST} pixels or more"
+        reason = f"{seen}; try --detector {other}, or enlarge the video"
+        return {"status": "no face", "reason": f"no face in {people.count} frames: {reason}"}
     longest = max(longest_run(t.valid_n) for t in people.tracks)
     reason = f"a face in at most {longest} consecutive frames of {people.count}, {SHORTEST} are"
     return {"status": "too short", "faces": faces, "seen": faces, "reason": f"{reason} needed"}
@@ -217,9 +213,8 @@ def _cut_sequence(record: VideoRecord, folder: Path, settings: Settings) -> dict
     scale = min(1.0, settings.size / max(height, width))
     if scale < 1:  # here, because scales of the grid are only near this one
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        at = {
-            n: cv2.resize(p, (width, height), interpolation=cv2.INTER_AREA) for n, p in at.items()
-        }
+        size, area = (width, height), cv2.INTER_AREA
+        at = {n: cv2.resize(picture, size, interpolation=area) for n, picture in at.items()}
     middle = np.array([width, height]) / 2
     box = np.concatenate([middle - middle / MARGIN, middle + middle / MARGIN])
     valid_n = np.isin(np.arange(places[-1] + 1), places)
@@ -251,10 +246,8 @@ def frame_numbers(numbers_k: np.ndarray, notes: list[str]) -> np.ndarray:
     if not count:
         return np.arange(len(numbers_k))
     if max(length for _, length in runs(numbers_k)) < SHORTEST <= len(numbers_k):
-        notes.append(
-            f"{count} gaps in the pictures' numbers, so neighbouring files count as neighbouring"
-            " frames"
-        )
+        said = "so neighbouring files count as neighbouring frames"
+        notes.append(f"{count} gaps in the pictures' numbers, {said}")
         return np.arange(len(numbers_k))
     notes.append(f"{count} gap{'s' * (count > 1)} in the pictures' numbers")
     return np.arange(len(numbers_k)) + gaps

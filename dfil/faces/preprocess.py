@@ -7,9 +7,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -75,11 +75,9 @@ def preprocess(
             jobs = min(jobs or cores(), max(1, len(left)))
         if progress:
             where = f"{jobs} process{'es' * (jobs > 1)}" if not executor else "the given executor"
-            print(
-                f"Preprocessing {len(left)} of {len(records)} videos"
-                f" ({len(records) - len(left)} done before) with {detector} in {where}.",
-                flush=True,
-            )
+            done = f"{len(records) - len(left)} done before"
+            videos = f"{len(left)} of {len(records)} videos ({done})"
+            print(f"Preprocessing {videos} with {detector} in {where}.", flush=True)
         try:
             with _pool(jobs, executor, len(left)) as pool:
                 _all(pool, records, left, folder, chosen, jobs or 1, progress)
@@ -110,23 +108,16 @@ def _check(records: Sequence[VideoRecord]) -> None:
     if not records:
         raise DataError("There is no video to preprocess; look at the dataset's root and filters.")
     for video_id, count in Counter(r.video_id for r in records).items():
-        path = PurePosixPath(video_id)
+        path, named = PurePosixPath(video_id), f"video id {video_id!r}"
         if count > 1:
-            raise DataError(
-                f"Two records have the video id {video_id!r}; each needs its own, or one would be"
-                " written over the other."
-            )
+            said = "each needs its own, or one would be written over the other"
+            raise DataError(f"Two records have the {named}; {said}.")
         if path.is_absolute() or ".." in path.parts:
-            raise DataError(
-                f"The video id {video_id!r} would be written outside the store; an id is a relative"
-                " file name."
-            )
+            said = "would be written outside the store; an id is a relative file name"
+            raise DataError(f"The {named} {said}.")
         if "@" in path.name:
-            raise DataError(
-                f"The video id {video_id!r} has an @ in its file name, which marks a video's"
-                " further"
-                " tracks; rename it."
-            )
+            said = "has an @ in its file name, which marks a video's further tracks; rename it"
+            raise DataError(f"The {named} {said}.")
 
 
 def _check_space(left: Sequence[VideoRecord], folder: Path, chosen: Settings) -> None:
@@ -159,19 +150,15 @@ def _pool(jobs: int | None, executor: Executor | None, todo: int) -> Iterator[Ex
     if executor is not None or jobs == 1 or not todo:
         yield executor
         return
-    pool = workers.pool(jobs, _start_worker)
+    # Ctrl-C is for this process, which lets the videos in work finish.
+    pool = workers.pool(jobs, signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
-    """Ctrl-C is for the parent, which lets the videos in work finish."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _work(record: VideoRecord, folder: Path, settings: Settings) -> dict:
+def _work(folder: Path, settings: Settings, record: VideoRecord) -> dict:
     """process_video in a worker process, with one thread."""
     cv2.setNumThreads(1)
     if settings.detector == "mtcnn":
@@ -186,21 +173,10 @@ def _each(
 ) -> Iterator[dict]:
     """The rows of the videos, in the order in which they are done."""
     if pool is None:
-        for record in records:
-            yield process_video(record, folder, settings)
-        return
-    futures = [pool.submit(_work, record, folder, settings) for record in records]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            "A preprocessing process died, most often for lack of memory; call again with fewer"
-            " jobs, finished videos are kept."
-        ) from error
-    finally:
-        for future in futures:
-            future.cancel()
+        return (process_video(record, folder, settings) for record in records)
+    died = "call again with fewer jobs, finished videos are kept."
+    died = f"A preprocessing process died, most often for lack of memory; {died}"
+    return workers.as_done(pool, partial(_work, folder, settings), records, died)
 
 
 class _Forecast:

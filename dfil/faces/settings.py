@@ -47,27 +47,20 @@ class Settings:
     format: int = FORMAT
 
     def __post_init__(self):
-        choices = (
-            ("face detector", self.detector, detect.DETECTORS),
-            ("choice of tracks", self.tracks, RULES),
-        )
-        for what, chosen, known in choices:
-            if chosen not in known:
-                raise DataError(f"Unknown {what} {chosen!r}; choose one of: {', '.join(known)}.")
+        detect.check_name(self.detector)
+        if self.tracks not in RULES:
+            known = ", ".join(RULES)
+            raise DataError(f"Unknown choice of tracks {self.tracks!r}; choose one of: {known}.")
         if not 1 <= self.every <= MAX_GAP:
             raise DataError(
                 f"A face must be looked for every 1 to {MAX_GAP} frames, not every {self.every}."
             )
         if self.size < 8 or self.reach < 1 or self.store_margin < 1:
-            raise DataError(
-                f"size {self.size}, reach {self.reach}, store_margin {self.store_margin}:"
-                " at least 8, 1 and 1 are needed."
-            )
+            given = f"size {self.size}, reach {self.reach}, store_margin {self.store_margin}"
+            raise DataError(f"{given}: at least 8, 1 and 1 are needed.")
         if self.stretches and (self.stretches[0] < 1 or self.stretches[1] < SHORTEST):
-            raise DataError(
-                f"{self.stretches[0]} stretches of {self.stretches[1]} frames:"
-                f" at least one of {SHORTEST} frames is needed."
-            )
+            given = "{} stretches of {} frames".format(*self.stretches)
+            raise DataError(f"{given}: at least one of {SHORTEST} frames is needed.")
 
     @property
     def limits(self) -> Limits:

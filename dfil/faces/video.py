@@ -55,9 +55,8 @@ def decode(path: str | Path, notes: list[str] | None = None) -> Iterator[Frame]:
             raise VideoError(f"{path}: holds no intact video frame; fetch the file again.")
         notes += reader.notes
         if pixel != 1:
-            notes.append(
-                f"pixels {pixel:.3g} times as wide as high, shown as {shape[0]}x{shape[1]}"
-            )
+            size = f"{shape[0]}x{shape[1]}"
+            notes.append(f"pixels {pixel:.3g} times as wide as high, shown as {size}")
         if interlaced > count / 2:
             notes.append("interlaced: a frame shows two moments; deinterlace it (ffmpeg -vf bwdif)")
         if left_out:
@@ -170,10 +169,8 @@ def read_sequence(path: str | Path, notes: list[str] | None = None) -> dict[int,
             f"{path}: none of its {len(encoded)} pictures can be decoded; fetch it again."
         )
     if notes is not None and bad:
-        notes.append(
-            f"{len(bad)} of {len(encoded)} pictures damaged or of another size,"
-            f" the first is {bad[0]}"
-        )
+        many = f"{len(bad)} of {len(encoded)} pictures"
+        notes.append(f"{many} damaged or of another size, the first is {bad[0]}")
     return frames
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from dfil.synthetic.fields import generator
 from dfil.synthetic.settings import FPS, PEOPLE, RENDERER, SETTINGS, Setting
 from dfil.system import workers
 from dfil.system.cores import cores
-from dfil.system.errors import DataError, RunError
+from dfil.system.errors import DataError
 from dfil.system.files import atomic
 from dfil.system.progress import progress_bar
 
@@ -213,17 +211,10 @@ def _done(todo: Sequence[Item], work: Callable[[Item], None], jobs: int) -> Iter
         yield from map(work, todo)
         return
     with workers.pool(jobs) as pool:
-        waiting = [pool.submit(work, item) for item in todo]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                "A rendering process was killed, perhaps for lack of memory; "
-                "run again with fewer jobs."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        died = (
+            "A rendering process was killed, perhaps for lack of memory; run again with fewer jobs."
+        )
+        yield from workers.as_done(pool, work, todo, died)
 
 
 def _alone(work: Callable[[Item], None], item: Item) -> None:

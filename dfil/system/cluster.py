@@ -137,13 +137,10 @@ def each(
     environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     with connect(scheduler or address()) as client:
         gpus = any(worker["resources"].get("GPU") for worker in _workers(client).values())
-        wanted = {"resources": {"GPU": 1}} if gpus else {}
-        futures = {
-            client.submit(
-                _call, environment, function, arguments, key=f"dfil {name}", pure=False, **wanted
-            ): name
-            for name, (function, arguments) in tasks.items()
-        }
+        how, futures = {"pure": False, "resources": {"GPU": 1} if gpus else None}, {}
+        for name, (function, arguments) in tasks.items():
+            work = environment, function, arguments
+            futures[client.submit(_call, *work, key=f"dfil {name}", **how)] = name
         for future in as_completed(list(futures), loop=client.loop):
             yield futures[future], future.result()
 

@@ -31,22 +31,17 @@ _DENIED = f"not permitted to this user; change its permissions or name another f
 _BROKEN = f"the disk or the network disk does not answer as it should; see to it, {_AGAIN}"
 _FILES = f"too many files are open; raise the limit (ulimit -n) or give fewer --jobs, {_AGAIN}"
 _MEMORY = f"the memory does not suffice; end other programs or give fewer --jobs, {_AGAIN}"
-_BY_NUMBER = {
-    errno.ENOSPC: _DISK,
-    errno.EDQUOT: f"the disk quota is used up; make room, {_AGAIN}",
-    errno.EFBIG: f"the disk allows no file of this size; take another disk, {_AGAIN}",
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
-    errno.EROFS: f"the disk may only be read; name another folder, {_AGAIN}",
-    errno.EIO: _BROKEN,
-    errno.ESTALE: _BROKEN,
-    errno.ENOTCONN: _BROKEN,
-    errno.EHOSTDOWN: _BROKEN,
-    errno.ETIMEDOUT: _BROKEN,
-    errno.EMFILE: _FILES,
-    errno.ENFILE: _FILES,
-    errno.ENOMEM: _MEMORY,
+_NUMBERS = {
+    _DISK: "ENOSPC",
+    f"the disk quota is used up; make room, {_AGAIN}": "EDQUOT",
+    f"the disk allows no file of this size; take another disk, {_AGAIN}": "EFBIG",
+    _DENIED: "EACCES EPERM",
+    f"the disk may only be read; name another folder, {_AGAIN}": "EROFS",
+    _BROKEN: "EIO ESTALE ENOTCONN EHOSTDOWN ETIMEDOUT",
+    _FILES: "EMFILE ENFILE",
+    _MEMORY: "ENOMEM",
 }
+_BY_NUMBER = {getattr(errno, n): said for said, named in _NUMBERS.items() for n in named.split()}
 # What libraries written in other languages say instead of an errno, lower case.
 _BY_WORDS = {
     r"\d+ requested and \d+ written": _DISK,  # numpy

@@ -104,15 +104,9 @@ def _acquire(file: Path, what: str) -> str:
     """Wait until the lock is ours; its token. Empty if a process that we descend from holds it."""
     token, told, pause = uuid.uuid4().hex, False, 0.05
     mine = file.with_name(f"{file.name}.{token}.new")
-    about = {
-        "token": token,
-        "what": what,
-        "host": socket.gethostname(),
-        "machine": process.machine(),
-        "pid": os.getpid(),
-        "born": process.born(os.getpid()),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
+    about = {"token": token, "what": what, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    about |= {"host": socket.gethostname(), "machine": process.machine()}
+    about |= {"pid": os.getpid(), "born": process.born(os.getpid())}
     try:
         mine.write_text(json.dumps(about), encoding="utf-8")
         seen, since = None, time.monotonic()
@@ -199,15 +193,10 @@ def _stale(holder: dict | None, silent: float) -> bool:
 
 
 def _above(holder: dict) -> bool:
-    return (
-        holder["machine"] == process.machine()
-        and holder["pid"] != os.getpid()
-        and holder["pid"] in process.ancestors()
-        and process.born(holder["pid"]) == holder["born"]
-    )
+    here, pid = holder["machine"] == process.machine(), holder["pid"]
+    above = here and pid != os.getpid() and pid in process.ancestors()
+    return above and process.born(pid) == holder["born"]
 
 
 def _who(holder: dict) -> str:
-    return (
-        f"{holder['what']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    )
+    return "{what} (process {pid} on {host}, since {since})".format(**holder)

@@ -21,8 +21,5 @@ def reuse_freed_memory() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     # Both, because setting one alone switches off glibc's own adjustment of the other.
-    return (
-        mallopt is not None
-        and bool(mallopt(_M_MMAP_THRESHOLD, _KEPT))
-        and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT))
-    )
+    wanted = (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)
+    return mallopt is not None and all(mallopt(what, _KEPT) for what in wanted)

@@ -132,9 +132,7 @@ def written(work: Path) -> list[Path]:
 def _state(work: Path) -> dict[str, list[int]]:
     found = {}
     for folder, folders, names in os.walk(work):
-        folders[:] = [
-            name for name in folders if name[0] != "." and Path(folder, name) != work / "runs"
-        ]
+        folders[:] = [n for n in folders if n[0] != "." and Path(folder, n) != work / "runs"]
         for name in names:
             if name[0] != "." and not name.endswith(".part"):
                 file, about = Path(folder, name), Path(folder, name).stat()

@@ -8,12 +8,7 @@ from importlib.metadata import entry_points
 from dfil.system.errors import DfilError
 
 
-def load(
-    group: str,
-    known: Collection[str],
-    register: Callable[[str, object], object],
-    error: type[DfilError],
-) -> None:
+def load(group: str, known: Collection[str], register: Callable, error: type[DfilError]) -> None:
     """Register every entry point of a group whose name is not known yet.
 
     Raises `error` naming the package whose object cannot be loaded or registered.

@@ -6,8 +6,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from dfil.system.errors import RunError
 
 
 def pool(
@@ -23,6 +26,20 @@ def pool(
     return ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _start, (start, arguments)
     )
+
+
+def as_done(pool: Executor, work: Callable, items: Iterable, died: str) -> Iterator:
+    """work(item) of every item, done by a pool: the results as they come. What has not begun when
+    the caller stops is dropped. Raises RunError(died) if a process is killed."""
+    futures = [pool.submit(work, item) for item in items]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise RunError(died) from error
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple) -> None:

@@ -77,13 +77,8 @@ def frame(names: Sequence[str]) -> pd.DataFrame:
         about, how = models.about(name), sampling(name)
         with torch.device("meta"):
             million = parameters(models.build(name))
-        rows[name] = {
-            "year": about.year,
-            "kind": about.kind,
-            "starts from": about.start,
-            "million": round(million, 2),
-            "GFLOPs": round(gflops(name), 1),
-            "training video": f"{how.train} x {how.frames} frames",
-            "test video": f"{how.test} x {how.frames} frames",
-        }
+        rows[name] = {"year": about.year, "kind": about.kind, "starts from": about.start}
+        rows[name] |= {"million": round(million, 2), "GFLOPs": round(gflops(name), 1)}
+        for what, snippets in (("training", how.train), ("test", how.test)):
+            rows[name][f"{what} video"] = f"{snippets} x {how.frames} frames"
     return pd.DataFrame(rows).T

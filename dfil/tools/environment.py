@@ -11,6 +11,9 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+import torch
+
 import dfil
 from dfil import profiles
 from dfil.datasets import is_synthetic
@@ -42,7 +45,7 @@ def describe(
         "platform": platform.platform(),
         "cpu": cpu(),
         "cores": cores(),
-        "memory": _memory(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "gpu": _gpu(),
         "packages": versions(),
     }
@@ -51,15 +54,9 @@ def describe(
 def stamp() -> str:
     """One line for a notebook's last cell: the versions that decide its numbers and the device."""
     named = ("torch", "torchvision", "numpy", "opencv-python-headless", "av", "scikit-learn")
-    there = versions()
-    return ", ".join(
-        [
-            f"dfil {dfil.__version__}",
-            f"Python {platform.python_version()}",
-            *(f"{n} {there[n]}" for n in named),
-            f"GPU {_gpu()}",
-        ]
-    )
+    there, python = versions(), f"Python {platform.python_version()}"
+    packages = (f"{name} {there[name]}" for name in named)
+    return ", ".join([f"dfil {dfil.__version__}", python, *packages, f"GPU {_gpu()}"])
 
 
 def versions() -> dict[str, str]:
@@ -74,14 +71,9 @@ def commit() -> str:
     empty outside a checkout."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(paths.project()), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        return done.stdout.strip()
+        command = ["git", "-C", str(paths.project()), *arguments]
+        how = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+        return subprocess.run(command, **how).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!outputs")
@@ -92,21 +84,12 @@ def commit() -> str:
 
 def cpu() -> str:
     info = Path("/proc/cpuinfo")
-    found = (
-        re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.is_file() else None
-    )
+    text = info.read_text() if info.is_file() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
-def _memory() -> str:
-    import psutil  # comes with ipykernel
-
-    return f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
-
-
 def _gpu() -> str:
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return "Apple MPS" if torch.backends.mps.is_available() else "none"

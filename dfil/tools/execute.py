@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +75,9 @@ def run_notebook(
     start, error = time.monotonic(), ""
     with _PeakMemory() as memory:
         try:
-            papermill.execute_notebook(
-                path,
-                running,
-                parameters=dict(values),
-                cwd=paths.project(),
-                progress_bar=False,
-                kernel_manager_class=_ThisPython,
-                raise_on_iopub_timeout=False,
-            )
+            how = {"cwd": paths.project(), "kernel_manager_class": _ThisPython}
+            how |= {"progress_bar": False, "raise_on_iopub_timeout": False}
+            papermill.execute_notebook(path, running, parameters=dict(values), **how)
         except PapermillExecutionError as failure:
             error = _last_line(f"{failure.ename}: {failure.evalue}")
         except DeadKernelError:
@@ -116,11 +111,8 @@ def tidy(executed: Path, target: Path, shorten: PathShortener) -> None:
         nbformat.write(nbformat.from_dict(shorten(notebook)), file)
     executed.unlink()
     if (size := target.stat().st_size) > LARGEST:
-        print(
-            f"\nWarning: {target} has {size / 2**20:.1f} MiB; smaller figures would keep it below"
-            f" {LARGEST / 2**20:.0f}.",
-            file=sys.stderr,
-        )
+        said = f"{target} has {size / 2**20:.1f} MiB; smaller figures would keep it below"
+        print(f"\nWarning: {said} {LARGEST / 2**20:.0f}.", file=sys.stderr)
 
 
 class _PeakMemory:
@@ -147,10 +139,8 @@ class _PeakMemory:
         while not self._done.wait(self.every):
             total = 0
             for process in me.children(recursive=True):
-                try:
+                with suppress(psutil.Error):  # it has ended since it was listed
                     total += process.memory_info().rss
-                except psutil.Error:  # it has ended since it was listed
-                    continue
             self.peak = max(self.peak, total)
 
 

@@ -44,15 +44,9 @@ def faults(
     command = [*COMMAND, "--profile", profile]
     command += ["--only", *only] if only else []
     with tempfile.TemporaryDirectory(prefix="dfil-faults-", ignore_cleanup_errors=True) as place:
-        home = Path(place) / "work"
-        environment = os.environ | {
-            "DFIL_OUTPUTS": str(home / "outputs"),
-            "DFIL_DATA": str(home / "data"),
-            "PYTHONUNBUFFERED": "1",
-        }
-        environment.pop("DFIL_WORK", None)
+        home, log = Path(place) / "work", Path(place) / "log"
         tables = home / "outputs" / profile / "tables"
-        log = Path(place) / "log"
+        environment = in_folder(home) | {"PYTHONUNBUFFERED": "1"}
         start = time.monotonic()
         _run(command, environment, log, None)
         seconds = time.monotonic() - start
@@ -78,12 +72,17 @@ def faults(
     return {"seconds": seconds, "kills": done, "tables": compared}
 
 
+def in_folder(home: Path) -> dict[str, str]:
+    """The environment of a process whose data and outputs lie in a folder of its own."""
+    kept = {name: value for name, value in os.environ.items() if name != "DFIL_WORK"}
+    return kept | {"DFIL_OUTPUTS": f"{home}/outputs", "DFIL_DATA": f"{home}/data"}
+
+
 def _run(command: list[str], environment: dict, log: Path, after: float | None) -> bool:
     """Whether the reproduction ended by itself; it is killed `after` seconds, or never for None."""
     with log.open("wb") as said:
-        started = subprocess.Popen(
-            command, env=environment, stdout=said, stderr=said, start_new_session=True
-        )
+        how = {"stdout": said, "stderr": said, "start_new_session": True}
+        started = subprocess.Popen(command, env=environment, **how)
         try:
             status = started.wait(after)
         except subprocess.TimeoutExpired:

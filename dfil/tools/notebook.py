@@ -81,11 +81,10 @@ class Trained:
 
     def scores(self, row: str = "") -> pd.DataFrame:
         """Per-video scores of the first seed; `row` names the row, or of one row the test sets."""
-        wanted = {
-            f"{name}: {column}" if row else name: result.scores[0]
-            for (name, column), result in self.results.items()
-            if row in ("", name)
-        }
+        wanted = {}
+        for (name, column), result in self.results.items():
+            if row in ("", name):
+                wanted[f"{name}: {column}" if row else name] = result.scores[0]
         return pd.concat([df.assign(row=name) for name, df in wanted.items()])
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,7 +60,7 @@ def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
 
     methods: registry names, default all. Nothing is rendered, cut or read for it.
     """
-    asked = list(methods) or models.available()
+    asked, stores = list(methods) or models.available(), cache(partial(expected, profile))
     waited_for = {(c.table, row) for c in CLAIMS for row in (c.better, c.than)}
     found: dict[RunSpec, Item] = {}
 
@@ -78,8 +79,7 @@ def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
         for cell in table.extended(asked).cells():
             if cell.quoted or cell.method not in asked:
                 continue
-            store = expected(profile, cell.train.dataset)
-            for spec in experiments.specs(cell, profile, store):
+            for spec in experiments.specs(cell, profile, stores(cell.train.dataset)):
                 test = cell.test.dataset, cell.test.compression
                 add(spec, cell.train.dataset, table.key, cell.row, test)
     return sorted(found.values(), key=lambda item: item.urgency)
@@ -87,9 +87,7 @@ def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
 
 def expected(profile: Profile, source: str) -> SimpleNamespace:
     """What stands for a crop store that is not there: enough to name runs and their scores."""
-    if source == MECHANISM:
-        return plan.expected(profile, "ffpp", MECHANISM)
-    return plan.expected(profile, source)
+    return plan.expected(profile, *(("ffpp", source) if source == MECHANISM else (source,)))
 
 
 class Study:
@@ -97,6 +95,7 @@ class Study:
 
     def __init__(self, profile: Profile, methods: Sequence[str] = ()):
         self.profile, self.methods = profile, list(methods) or models.available()
+        self.expected = cache(partial(expected, profile))
         self._plan()
 
     def _plan(self) -> None:
@@ -104,32 +103,25 @@ class Study:
         folder = paths.runs(self.profile.name)
         if self.profile.search_rates:
             runs = RunStore(folder, self.profile)
-            found = rates.decided(runs, expected(self.profile, "ffpp"), self.methods)
+            found = rates.decided(runs, self.expected("ffpp"), self.methods)
             self.profile = replace(self.profile, rates=self.profile.rates | found)
         self.runs = RunStore(folder, self.profile)
         self.items = work(self.profile, self.methods)
 
     def searches(self) -> list[Item]:
-        """The runs that try learning rates: they come first, because all others are named by
-        them.
-        """
-        store = expected(self.profile, "ffpp")
-        return [
-            Item(spec, "ffpp", ("rates",), (), True)
-            for method in self.methods
-            if self.profile.search_rates
-            for spec in rates.wanted(self.runs, store, method)
-        ]
+        """The runs that try learning rates: first, because all others are named by them."""
+        methods, store = self.methods if self.profile.search_rates else (), self.expected("ffpp")
+        wanted = (spec for method in methods for spec in rates.wanted(self.runs, store, method))
+        return [Item(spec, "ffpp", ("rates",), (), True) for spec in wanted]
 
     def run(self, item: Item) -> Run:
         """The run of an item, trained or not; its name needs no data."""
-        return self.runs.run(item.spec, expected(self.profile, item.source))
+        return self.runs.run(item.spec, self.expected(item.source))
 
     def is_done(self, item: Item) -> bool:
         """Whether the record is there with the scores of every test that the tables need."""
         run = self.run(item)
-        stores = {name: expected(self.profile, name) for name, _ in item.tests}
-        scored = (run.scores_file(stores[name], how).is_file() for name, how in item.tests)
+        scored = (run.scores_file(self.expected(name), how).is_file() for name, how in item.tests)
         return run.is_trained and all(scored)
 
     def todo(self) -> list[Item]:
@@ -160,22 +152,22 @@ class Study:
         hours: no run is begun after so many. What is interrupted goes on from its last epoch.
         """
         end = time.monotonic() + 3600 * hours if hours else float("inf")
-        added, stores = 0, _Stores(self.profile)
+        added, folder = 0, cache(partial(_crops, self.profile))
         with workers.pool(at_a_time(self.profile), torch.set_num_threads, 1) as pool:
             while todo := list(self._while_time(self.searches(), end)):
                 print(f"{len(todo)} runs search for learning rates.", flush=True)
-                added += self._train(todo, end, pool, stores)
+                added += self._train(todo, end, pool, folder)
                 self._plan()
             todo = self.todo()
             print(self.forecast(todo), flush=True)
-            return added + self._train(todo, end, pool, stores)
+            return added + self._train(todo, end, pool, folder)
 
-    def _train(self, todo: Sequence[Item], end: float, pool: Executor, stores: _Stores) -> int:
+    def _train(self, todo: Sequence[Item], end: float, pool: Executor, folder: Callable) -> int:
         added, waiting = 0, {}
         for item in self._while_time(todo, end):
             if len(waiting) >= at_a_time(self.profile):
                 added += self._wait(waiting)
-            folders = {name: stores[name] for name in (item.source, *dict(item.tests))}
+            folders = {name: folder(name) for name in (item.source, *dict(item.tests))}
             waiting[pool.submit(_train_and_score, self.runs, item, folders)] = item
         while waiting:
             added += self._wait(waiting)
@@ -192,14 +184,9 @@ class Study:
         ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
         for future in ended:
             item = waiting.pop(future)
-            seconds = future.result()
-            run = self.run(item)
-            auc = run.history["val_auc"].iloc[-1]
-            print(
-                f"{run.key}, seed {item.spec.seed}: {seconds:.0f} s, validation AUC {auc:.3f}"
-                + (", never left chance" if run.at_chance else ""),
-                flush=True,
-            )
+            run, took = self.run(item), f"seed {item.spec.seed}: {future.result():.0f} s"
+            auc = f"validation AUC {run.history['val_auc'].iloc[-1]:.3f}"
+            print(f"{run.key}, {took}, {auc}{', never left chance' * run.at_chance}", flush=True)
         return len(ended)
 
 
@@ -208,18 +195,11 @@ def at_a_time(profile: Profile) -> int:
     return 1 if torch.cuda.is_available() or profile.pretrained else cores()
 
 
-class _Stores(dict):
-    """Folders of crop stores by the name of their data, made when they are first asked for."""
-
-    def __init__(self, profile: Profile):
-        super().__init__()
-        self.profile = profile
-
-    def __missing__(self, name: str) -> Path:
-        dataset, setting = ("ffpp", MECHANISM) if name == MECHANISM else (name, "")
-        tree = data.tree(self.profile, dataset=dataset, setting=setting)
-        self[name] = data.crops(self.profile, tree, dataset).folder.absolute()
-        return self[name]
+def _crops(profile: Profile, source: str) -> Path:
+    """The folder of a crop store, made if it is not there."""
+    dataset, setting = ("ffpp", source) if source == MECHANISM else (source, "")
+    tree = data.tree(profile, dataset=dataset, setting=setting)
+    return data.crops(profile, tree, dataset).folder.absolute()
 
 
 def _train_and_score(runs: RunStore, item: Item, folders: Mapping[str, Path]) -> float:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 from dfil import models, paper
-from dfil.profiles import Profile
 from dfil.results import arrange, claims, tables
 from dfil.results.compare import Results
 from dfil.system.progress import progress_bar
-from dfil.tools.study import MECHANISM, Study, expected
+from dfil.tools.study import MECHANISM, Study
 from dfil.train import experiments, fingerprint
 from dfil.train.experiments import CellResult
 from dfil.train.runs import Run, RunSpec
@@ -26,24 +24,12 @@ NOT_YET = "not trained yet"
 TITLE = "The mechanism: synthetic clips without single-frame traces"
 
 
-class _Expected(dict):
-    """What stands for the crop stores, by the name of their data."""
-
-    def __init__(self, profile: Profile):
-        super().__init__()
-        self.profile = profile
-
-    def __missing__(self, source: str) -> SimpleNamespace:
-        self[source] = expected(self.profile, source)
-        return self[source]
-
-
 class Records:
     """What a study's records hold. Of each cell those seeds count that have a record."""
 
     def __init__(self, study: Study):
         self.study, self.profile = study, study.profile
-        self.stores = _Expected(study.profile)
+        self.store = study.expected
         self._known: dict[str, bool] = {}
 
     def tables(self) -> Iterator[tuple[str, paper.Table, Results]]:
@@ -74,7 +60,7 @@ class Records:
     def _cell(self, cell: paper.Cell) -> CellResult | None:
         if cell.quoted or cell.method not in models.available():
             return None
-        specs = experiments.specs(cell, self.profile, self.stores[cell.train.dataset])
+        specs = experiments.specs(cell, self.profile, self.store(cell.train.dataset))
         pooled = specs[0].manipulations != cell.train.manipulations
         notes = (experiments.POOLED,) if pooled else ()
         return self._result(specs, cell.train.dataset, cell.test.dataset, cell.test, notes)
@@ -82,8 +68,8 @@ class Records:
     def _result(
         self, specs: Sequence[RunSpec], source: str, test: str, videos: paper.Videos, notes=()
     ) -> CellResult | None:
-        runs = [self.study.runs.run(spec, self.stores[source]) for spec in specs]
-        store = self.stores[test]
+        runs = [self.study.runs.run(spec, self.store(source)) for spec in specs]
+        store = self.store(test)
         there = [run for run in runs if self._is_there(run, store, videos.compression)]
         return experiments.result(there, store, videos, notes) if there else None
 

@@ -3,7 +3,6 @@ time goes."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from dfil.system.cores import cores
+from dfil.tools.faults import COMMAND, in_folder
 from dfil.tools.reproduce import read_status
 
 
@@ -19,16 +19,8 @@ def measure(profile: str = "smoke") -> dict:
     all went well), and per notebook seconds, share of the total and peak MiB; the published outputs
     are not touched."""
     with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder:
-        environment = os.environ | {
-            "DFIL_OUTPUTS": f"{folder}/outputs",
-            "DFIL_DATA": f"{folder}/data",
-        }
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "dfil", "reproduce", "--profile", profile],
-            env=environment,
-            stdout=sys.stderr,
-        )
+        start, command = time.perf_counter(), [*COMMAND, "--profile", profile]
+        done = subprocess.run(command, env=in_folder(Path(folder)), stdout=sys.stderr)
         seconds = time.perf_counter() - start
         rows = read_status(Path(folder) / "outputs" / profile / "status.csv").values()
     notebooks = []
