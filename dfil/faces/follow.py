@@ -97,16 +97,20 @@ class Follower:
     @property
     def settled(self) -> int:
         """Frames before this number may be let go: their boxes are final."""
-        asked = self._moments[0] if self._moments else self.count
-        live = [p.seen for p in self.live if asked - p.seen[-1] <= BRIDGE]
-        return min([self.count, *(seen[max(0, len(seen) - 1 - AVERAGE)] for seen in live)])
+        _, open_ = self._open()
+        return min([self.count, *(seen[max(0, len(seen) - 1 - AVERAGE)] for seen in open_)])
 
     @property
     def needed(self) -> int:
         """Frames before this number are not looked at again."""
+        asked, open_ = self._open()
+        return min([asked - BACK, *(seen[-1] for seen in open_)])
+
+    def _open(self) -> tuple[int, list[list[int]]]:
+        """The first frame that waits for the detector, and the detections of everybody who may
+        still be found in the frames before."""
         asked = self._moments[0] if self._moments else self.count
-        live = [p.seen[-1] for p in self.live if asked - p.seen[-1] <= BRIDGE]
-        return min([asked - BACK, *live])
+        return asked, [p.seen for p in self.live if asked - p.seen[-1] <= BRIDGE]
 
     def release(self, before: int) -> None:
         """Let go of the frames before a number."""
@@ -305,8 +309,7 @@ class Follower:
             self._look_between(person, last, number)
             self._unfollow(person, max(person.expected))
             return
-        # Smaller than thought, as a path that runs off has it.
-        box_5 = self._again(person, number, person.expected[number], 2 * SPREAD, smaller=0.3)
+        box_5 = self._again(person, number, person.expected[number], wide=True)
         if box_5 is not None:
             self._seen(person, number, box_5, alone=False)
         elif number - last <= self.every * self.finder.batch:
@@ -324,17 +327,14 @@ class Follower:
                 a = middle
 
     def _again(
-        self,
-        person: Person,
-        number: int,
-        state: np.ndarray,
-        spread: float = SPREAD,
-        smaller: float = 0,
-        past: bool = False,
+        self, person: Person, number: int, state: np.ndarray, wide: bool = False, past: bool = False
     ) -> np.ndarray | None:
         """What the detector sees of one person (5,) where the state says; None if that is nobody,
-        or another person."""
-        asked = state - [0, 0, smaller, smaller] if smaller else state
+        or another person.
+
+        wide: twice as far around, and of a smaller face: a path that runs off has it too large.
+        """
+        asked, spread = (state - [0, 0, 0.3, 0.3], 2 * SPREAD) if wide else (state, SPREAD)
         found_n5 = self.finder.near([(self.frames[number], to_boxes(asked), spread)])[0]
         overlaps = iou(to_boxes(state)[None], found_n5)[0]
         if overlaps.max(initial=0) < SAME:

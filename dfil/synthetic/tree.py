@@ -211,10 +211,8 @@ def _done(todo: Sequence[Item], work: Callable[[Item], None], jobs: int) -> Iter
         yield from map(work, todo)
         return
     with workers.pool(jobs) as pool:
-        died = (
-            "A rendering process was killed, perhaps for lack of memory; run again with fewer jobs."
-        )
-        yield from workers.as_done(pool, work, todo, died)
+        died = "A rendering process was killed, perhaps for lack of memory"
+        yield from workers.as_done(pool, work, todo, f"{died}; run again with fewer jobs.")
 
 
 def _alone(work: Callable[[Item], None], item: Item) -> None:
