@@ -15,7 +15,7 @@ from dfil.datasets import VideoRecord
 from dfil.datasets.sequences import is_sequence
 from dfil.faces import detect, rows
 from dfil.faces.boxes import runs
-from dfil.faces.crops import crops_path
+from dfil.faces.crops import Crops, crops_path
 from dfil.faces.grid import MARGIN, plan_scale
 from dfil.faces.kept import People, Track, watch
 from dfil.faces.settings import SHORTEST, Settings
@@ -171,22 +171,21 @@ def _plans_of_real(record: VideoRecord, folder: Path, notes: list[str]) -> list[
         return None
     first = next(decode(record.path))
     here, size = count_frames(record.path), (first.width, first.height)
-    plans: list[Plan] = []
-    for k in range(row["tracks"]):
-        with np.load(rows.files_of(folder, record.boxes_from, k)[1], allow_pickle=False) as real:
-            source, count, scale = real["source"], int(real["count"]), float(real["scale"])
-            frames, boxes = real["frames"], real["boxes"]
-        mine = theirs = ""
-        if size != tuple(source):
-            mine, theirs = f"{size[0]}x{size[1]}", f"{source[0]}x{source[1]}"
-        elif LOST * here > count:  # one or two more than the real's are only left without a box
-            mine, theirs = f"{here} frames", f"{count}"
-        if mine:
-            notes.append(f"own detection: {mine}, {record.boxes_from} has {theirs}")
-            return None
+    tracks = [Crops(crops_path(folder, record.boxes_from, k)) for k in range(row["tracks"])]
+    source, count = tracks[0].source, tracks[0].count
+    mine = theirs = ""
+    if size != source:
+        mine, theirs = (f"{width}x{height}" for width, height in (size, source))
+    elif LOST * here > count:  # one or two more than the real's are only left without a box
+        mine, theirs = f"{here} frames", f"{count}"
+    if mine:
+        notes.append(f"own detection: {mine}, {record.boxes_from} has {theirs}")
+        return None
+    plans = []
+    for crops in tracks:
         boxes_n4, valid_n = np.zeros((count, 4), np.float32), np.zeros(count, bool)
-        boxes_n4[frames], valid_n[frames] = boxes / np.float32(scale), True
-        plans.append((boxes_n4, valid_n, scale))
+        boxes_n4[crops.frames], valid_n[crops.frames] = crops.boxes / np.float32(crops.scale), True
+        plans.append((boxes_n4, valid_n, crops.scale))
     return plans
 
 

@@ -63,12 +63,9 @@ def _cut(frame: Frame, snippet: _Snippet) -> np.ndarray:
     """The snippet's square of a frame, from the blocks of the grid that it lies on."""
     p, q, k = blocks(snippet.scale)
     x, y, side = snippet.square
-    source = frame.width, frame.height
-    low, high = [], []
-    for at, extent in zip((x, y), source, strict=True):
-        last = (extent - 1) // (q * k)
-        low.append(min(max(0, at // p), last) * q * k)
-        high.append(min(max(1, -(-(at + side) // p)) * q * k, extent))
-    high = [max(b, min(a + q * k, n)) for a, b, n in zip(low, high, source, strict=True)]
-    grid_hwc, (gx, gy) = to_grid(frame.rgb(*low, *high), tuple(low), source, snippet.scale)
+    source, at, block = np.array([frame.width, frame.height]), np.array([x, y]), q * k
+    low = np.clip(at // p, 0, (source - 1) // block) * block
+    high = np.minimum(np.maximum(-(-(at + side) // p) * block, low + block), source)
+    corner, part_hwc = tuple(low.tolist()), frame.rgb(*low.tolist(), *high.tolist())
+    grid_hwc, (gx, gy) = to_grid(part_hwc, corner, source, snippet.scale)
     return cut_square(grid_hwc, x - gx, y - gy, side)
