@@ -157,8 +157,8 @@ def dose_curves(
 ) -> Figure:  # fmt: skip
     """AUC against several doses, a panel each, a curve per detector.
 
-    panels: by dose the lines of a long table with the further columns dose and ratio, which stand
-    under each other at the ticks. marks: by panel vertical lines, name -> place between the ticks.
+    panels: by dose the lines of a long table with the further columns dose and, if there is one,
+    ratio, which stand under each other at the ticks. marks: by panel vertical lines, name -> place between the ticks.
     """
     lines = -(-len(panels) // 2)
     fig = _figure(7.2, 2.35 * lines + 0.8, title, synthetic)
@@ -167,8 +167,9 @@ def dose_curves(
     colours = dict(zip([row for row in rows if row not in METHODS], OTHERS, strict=False)) | METHODS
     for ax, (name, df) in zip(axes, panels.items(), strict=False):
         _curves(ax, df, "row", colours, {})
-        ratio = df.groupby("dose")["ratio"].first()
-        ax.set_xticks(range(len(ratio)), [f"{dose:g}\n{r:.2f}" for dose, r in ratio.items()])
+        if "ratio" in df:
+            ratio = df.groupby("dose")["ratio"].first()
+            ax.set_xticks(range(len(ratio)), [f"{dose:g}\n{r:.2f}" for dose, r in ratio.items()])
         ax.set(xlabel=xlabels[name], ylabel="AUC")
         for text, x in marks.get(name, {}).items():
             ax.axvline(x, color="0.4", linewidth=0.8, linestyle="--")
