@@ -98,6 +98,14 @@ def test_who_waits_says_once_for_whom(tmp_path, capsys, started):
     assert f"Waiting for {tmp_path}: holding (process {holder.pid} on " in said
 
 
+def test_a_moments_wait_is_no_news(tmp_path, capsys, started):
+    holder = started(HOLD, tmp_path, 0.3)
+    holder.stdout.readline()
+    with owner(tmp_path, "waiting"):
+        assert holder.wait(timeout=5) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_the_same_thread_may_enter_again_and_a_second_thread_waits(tmp_path):
     order = []
 

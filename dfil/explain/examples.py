@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,20 +14,28 @@ from matplotlib.patches import Rectangle
 from dfil.explain.inconsistency import difference_ratio, difference_ratios
 from dfil.faces.boxes import square_union
 from dfil.faces.store import CropStore
-from dfil.synthetic import SETTINGS, codec, render_target
+from dfil.synthetic import METHODS, SETTINGS, codec, render_target
 from dfil.train.snippets import snippet_starts
 
 ORANGE = "#E69F00"
 
 
-def rendered(target: int, source: int, frames: int, size: int) -> dict[str, np.ndarray]:
+def rendered(
+    target: int,
+    source: int,
+    frames: int,
+    size: int,
+    methods: Sequence[str] = METHODS,
+    tau: float | None = None,
+) -> dict[str, np.ndarray]:
     """Synthetic clips of one target, real and by each manipulation: uint8 (T, size, size, 3).
 
     Setting `temporal-only`: no single frame carries a trace. Compressed as c23, and cut by one
-    square around everything that any of them forges, times 1.3.
+    square around everything that any of them forges, times 1.3. tau: default the setting's.
     """
     setting = SETTINGS["temporal-only"]
-    clips = list(render_target(target, source, setting, frames=frames))
+    setting = setting if tau is None else replace(setting, tau=tau)
+    clips = list(render_target(target, source, setting, frames=frames, methods=methods))
     ys, xs = np.nonzero(np.max([clip.masks_thw for clip in clips], axis=(0, 1)))
     box = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
     x, y, side = (max(0, int(v)) for v in square_union(box, 1.3))
@@ -142,4 +151,49 @@ def draw_slices(clips: Mapping[str, np.ndarray], kind: str) -> Figure:
         ax.set_xlabel("x in the crop")
     axes[0, 0].set_ylabel("frame")
     fig.suptitle(f"One row of pixels over time, real video ({kind})", fontsize=9)
+    return fig
+
+
+def draw_change(clips: Mapping[str, np.ndarray], frame: int, kind: str) -> Figure:
+    """A row per clip: one frame, how it changes to the next, and how uneven that change is.
+
+    clips: uint8 (T, H, W, 3) by name. frame: neither the first nor the last. Both differences are
+    means over the colours, in grey levels, cut off at +- 40.
+    """
+    fig = Figure(figsize=(5.2, 1.75 * len(clips) + 0.3), layout="constrained")
+    axes = fig.subplots(len(clips), 3, squeeze=False)
+    heads = f"frame {frame}", "first difference", "second difference"
+    for line, (name, clip_thwc) in zip(axes, clips.items(), strict=True):
+        before, now, after = clip_thwc[frame - 1 : frame + 2].astype(np.float32).mean(-1)
+        line[0].imshow(clip_thwc[frame])
+        for ax, change in zip(line[1:], (after - now, after - 2 * now + before), strict=True):
+            shown = ax.imshow(change, cmap="RdBu_r", vmin=-40, vmax=40)
+        line[0].set_ylabel(name)
+        fig.colorbar(shown, ax=line[2])
+    for ax, head in zip(axes[0], heads, strict=True):
+        ax.set_title(head, fontsize=8)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    fig.suptitle(f"From frame to frame ({kind})", fontsize=9)
+    return fig
+
+
+def draw_trembling(doses: Mapping[float, Mapping[str, np.ndarray]], tau: float) -> Figure:
+    """The ratio of differences by how much of a forgery is drawn anew in every frame, and how
+    unevenly the clips change at one such dose. doses: clips by name, real ones first, by tau."""
+    fig = Figure(figsize=(7.2, 2.3), layout="constrained")
+    *pictures, curve = fig.subplots(
+        1, 1 + len(doses[tau]), width_ratios=[1] * len(doses[tau]) + [1.4]
+    )
+    for ax, (name, clip_thwc) in zip(pictures, doses[tau].items(), strict=True):
+        change = np.diff(clip_thwc.astype(np.float32).mean(-1), n=2, axis=0)
+        ax.imshow(change[len(change) // 2], cmap="RdBu_r", vmin=-40, vmax=40)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{name}, r = {difference_ratio(clip_thwc):.2f}", fontsize=8)
+        ratios = [difference_ratio(clips[name]) for clips in doses.values()]
+        curve.plot(list(doses), ratios, ".-", label=name)
+    curve.axvline(tau, color="0.7", zorder=0)
+    curve.set(xlabel=r"$\tau$", ylabel="r, gap 1")
+    curve.legend(fontsize=7)
+    fig.suptitle(rf"Second difference of one frame at $\tau$ = {tau:g} (synthetic)", fontsize=9)
     return fig

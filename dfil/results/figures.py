@@ -303,7 +303,7 @@ def histories(runs: Mapping[str, pd.DataFrame], *, title: str, synthetic: bool) 
     for ax, (column, what) in zip(fig.subplots(1, 2), shown.items(), strict=True):
         for name, history in runs.items():
             sns.lineplot(history, x="clips", y=column, color=colours[rows[name]], marker="o",
-                         markersize=3, label=rows[name], legend=False, ax=ax)  # fmt: skip
+                         markersize=5, label=rows[name], legend=False, ax=ax)  # fmt: skip
         ax.set(xlabel="clips seen in training", ylabel=what)
     ax.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":")
     lines = {line.get_label(): line for line in ax.lines if line.get_label() in colours}

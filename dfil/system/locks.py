@@ -122,7 +122,7 @@ def _acquire(file: Path, what: str) -> str:
                 if _take_over(file, mine, holder):
                     break
                 continue
-            if not told:
+            if not told and pause > 1:  # a moment's wait is no news
                 who = _who(holder) if holder else "another process"
                 print(f"Waiting for {file.parent}: {who} works on it.", file=sys.stderr, flush=True)
                 told = True

@@ -168,7 +168,8 @@ class Notebook:
         training = asdict(self.profile.training_for("dil", table))
         usual, main = asdict(Training()), ("epochs", "lr", "batch", "schedule", "keep")
         shown = {k: v for k, v in training.items() if k in main or v != usual[k]}
-        shown |= {"size": self.profile.size, "backbone": self.profile.backbone or "ResNet-50"}
+        backbone = ", ".join(f"{name} {value}" for name, value in self.profile.backbone.items())
+        shown |= {"size": self.profile.size, "backbone": backbone or "ResNet-50"}
         shown |= {f"lr of {method}": rate for method, rate in self.profile.rates.items()}
         return pd.Series(shown, name="value").astype(str).to_frame()
 
@@ -258,7 +259,7 @@ class Notebook:
     def seeds(self, results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
         """How far the seeds lie apart, a line per row; for a single seed what to do."""
         spread = compare.seed_spread(results, metric).round(3)
-        said = f"one seed was trained, {self.profile.seeds[0]}; add --seeds 0 1 2 to dfil reproduce"
+        said = f"only {self.profile.seeds[0]}; more by dfil reproduce --seeds 0 1 2"
         return spread if len(spread) else pd.DataFrame({"seeds": [said]})
 
     def check_table(self, df: pd.DataFrame, name: str) -> None:
@@ -272,7 +273,7 @@ class Notebook:
 
     def stamp(self) -> str:
         """Versions and commit, the last line of every notebook."""
-        return environment.stamp()
+        return textwrap.fill(environment.stamp(), 80)
 
 
 def source(function: Callable) -> Markdown:

@@ -28,7 +28,8 @@ PROBLEMS = (Path(__file__).parent / "problems.js").read_text(encoding="utf-8")
 def executed() -> list[Path]:
     from dfil.system import paths
 
-    return sorted((paths.published("smoke") / "notebooks").glob("[0-9][0-9]_*[!d].ipynb"))
+    found = (paths.published("smoke") / "notebooks").glob("[0-9][0-9]_*.ipynb")
+    return sorted(path for path in found if not path.name.endswith(".failed.ipynb"))
 
 
 def chromium(playwright) -> str:

@@ -17,13 +17,14 @@ height => {
       const kinds = outputs.flatMap(output => Object.keys(output.data || {}));
       const pictures = kinds.filter(kind => kind.startsWith("image/")).length;
       const hidden = cell.outputHidden;
+      const meant = (cell.model.getMetadata("tags") || []).includes("tall");  // with need
       if (outputs.some(output => output.type === "error")) say("an error");
       if (all('[data-mime-type="application/vnd.jupyter.stderr"]').length) say("text on stderr");
       if (!hidden && all(".jp-RenderedImage img").length + all(".jupyter-widgets").length < pictures)
         say("a figure is not there");
       for (const output of all(".jp-OutputArea-output")) {
         const tall = output.getBoundingClientRect().height;
-        if (tall > height) say(`an output is ${Math.round(tall)} pixels tall`);
+        if (tall > height && !meant) say(`an output is ${Math.round(tall)} pixels tall`);
         const over = output.scrollWidth - output.clientWidth;
         if (over > 1) say(`an output is cut off by ${over} pixels`);
       }
