@@ -5,9 +5,11 @@ import io
 import json
 import math
 import re
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from dfil.cli import main
 from dfil.explain import own_page, pointing
 from dfil.explain.upload import Upload
 from dfil.faces.clock import Clock
+from dfil.faces.video import decode, frame_rate
 from dfil.results import verdict
 from dfil.synthetic.two_people import Scene, scene
 from dfil.train import calibration, own_video
@@ -186,6 +189,43 @@ def test_json_lines_and_the_table_stay_readable_by_machines(no_model, capsys):
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["person"] for row in table] == ["1", "2", ""]
     assert list(table[0]) == list(verdict.ROW)
+
+
+def test_options_that_cannot_be_are_refused_before_any_video(no_model, tmp_path, capsys):
+    assert main(["score", "clip.mp4", "--csv", "--json"]) == 1
+    assert "give one of them" in capsys.readouterr().err
+    assert main(["score", "clip.mp4", "--report", str(tmp_path)]) == 1
+    assert "no file's name" in capsys.readouterr().err
+
+
+def test_a_page_is_written_of_what_there_is_when_it_is_stopped(no_model, tmp_path, monkeypatch):
+    def stopped(*args):
+        yield found(score=None, status="no face", people=[])
+        raise KeyboardInterrupt
+
+    sampling = {"frames": 4, "stride": 1, "size": 32, "snippets": 4, "detector": "dlib"}
+    config = {"method": "dil", "trained_on": "x", "synthetic": True, "sampling": sampling}
+    monkeypatch.setattr(models, "read", lambda weights: ({}, config))
+    monkeypatch.setattr(own_video, "score_videos", stopped)
+    assert main(["score", "a.mp4", "b.mp4", "--report", str(tmp_path / "page.html")]) == 130
+    assert "All of it: no face" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_times_of_a_video_with_uneven_frames_are_the_files_own(tmp_path):
+    path = tmp_path / "uneven.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width = stream.height = 64
+        stream.codec_context.time_base = Fraction(1, 100)
+        for pts in (0, 4, 8, 50, 54):
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            picture.pts, picture.time_base = pts, Fraction(1, 100)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    clock = Clock(frame_rate(path))
+    for frame in decode(path):
+        clock.add(frame.seconds)
+    assert [clock.at(n) for n in range(5)] == [0.0, 0.04, 0.08, 0.5, 0.54]
 
 
 def test_patterns_folders_and_files_are_gone_through_in_order(tmp_path):
