@@ -14,6 +14,7 @@ from dfil.system.errors import RunError
 from dfil.tools import found
 from dfil.tools.export import export
 from dfil.train.runs import RunSpec, RunStore
+from dfil.train.self_blended import SelfBlended
 
 TINY = {"depth": (1, 1, 1, 1), "width": 8, "stem": "small"}
 HOW = Training(epochs=1, batch=4, paired=True, snippets=2)
@@ -45,6 +46,20 @@ def test_a_run_is_known_again_from_its_record(outputs, tiny_store):
         assert run.spec == spec and run.key == store.key(spec, tiny_store)
         assert run.switches == store.run(spec, tiny_store).switches
         assert run.sampling == store.run(spec, tiny_store).sampling
+
+
+def test_a_run_on_pseudo_forgeries_is_known_again(outputs, tiny_store, tmp_path):
+    spec = dataclasses.replace(SPEC, manipulations=(), fakes=SelfBlended(0.25))
+    store = RunStore(outputs / "smoke/runs", PROFILE)
+    shutil.copytree(found.one(["seed=0"]).folder, tmp_path / store.key(spec, tiny_store))
+    file = tmp_path / store.key(spec, tiny_store) / "run.json"
+    record = json.loads(file.read_text()) | {"settings": store.describe(spec, tiny_store)}
+    file.write_text(json.dumps(record))
+    run = found.read(file.parent)
+    assert run.run.spec == spec and run.switches == "jitter=0.25"
+    assert {"self-blended", "jitter=0.25"} <= run.words and "all" not in run.words
+    text = (export(run, tmp_path / "out") / "README.md").read_text()
+    assert "pseudo-forgeries made of the real videos (jitter=0.25)" in text
 
 
 @pytest.mark.parametrize(
@@ -88,6 +103,7 @@ def test_runs_are_listed_in_lines_that_can_be_read(capsys):
     assert cli.main(["runs"]) == 0
     heads, *lines, said = capsys.readouterr().out.splitlines()
     assert heads.split()[:4] == ["method", "data", "switches", "seed"]
+    assert all(" 0 h " in line for line in lines)
     assert len(lines) == 2 and said.startswith("2 trained runs.")
     scored = next(line for line in lines if re.search(r" 0 +\d\.\d{3} ", line))
     assert re.search(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\] +4 ", scored)

@@ -21,6 +21,7 @@ from dfil.results import metrics
 from dfil.system import paths
 from dfil.system.errors import DataError, RunError
 from dfil.train.run import Run
+from dfil.train.self_blended import NAME, SelfBlended
 from dfil.train.spec import RunSpec, select
 
 SHORTEST = 4  # letters of a name's end that are taken for it
@@ -79,6 +80,7 @@ class Found:
         spec = self.run.spec
         pairs = [*spec.switches, *[("stride", spec.stride)] * (spec.stride > 1)]
         pairs += [("box", spec.box)] * (spec.box != "snippet")
+        pairs += [("jitter", spec.fakes.jitter)] if spec.fakes else []
         return " ".join(f"{name}={value}" for name, value in pairs)
 
     @property
@@ -88,7 +90,8 @@ class Found:
         told = {spec.method, spec.dataset, spec.compression, *spec.manipulations}
         told |= {self.settings["profile"], self.setting or "real", self.folder.name}
         told |= {"synthetic"} if self.setting else set()
-        told |= {"all"} if len(spec.manipulations) != 1 else set()
+        own_fakes = {"all"} if len(spec.manipulations) != 1 else set()
+        told |= {NAME} if spec.fakes else own_fakes
         told |= {f"seed={spec.seed}", *self.switches.split()}
         return {word.lower() for word in told if word}
 
@@ -100,8 +103,10 @@ class Found:
 
     @property
     def days(self) -> float:
-        """Since its record was written here."""
-        return (time.time() - (self.folder / "run.json").stat().st_mtime) / 86400
+        """Since its training ended; of an older record, since it was written here."""
+        file = self.folder / "run.json"
+        ended = self.record["made"].get("ended", file.stat().st_mtime)
+        return (time.time() - ended) / 86400
 
     @property
     def has_weights(self) -> bool:
@@ -219,6 +224,8 @@ def _spec(settings: dict) -> RunSpec:
     switches = tuple((name, _tuples(value)) for name, value in settings["switches"])
     manipulations = tuple(settings["manipulations"])
     others = {"switches": switches, "manipulations": manipulations}
+    if made := settings.get("fakes"):
+        others["fakes"] = SelfBlended(**{name: _tuples(value) for name, value in made.items()})
     return RunSpec(**told, **others, training=Training(**own), start=start)
 
 

@@ -19,6 +19,7 @@ import json
 import math
 import platform
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -247,6 +248,7 @@ def made(
         "kept": spec.training.keep,
         "at_chance": history[-1]["train_loss"] > AT_CHANCE * entropy,
         "seconds": round(sum(line["seconds"] for line in history), 1),
+        "ended": round(time.time()),  # seconds since 1970
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "versions": {
             "dfil": dfil.__version__,
