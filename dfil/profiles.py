@@ -151,7 +151,7 @@ DEMO = Profile(
     within_starts=True,
     rates=dict.fromkeys(_SLOW, 3e-3),
     methods={"": ("resnet50", "dil")},
-    on_request=("29", "52", "54", "74"),
+    on_request=("29", "52", "54", "72", "74"),
     validation=0.25,
     trees=_trees(
         {"train": 48, "val": 32, "test": 24, "frames": 40},

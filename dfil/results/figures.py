@@ -162,7 +162,9 @@ def dose_curves(
     """
     lines = -(-len(panels) // 2)
     fig = _figure(7.2, 2.35 * lines + 0.8, title, synthetic)
-    axes = fig.subplots(lines, 2, sharey=True, squeeze=False).flat
+    axes = list(fig.subplots(lines, 2, sharey=True, squeeze=False).flat)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
     rows = dict.fromkeys(row for df in panels.values() for row in df["row"])
     colours = dict(zip([row for row in rows if row not in METHODS], OTHERS, strict=False)) | METHODS
     for ax, (name, df) in zip(axes, panels.items(), strict=False):

@@ -59,6 +59,7 @@ SECONDS = {
     "62_fig4_intra_snippet_attention": (15, 35),
     "64_fig5_ut_attention": (15, 30),
     "70_score_your_own_video": (60, 60),
+    "72_no_forgery": (90, 1800),
     "74_robustness": (60, 900),
     "80_reading_the_paper": (10, 10),
     "90_report": (10, 10),

@@ -57,6 +57,23 @@ class RunSpec:
         built_in = {"dataset": "ffpp", "compression": "c23", "manipulations": ALL_MANIPULATIONS}
         return replace(spec, start=replace(spec, **built_in, training=how))
 
+    @classmethod
+    def of_reals(
+        cls,
+        profile: Profile,
+        method: str,
+        dataset: str,
+        compression: str = "",
+        *,
+        fakes: SelfBlended,
+        table: str = "table1",
+        **others,
+    ) -> RunSpec:
+        """A run on real videos and their pseudo-forgeries: trained as for a table, but never begun
+        with weights that have seen forgeries, and with both of a pair in one batch."""
+        how = replace(profile.training_for(method, table), paired=True)
+        return cls(method, dataset, compression, (), training=how, fakes=fakes, **others)
+
     @property
     def videos(self) -> str:
         """Its data in words."""

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from importlib import import_module
 
 import torch
@@ -43,15 +42,15 @@ def train(a: Namespace) -> int:
         os.environ[CHECKPOINT] = "1"  # worker processes inherit it
     chosen = a.manipulations or (paper.ALL_MANIPULATIONS if ffpp else ())
     # In one order, as they are part of the run's name.
-    manipulations = () if fakes else tuple(m for m in paper.ALL_MANIPULATIONS if m in chosen)
+    manipulations = tuple(m for m in paper.ALL_MANIPULATIONS if m in chosen)
     (method,) = experiments.methods(profile, [a.method])
     compression = a.compression or ("c23" if ffpp else "")
-    # Table 2's runs begin with weights that have seen forgeries.
     table = "table3" if a.across else "table1" if ffpp or fakes else "table2"
-    what = a.dataset, compression, manipulations
-    spec = RunSpec.of_table(profile, table, method, *what, seed=a.seed, fakes=fakes)
-    if fakes:  # a batch holds a real clip and its pseudo-forgery, at the same frames
-        spec = replace(spec, training=replace(spec.training, paired=True))
+    what = method, a.dataset, compression
+    if fakes:
+        spec = RunSpec.of_reals(profile, *what, table=table, fakes=fakes, seed=a.seed)
+    else:
+        spec = RunSpec.of_table(profile, table, *what, manipulations, seed=a.seed)
     root = a.root.absolute() if a.root else ""
     with processes() as rank:
         store = in_first_process(

@@ -1,0 +1,98 @@
+"""Detectors that were trained on no forgery (dfil.train.self_blended), tried on forgeries.
+
+Rows are a method and what stood for the fakes in its training: the four manipulations of
+FaceForensics++, as in Table 1, or pseudo-forgeries of the same real videos at three doses of
+jitter. Columns are the forgeries that a profile has: each manipulation at both qualities, and those
+of the other datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from dfil.faces.store import CropStore
+from dfil.paper import ALL_MANIPULATIONS, AUC, Videos
+from dfil.profiles import Profile
+from dfil.results import compare, decide, tables
+from dfil.train import experiments
+from dfil.train.experiments import CellResult
+from dfil.train.runs import RunSpec, RunStore
+from dfil.train.self_blended import SelfBlended
+
+TITLE = "Trained on no forgery: AUC on forgeries"
+FORGERIES = "forgeries"
+JITTERS = (0.0, 0.5, 1.0)
+TRAINED = "ffpp", "c23"  # dataset and compression of the training videos
+Results = dict[tuple[str, str], CellResult]  # by (row, column)
+
+
+def row(method: str, jitter: float | None) -> str:
+    """The name of a row; jitter None: trained on forgeries."""
+    return f"{method}, {FORGERIES if jitter is None else f'jitter {jitter:g}'}"
+
+
+def specs(profile: Profile, methods: Sequence[str], seed: int) -> dict[str, RunSpec]:
+    """The run behind each row."""
+    found = {}
+    for method in methods:
+        what = method, *TRAINED
+        found[row(method, None)] = RunSpec.of_table(
+            profile, "table1", *what, ALL_MANIPULATIONS, seed=seed
+        )
+        for jitter in JITTERS:
+            fakes = SelfBlended(jitter)
+            found[row(method, jitter)] = RunSpec.of_reals(profile, *what, fakes=fakes, seed=seed)
+    return found
+
+
+def tests(stores: Mapping[str, CropStore]) -> dict[str, Videos]:
+    """The columns: forgeries, with the real videos beside them, that there are test videos of."""
+    found = {}
+    for dataset, store in stores.items():
+        fakes = store.index.query("split == 'test' and status == 'ok' and label == 1")
+        if dataset != TRAINED[0]:
+            found |= {dataset: Videos(dataset)} if len(fakes) else {}
+            continue
+        kinds = fakes[["compression", "manipulation"]].drop_duplicates()
+        for compression, name in sorted(kinds.itertuples(index=False, name=None)):
+            found[f"{name} {compression}"] = Videos(dataset, compression, (name,))
+    return found
+
+
+def response(runs: RunStore, stores: Mapping[str, CropStore], methods: Sequence[str]) -> Results:
+    """What feeds each cell, trained or found again; stores: by dataset, FaceForensics++ first."""
+    home = stores[TRAINED[0]]
+    wanted = [specs(runs.profile, methods, s) for s in runs.profile.seeds_for("table1")]
+    runs.get_all([spec for each in wanted for spec in each.values()], home)
+    results = {}
+    for name in wanted[0]:
+        trained = [runs.get(each[name], home) for each in wanted]
+        for column, videos in tests(stores).items():
+            results[name, column] = experiments.result(trained, stores[videos.dataset], videos)
+    return results
+
+
+def table(results: Results, note: str, synthetic: bool) -> pd.DataFrame:
+    """The results in the usual columns."""
+    rows, columns = (list(dict.fromkeys(key[n] for key in results)) for n in (0, 1))
+    layout = tables.grid("no-forgery", TITLE, AUC, rows, columns)
+    return tables.build(layout, results, "", note, synthetic=synthetic)
+
+
+def decisions(results: Results, methods: Sequence[str]) -> pd.DataFrame:
+    """What is asked of the rows, pooled over all columns and decided together, a line each."""
+    asked = {}
+    for m in methods:
+        asked[f"{m}: jitter 1 above chance"] = row(m, 1), 0.5
+        asked[f"{m}: jitter 1 above jitter 0"] = row(m, 1), row(m, 0)
+        asked[f"{m}: forgeries above jitter 1"] = row(m, None), row(m, 1)
+    if {"dil", "resnet50"} <= set(methods):
+        asked["dil above resnet50, jitter 1"] = row("dil", 1), row("resnet50", 1)
+    made = []
+    for first, second in asked.values():
+        other = second if isinstance(second, float) else compare.scores_of(results, second)
+        made.append(decide.compare(compare.scores_of(results, first), other, AUC))
+    lines = [[getattr(each, name) for name in compare.SHOWN] for each in decide.decide(made)]
+    return pd.DataFrame(lines, index=pd.Index(asked, name="claim"), columns=compare.SHOWN)
