@@ -4,6 +4,7 @@ model that has seen no forgery."""
 import json
 
 import cv2
+import dlib
 import numpy as np
 import pytest
 
@@ -116,6 +117,26 @@ def test_the_hull_of_landmarks_is_theirs(monkeypatch):
     masks_uthw = blend(clip, np.random.default_rng(0), SelfBlended(0, "landmarks"), MARGIN)
     rows, columns = np.nonzero(masks_uthw.max((0, 1)) > 0)
     assert 16 <= columns.min() and columns.max() <= 48 and 16 <= rows.min() and rows.max() <= 44
+
+
+def test_the_landmarks_of_a_predictor_file_lie_where_it_was_taught(monkeypatch, tmp_path):
+    edge = round(SIDE * (1 - 1 / MARGIN) / 2)
+    box = dlib.rectangle(edge, edge, SIDE - 1 - edge, SIDE - 1 - edge)
+    angles = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    circle = SIDE / 2 + 15 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    points = [dlib.point(round(x), round(y)) for x, y in circle]
+    options = dlib.shape_predictor_training_options()
+    options.tree_depth, options.cascade_depth, options.num_trees_per_cascade_level = 2, 2, 5
+    options.oversampling_amount, options.feature_pool_size = 2, 50
+    taught = [dlib.full_object_detection(box, points)]
+    pictures = [picture(seed) for seed in range(4)]
+    predictor = dlib.train_shape_predictor(pictures, [taught] * len(pictures), options)
+    predictor.save(str(tmp_path / "points.dat"))
+    monkeypatch.setenv(self_blended.LANDMARKS, str(tmp_path / "points.dat"))
+    found = self_blended.landmarks(picture(9), MARGIN)
+    assert found.shape == (68, 2) and np.abs(found - circle).max() < 3
+    masks_uthw = blend(still(), np.random.default_rng(0), SelfBlended(0, "landmarks"), MARGIN)
+    assert masks_uthw[..., 31, 31].min() > 0 and (masks_uthw[..., :10, :] == 0).all()
 
 
 # ---- data, runs, command line
