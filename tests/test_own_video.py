@@ -22,8 +22,10 @@ from dfil.explain import own_page, pointing
 from dfil.explain.upload import Upload
 from dfil.faces.clock import Clock
 from dfil.faces.video import decode, frame_rate
+from dfil.models.saved import save_weights
 from dfil.results import verdict
 from dfil.synthetic.two_people import Scene, scene
+from dfil.system.errors import RunError
 from dfil.train import calibration, own_video
 
 
@@ -135,6 +137,30 @@ def test_the_sentences_name_probability_people_seconds_share_and_faceless_stretc
     assert "No face was found from 5.0 s to 125.5 s (2:05)." in text and "Interlaced." in text
 
 
+def test_no_probability_is_called_certain():
+    assert [verdict.percent(p) for p in (0.0, 0.004, 0.01, 0.5, 0.99, 0.996, 1.0)] == [
+        *["under 1%"] * 2, "1%", "50%", "99%", *["over 99%"] * 2
+    ]  # fmt: skip
+    first, *_ = verdict.sentences(found(calibrated=0.9999))
+    assert "with a probability of over 99%" in first
+
+
+def test_weights_that_do_not_say_what_they_are_and_damaged_scores_are_named(tmp_path):
+    save_weights(
+        torch.nn.Linear(1, 1), tmp_path / "weights.safetensors", {"method": "dil", "switches": {}}
+    )
+    with pytest.raises(RunError, match="does not say trained_on, synthetic, sampling"):
+        own_video.described(tmp_path)
+    with pytest.raises(RunError, match="not of the form"):
+        calibration.of_weights(tmp_path, {"calibration": {"slope": 1}})
+    settings = {"dataset": "ffpp", "compression": "c23", "manipulations": []}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "ffpp-c23-val-abc.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(RunError, match="no whole table of scores"):
+        calibration.of_run(tmp_path, True)
+
+
 def test_without_validation_scores_the_number_is_called_uncalibrated():
     first, *_ = verdict.sentences(found(calibrated=None, calibration=None))
     assert "the detector says 0.90 for forged" in first and "no validation scores" in first
@@ -167,7 +193,7 @@ def test_a_table_has_a_row_for_each_person_and_one_for_a_video_without_any():
 @pytest.fixture
 def no_model(monkeypatch):
     """score_videos gives `found()`, and the weights have seen synthetic clips only."""
-    monkeypatch.setattr(models, "read", lambda weights: ({}, {"synthetic": True}))
+    monkeypatch.setattr(own_video, "described", lambda weights: {"synthetic": True})
     results = [found(synthetic_training=True), found(score=None, status="no face", people=[])]
     monkeypatch.setattr(own_video, "score_videos", lambda *args, **kwargs: iter(results))
 
@@ -205,7 +231,7 @@ def test_a_page_is_written_of_what_there_is_when_it_is_stopped(no_model, tmp_pat
 
     sampling = {"frames": 4, "stride": 1, "size": 32, "snippets": 4, "detector": "dlib"}
     config = {"method": "dil", "trained_on": "x", "synthetic": True, "sampling": sampling}
-    monkeypatch.setattr(models, "read", lambda weights: ({}, config))
+    monkeypatch.setattr(own_video, "described", lambda weights: config)
     monkeypatch.setattr(own_video, "score_videos", stopped)
     assert main(["score", "a.mp4", "b.mp4", "--report", str(tmp_path / "page.html")]) == 130
     assert "All of it: no face" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -119,7 +119,14 @@ def section(result: Mapping, evidence: Evidence) -> dict:
     said = verdict.sentences({**result, "video": file.name})
     view = {"name": file.name, "result": result, "sentences": said}
     view |= {"checksum": checksum(file) if file.is_file() else "", "seconds": verdict.seconds}
-    view |= {"spans": verdict.spans, "people": [], "snippets": [], "validation": None, "ut": None}
+    view |= {
+        "spans": verdict.spans,
+        "percent": verdict.percent,
+        "people": [],
+        "snippets": [],
+        "validation": None,
+        "ut": None,
+    }
     if result["score"] is None:
         return view
     length = max(result["seconds"], 1e-6)

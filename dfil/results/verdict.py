@@ -41,7 +41,7 @@ def _number(result: Mapping) -> list[str]:
         f"{_of(*as_high[kind], scale.people)} {kind} ones" for kind in ("real", "forged")
     )
     return [
-        f"{video}: forged with a probability of {calibrated:.0%}, if half of such videos are"
+        f"{video}: forged with a probability of {percent(calibrated)}, if half of such videos are"
         f" (calibrated by {count} {scale.videos}, of {scale.people} people; the detector itself"
         f" says {score:.2f}).",
         f"Of these validation videos {shares} come out as high or higher.",
@@ -121,6 +121,11 @@ def spans(found: Sequence[Sequence[float]]) -> str:
         left = sum(b - a for a, b in found) - sum(b - a for a, b in longest)
         named.append(f"in {more} shorter stretches of {seconds(left)} together")
     return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+
+
+def percent(share: float) -> str:
+    """A probability in percent that never claims to be certain."""
+    return "under 1%" if share < 0.01 else "over 99%" if share > 0.99 else f"{share:.0%}"
 
 
 def seconds(value: float) -> str:

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from dfil.system.errors import RunError
+
 LEAST = 10  # videos of each kind below which nothing is fitted
 
 
@@ -84,7 +86,13 @@ def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
     """The calibration in a config, or by the validation scores of the run that the weights, a file
     or a folder, are of; None without either."""
     if kept := config.get("calibration"):
-        return Calibration(**kept)
+        try:
+            return Calibration(**kept)
+        except TypeError as error:
+            raise RunError(
+                f"{weights}: its calibration is not of the form that this version reads ({error});"
+                " export the run again"
+            ) from error
     path = Path(weights)
     return of_run(path if path.is_dir() else path.parent, config["synthetic"])
 
@@ -98,9 +106,14 @@ def of_run(folder: Path, synthetic: bool) -> Calibration | None:
     dataset, compression = settings["dataset"], settings["compression"]
     name = "-".join(filter(None, (dataset, compression, "val")))
     for path in sorted((folder / "scores").glob(f"{name}-*.parquet")):
-        scores = pd.read_parquet(path)
-        mine = scores["manipulation"].isin(settings["manipulations"]) | (scores["label"] == 0)
-        scores = scores[mine] if settings["manipulations"] else scores
         kind = f"{'synthetic ' * synthetic}validation videos of {dataset} {compression}".strip()
-        return fit(scores, kind, synthetic)
+        try:
+            scores = pd.read_parquet(path)
+            mine = scores["manipulation"].isin(settings["manipulations"]) | (scores["label"] == 0)
+            return fit(scores[mine] if settings["manipulations"] else scores, kind, synthetic)
+        except (ValueError, KeyError, OSError) as error:
+            raise RunError(
+                f"{path}: no whole table of scores ({error}); remove it, and the videos are scored"
+                " again where they are asked for"
+            ) from error
     return None

@@ -31,6 +31,7 @@ from dfil.faces.settings import Settings
 from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
 from dfil.models import Detector, load_weights
+from dfil.models.saved import read
 from dfil.system.errors import RunError
 from dfil.system.progress import progress_bar
 from dfil.train.calibration import Calibration, of_weights
@@ -45,6 +46,20 @@ SAMPLES = 8  # frames at most in which MTCNN is asked whether dlib has missed so
 
 # Shown what was looked at: model, person, snippets (first frame and pixels), what `judge` said.
 Observer = Callable[[Detector, int, Sequence[tuple[int, np.ndarray]], dict], None]
+
+
+def described(weights: str | Path) -> dict:
+    """The config of weights. Raises RunError if it lacks what scoring needs of it."""
+    return _whole(read(weights)[1], weights)
+
+
+def _whole(config: dict, weights: str | Path) -> dict:
+    if lacks := [name for name in ("trained_on", "synthetic", "sampling") if name not in config]:
+        raise RunError(
+            f"{weights}: its config.json does not say {', '.join(lacks)}; take a run's folder or"
+            " one that `dfil export` wrote"
+        )
+    return config
 
 
 def unseen(model: Detector, person: int, clips: Sequence, judged: dict) -> None:
@@ -88,6 +103,7 @@ def score_videos(
         raise RunError(f"{snippets} snippets: at least 1 is needed")
     weights = weights or SHIPPED
     model, config = load_weights(weights)
+    _whole(config, weights)
     place(model, pick_device())
     scale = of_weights(weights, config)
     about = {"trained_on": config["trained_on"], "synthetic_training": config["synthetic"]}

@@ -8,7 +8,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from dfil import models
 from dfil.explain.own_page import Evidence, section, write
 from dfil.results import verdict
 from dfil.system.errors import RunError
@@ -21,7 +20,7 @@ def score(a: Namespace) -> int:
     if a.report and (a.report.is_dir() or not a.report.suffix):
         raise RunError(f"{a.report}: is no file's name; give one such as report.html")
     weights = a.weights or own_video.SHIPPED
-    config, failed, sections = models.read(weights)[1], 0, []
+    config, failed, sections = own_video.described(weights), 0, []
     if config["synthetic"]:  # first of all: before any number
         print(verdict.WARNING, file=sys.stderr if a.json or a.csv else sys.stdout, flush=True)
     show = _json if a.json else _table() if a.csv else _say
