@@ -15,7 +15,12 @@ from pathlib import Path
 
 from dfil.models.baselines.addnet_3d import ADDNet3D
 from dfil.models.baselines.c3d import C3D
+from dfil.models.baselines.capsule import Capsule
+from dfil.models.baselines.d_fwa import DFWA
+from dfil.models.baselines.dianet import DIANet
+from dfil.models.baselines.double_rnn import DoubleRNN
 from dfil.models.baselines.dsanet import DSANet
+from dfil.models.baselines.facenet_lstm import FaceNetLSTM
 from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.models.baselines.i3d import I3D
 from dfil.models.baselines.lstm import FrameLSTM
@@ -51,6 +56,11 @@ BUILT_IN: dict[str, type[Detector]] = {
     "s-mil-t": SMILT,
     "stil": STIL,
     "dil": DIL,
+    "capsule": Capsule,
+    "d-fwa": DFWA,
+    "facenet-lstm": FaceNetLSTM,
+    "doublernn": DoubleRNN,
+    "dianet": DIANet,
 }
 ENTRY_POINTS = "dfil.methods"
 _methods = dict(BUILT_IN)

@@ -49,7 +49,7 @@ class About:
     (action recognition) or "forgery".
     start: what the full-size model's weights start from, "ImageNet", "Kinetics" or "scratch".
     parameters: published count in millions with its source in `source`; None where none is
-    published.
+    published. read: whether most of its layers are a reading, which every number of it then says.
     """
 
     title: str
@@ -59,6 +59,7 @@ class About:
     start: str = "ImageNet"
     parameters: float | None = None
     source: str = ""
+    read: bool = False
 
 
 class Detector(nn.Module):

@@ -107,11 +107,12 @@ class ResNet(nn.Module):
     def stages(self) -> list[nn.ModuleList]:
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
-    def blocks(self) -> list[tuple[str, SnippetBottleneck]]:
-        """Every residual block with its name, for example ("layer3.5", block), in order."""
+    def blocks(self, first: int = 1, last: int = 4) -> list[tuple[str, SnippetBottleneck]]:
+        """The residual blocks of stages `first` to `last` with their names, for example
+        ("layer3.5", block), in order."""
         return [
             (f"layer{i}.{j}", block)
-            for i, stage in enumerate(self.stages(), 1)
+            for i, stage in enumerate(self.stages()[first - 1 : last], first)
             for j, block in enumerate(stage)
         ]
 
@@ -120,15 +121,27 @@ class ResNet(nn.Module):
     ) -> torch.Tensor:
         """frames (B·U·T, 3, H, W) -> one logit per frame (B·U·T,). `keep` receives
         "layer3.5/attention_h" and the like."""
+        return self.fc(self.maps(frames_nchw, snippets, keep).mean((2, 3))).squeeze(1)
+
+    def maps(
+        self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None, last: int = 4
+    ) -> torch.Tensor:
+        """frames (B·U·T, 3, H, W) -> the maps behind stage `last` (B·U·T, C, H', W')."""
         x = frames_nchw.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.through(x, 1, last, snippets, keep)
+
+    def through(
+        self, x: torch.Tensor, first: int, last: int, snippets: int = 1, keep: dict | None = None
+    ) -> torch.Tensor:
+        """Maps before stage `first` -> the maps behind stage `last`."""
         again = self.checkpoint and self.training and keep is None and torch.is_grad_enabled()
-        for name, block in self.blocks():
+        for name, block in self.blocks(first, last):
             kept = None if keep is None else {}
             x = _checkpointed(block, x, snippets) if again else block(x, snippets, kept)
             if kept:
                 keep.update({f"{name}/{key}": value for key, value in kept.items()})
-        return self.fc(x.mean((2, 3))).squeeze(1)
+        return x
 
 
 def _checkpointed(block: nn.Module, x: torch.Tensor, snippets: int) -> torch.Tensor:

@@ -161,7 +161,7 @@ def needs(
     for table in paper.TABLES.values():
         chosen = experiments.methods(profile, methods, table.key)
         for cell in table.extended(chosen).cells():
-            if cell.quoted or cell.method not in chosen:
+            if cell.method not in chosen:
                 continue
             test = cell.test.dataset, cell.test.compression
             for spec in experiments.specs(cell, profile, stores[cell.train.dataset]):

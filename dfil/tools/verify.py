@@ -58,11 +58,10 @@ class Records:
         return arrange.grid(MECHANISM, TITLE, paper.AUC, rows, columns), found
 
     def _cell(self, cell: paper.Cell) -> CellResult | None:
-        if cell.quoted or cell.method not in models.available():
+        if cell.method not in models.available():
             return None
         specs = experiments.specs(cell, self.profile, self.store(cell.train.dataset))
-        pooled = specs[0].manipulations != cell.train.manipulations
-        notes = (experiments.POOLED,) if pooled else ()
+        notes = experiments.remarks(cell, specs)
         return self._result(specs, cell.train.dataset, cell.test.dataset, cell.test, notes)
 
     def _result(

@@ -18,6 +18,7 @@ from dfil.train.runs import Run, RunSpec, RunStore
 from dfil.train.spec import missing, select
 
 POOLED = "one model for all manipulations"
+READ = "built mostly on readings of its source"
 STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
 
 
@@ -55,8 +56,7 @@ def fill(
     for cell in possible:
         home, tests = stores[cell.train.dataset], stores[cell.test.dataset]
         trained = [runs.get(spec, home) for spec in specs(cell, runs.profile, home)]
-        pooled = trained[0].spec.manipulations != cell.train.manipulations
-        notes = (POOLED,) if pooled else ()
+        notes = remarks(cell, [run.spec for run in trained])
         results[cell.row, cell.column] = result(trained, tests, cell.test, notes)
     return results, {place: reason for place, reason in reasons.items() if reason}
 
@@ -146,6 +146,13 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
     ]
 
 
+def remarks(cell: paper.Cell, found: Sequence[RunSpec]) -> tuple[str, ...]:
+    """What is to be said of a cell beside its runs: whose number the paper's is, and whether one
+    model stands for all columns."""
+    pooled = found[0].manipulations != cell.train.manipulations
+    return (POOLED,) * pooled + (paper.QUOTED_VALUE,) * (cell.quoted and cell.value is not None)
+
+
 def tested_on(table: str, column: str) -> paper.Videos | None:
     """The test videos of a column of a saved table, by its key; None for tables of other kinds."""
     if table == "temporal-only":
@@ -165,10 +172,8 @@ def own_dataset(dataset: str, methods: Sequence[str]) -> paper.Table:
 
 def _obstacle(cell: paper.Cell, stores: Mapping[str, CropStore], methods: Sequence[str]) -> str:
     """Why a cell cannot be run; empty if it can."""
-    if cell.quoted:
-        return paper.QUOTED
     if cell.method not in models.available():
-        return "this method is not part of the package yet"
+        return paper.QUOTED if cell.quoted else "this method is not part of the package yet"
     if cell.method not in methods:
         return "left out of this run"
     for videos in (cell.train, cell.test):
@@ -207,6 +212,7 @@ def result(
     said = (
         *notes,
         _seeds(seeds),
+        READ if models.about(spec.method).read else "",
         STARTED if spec.start else "",
         f"learning rate {spec.training.lr:g}" if spec.method in trained[0].profile.rates else "",
         f"{_seeds(lost)} never left chance in training" if lost else "",

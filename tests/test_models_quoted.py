@@ -1,0 +1,218 @@
+"""The methods that the paper quotes from elsewhere: what makes each itself, against slow references
+written from its description."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfil import models, paper
+from dfil.models.baselines import capsule, d_fwa, dianet, double_rnn
+from dfil.system.errors import RunError
+
+SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
+QUOTED = ["capsule", "d-fwa", "facenet-lstm", "doublernn", "dianet"]
+
+
+def small(name, **switches):
+    torch.manual_seed(0)
+    return models.build(name, **SMALL | {"frames": models.sampling(name).frames} | switches).eval()
+
+
+def clips(name, b=2, size=32, seed=0):
+    how = models.sampling(name)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(b, how.train, how.frames, 3, size, size, generator=generator)
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_the_published_number_of_parameters(name):
+    about = models.about(name)
+    ours = sum(p.numel() for p in models.build(name).parameters()) / 1e6
+    if about.parameters is None:
+        assert about.read and ours > 10
+    else:
+        assert abs(ours / about.parameters - 1) < 0.05
+
+
+def test_every_row_that_the_paper_prints_is_there_or_named_as_quoted_only():
+    rows = {row.method or row.name for t in paper.TABLES.values() for row in t.rows}
+    absent = rows - set(models.available())
+    assert absent <= paper.quoted_methods() and set(QUOTED) <= paper.quoted_methods()
+
+
+@pytest.mark.parametrize(
+    "name, sees", [("capsule", False), ("d-fwa", False), ("facenet-lstm", True),
+                   ("doublernn", True), ("dianet", False)],
+)  # fmt: skip
+def test_order_of_frames_counts_where_it_should(name, sees):
+    """DIANet looks at both directions of a pair, so that a reversed pair is the same pair."""
+    model, x = small(name), clips(name)
+    with torch.no_grad():
+        moved = (model(x) - model(x.flip(2).flip(1))).abs().max()
+    assert (moved > 1e-6) == sees
+
+
+def test_dianet_sees_which_frames_are_paired():
+    model, x = small("dianet"), clips("dianet")
+    mixed = torch.stack([x[:, :, 0], x[:, :, 1].roll(1, 1)], 2)
+    with torch.no_grad():
+        assert (model(x) - model(mixed)).abs().max() > 1e-6
+
+
+def routed(weight_oide, x_ie):
+    """Routing of one frame's capsules in loops, float64: the softmax runs over the capsules."""
+    out, capsules, size, _ = weight_oide.shape
+    votes = np.einsum("oide,ie->oid", weight_oide, x_ie)
+    logits = np.zeros_like(votes)
+    for step in range(2):
+        result = np.zeros((out, size))
+        for o in range(out):
+            total = np.zeros(size)
+            for d in range(size):
+                shares = np.exp(logits[o, :, d]) / np.exp(logits[o, :, d]).sum()
+                for i in range(capsules):
+                    total[d] += shares[i] * votes[o, i, d]
+            length = math.sqrt((total**2).sum())
+            result[o] = total / length * length**2 / (1 + length**2)
+        if step == 0:
+            for o in range(out):
+                for i in range(capsules):
+                    logits[o, i] += votes[o, i] * result[o]
+    return result
+
+
+def test_capsules_are_routed_as_the_loops_say():
+    torch.manual_seed(1)
+    layer = capsule.Routing(5).double().eval()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    found = layer(x).detach().numpy()
+    for n in range(3):
+        by_hand = routed(layer.weight.detach().numpy(), x[n].numpy())
+        np.testing.assert_allclose(found[n], by_hand, rtol=1e-9)
+    assert torch.autograd.gradcheck(layer, x.requires_grad_())
+
+
+def test_routing_is_noisy_in_training_only():
+    layer, x = capsule.Routing(5), torch.randn(2, 5, 8)
+    assert not torch.equal(layer.train()(x), layer(x))
+    assert torch.equal(layer.eval()(x), layer(x))
+
+
+def test_capsules_loss_and_probability_are_those_of_their_dimensions():
+    model, x = small("capsule"), clips("capsule")
+    y = torch.tensor([0.0, 1.0])
+    with torch.no_grad():
+        logits = model.capsule_logits(x).double()  # B, U, 1, 4
+        p = torch.sigmoid(logits)
+        frame = p.mean(-1)
+        torch.testing.assert_close(
+            torch.sigmoid(model.frame_logits(x)).double(), frame, rtol=1e-5, atol=1e-6
+        )
+        torch.testing.assert_close(
+            torch.sigmoid(model(x)).double(), frame.mean((1, 2)), rtol=1e-5, atol=1e-6
+        )
+        right = torch.where(y[:, None, None, None] == 1, p, 1 - p)
+        by_hand = -right.log().sum(-1).mean()
+        torch.testing.assert_close(model.loss(x, y).double(), by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_capsule_takes_vgg19_and_keeps_it(tmp_path):
+    from torchvision.models import vgg19
+
+    model = models.build("capsule")
+    theirs = vgg19(weights=None)
+    path = tmp_path / "vgg19.pth"
+    state = {k: v for k, v in theirs.state_dict().items() if not k.startswith("classifier")}
+    torch.save(state, path)
+    model.pretrained(path)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 1_571_070
+    assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == 2_325_568
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(model.features(x), theirs.features[:19](x))
+    with pytest.raises(RunError, match="not the weights of Capsule"):
+        models.build("capsule", width=8).pretrained(path)
+
+
+def test_the_pyramid_has_the_windows_of_the_code_at_seven_cells():
+    maps = torch.randn(2, 3, 7, 7)
+    by_hand = []
+    for n in d_fwa.GRIDS:
+        kernel, stride = math.ceil(7 / n), 7 // n
+        by_hand.append(nn.functional.max_pool2d(maps, kernel, stride)[:, :, :n, :n].flatten(1))
+    torch.testing.assert_close(d_fwa.pyramid(maps), torch.cat(by_hand, 1))
+
+
+def test_d_fwas_video_is_the_upper_third_of_its_frames():
+    model, x = small("d-fwa"), clips("d-fwa", b=1)
+    with torch.no_grad():
+        p = torch.sigmoid(model.frame_logits(x)).flatten().sort(descending=True).values
+        torch.testing.assert_close(torch.sigmoid(model(x)), p[: len(p) // 3].mean()[None])
+
+
+def test_the_laplacian_of_gaussian_is_blind_to_flat_pictures_and_peaks_at_its_own_scale():
+    layer = double_rnn.LaplacianOfGaussian()
+    torch.testing.assert_close(layer(torch.ones(1, 2, 24, 24)), torch.zeros(1, 6, 24, 24))
+    x = torch.zeros(1, 1, 65, 65)
+    x[..., 32, 32] = 1
+    for i, scale in enumerate(double_rnn.SCALES):
+        response = layer(x)[0, i]
+        assert response.argmin() == 32 * 65 + 32  # the centre of the operator is its lowest value
+        ring = int(round(math.sqrt(2) * scale)) + 1
+        assert response[32, 32 + ring] > 0 > response[32, 32]
+    grid = torch.arange(65.0)
+    waves = [torch.sin(2 * math.pi * grid / length)[None, None, None].expand(1, 1, 65, 65)
+             for length in (4.5, 18.0)]  # fmt: skip
+    fine, coarse = (layer(wave)[0, :, 20:45, 20:45].abs().amax((1, 2)) for wave in waves)
+    assert fine.argmax() < coarse.argmax()
+
+
+def test_the_isolating_loss_is_that_of_its_radii():
+    model, x = small("doublernn"), clips("doublernn", b=4)
+    y = torch.tensor([0.0, 1.0, 1.0, 0.0])
+    with torch.no_grad():
+        distance = model.distances(x.flatten(0, 1)).double()
+        real = [max(float(d) - 0.042, 0) for d, label in zip(distance, y, strict=True) if not label]
+        fake = [max(1.638 - float(d), 0) for d, label in zip(distance, y, strict=True) if label]
+        assert float(model.loss(x, y)) == pytest.approx(np.mean(real) + np.mean(fake), rel=1e-5)
+        assert float(model.loss(x[:1], y[:1])) == pytest.approx(real[0], rel=1e-5)
+        torch.testing.assert_close(model.clip_logits(x[:, 0]).double(), distance - 0.84)
+
+
+def test_a_position_finds_what_is_like_it_in_the_other_frame():
+    f, other = torch.randn(2, 2, 6, 3, 4).double()
+    found = dianet.found_in(f, other)
+    for n in range(2):
+        for i in range(12):
+            here = f[n, :, i // 4, i % 4]
+            alike = [
+                math.exp(float(here @ other[n, :, j // 4, j % 4]) / math.sqrt(6)) for j in range(12)
+            ]
+            by_hand = sum(
+                a * other[n, :, j // 4, j % 4] for j, a in enumerate(alike)
+            ) / sum(alike)  # fmt: skip
+            torch.testing.assert_close(found[n, :, i // 4, i % 4], by_hand)
+
+
+def test_organs_are_taken_from_their_own_frame_and_place():
+    maps = torch.zeros(2, 1, 50, 50)
+    maps[1, 0, 35:37, 20:30] = 1  # the mouth of the second frame
+    found = dianet.at_organs(maps).unflatten(0, (2, 4)).sum((2, 3, 4))
+    assert found[1, 3] > 0 and found[0].sum() == 0 and found[1, :3].sum() == 0
+
+
+def test_facenet_stays_as_it_is_with_its_weights(tmp_path):
+    from facenet_pytorch import InceptionResnetV1
+
+    path = tmp_path / "facenet.pt"
+    torch.save(InceptionResnetV1(pretrained=None).state_dict(), path)
+    model = models.build("facenet-lstm")
+    model.pretrained(path)
+    assert not model.train().backbone.training and model.lstm.training
+    learns = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert learns == {"lstm", "fc"}
+    with pytest.raises(RunError, match="not the weights of"):
+        torch.save({"x": torch.zeros(1)}, path)
+        model.pretrained(path)
