@@ -12,19 +12,22 @@ Notebooks write to a folder of work; a notebook that fails changes nothing that 
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 
 from dfil import profiles
 from dfil.datasets import load_records
+from dfil.profiles import Profile
 from dfil.results import page
 from dfil.system import paths
 from dfil.system.errors import RunError
@@ -35,35 +38,33 @@ from dfil.tools.execute import COLUMNS, Outcome, PathShortener, run_notebook
 from dfil.tools.publish import publish, take_back, workplace
 from dfil.train import data
 
-# About how long each takes on two cores, in seconds, until status.csv knows: smoke, demo.
-SECONDS = {
-    "00_start_here": (15, 10),
-    "10_snippets_and_inconsistency": (25, 185),
-    "12_intra_sim": (15, 20),
-    "14_inter_sim": (10, 15),
-    "20_preprocess": (10, 175),
-    "26_one_model_by_hand": (20, 120),
-    "28_temporal_only": (40, 700),
-    "29_how_far_it_carries": (45, 900),
-    "30_train_faceforensics": (35, 550),
-    "32_train_celebdf": (25, 120),
-    "34_train_dfdc": (25, 140),
-    "36_train_wilddeepfake": (25, 160),
-    "38_baselines": (15, 15),
-    "40_cross_dataset_auc": (15, 20),
-    "42_which_part_is_forged": (15, 20),
-    "50_ablation_modules": (15, 550),
-    "52_ablation_intra_sim": (15, 630),
-    "54_ablation_stages": (15, 780),
-    "60_fig3_class_activation": (15, 45),
-    "62_fig4_intra_snippet_attention": (15, 35),
-    "64_fig5_ut_attention": (15, 30),
-    "70_score_your_own_video": (60, 60),
-    "72_no_forgery": (90, 1800),
-    "74_robustness": (60, 900),
-    "80_reading_the_paper": (10, 10),
-    "90_report": (10, 10),
-}
+# About how long each takes on two cores, in seconds, until status.csv knows: number, smoke, demo.
+_TIMES = """
+00 15 10, 10 25 185, 12 15 20, 14 10 15, 20 10 175, 26 20 120, 28 40 700, 29 45 900, 30 35 550,
+32 25 120, 34 25 140, 36 25 160, 38 15 15, 40 15 20, 42 15 20, 50 15 550, 52 15 630, 54 15 780,
+60 15 45, 62 15 35, 64 15 30, 70 60 60, 72 90 1800, 74 60 900, 80 10 10, 90 10 10
+"""
+SECONDS = {row.split()[0]: [int(n) for n in row.split()[1:]] for row in _TIMES.split(",")}
+
+
+@dataclass
+class _Job:
+    """A notebook that was chosen. about: what its metadata say to this program: the dataset or
+    built-in tree that it `needs`, the `table` (and `column`) that stays empty without, a switch to
+    be set `on_request`. values: the parameters it is given. lacks: why it cannot run here."""
+
+    path: Path
+    about: dict
+    values: dict[str, object]
+    lacks: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        return _number(self.path)
 
 
 def reproduce(
@@ -90,18 +91,16 @@ def reproduce(
     paths.fix()
     seeds = (parameters or {}).get("seeds", ())
     scale = profiles.get(profile, seeds)
-    chosen = select(Path(notebooks) if notebooks else shipped.folder(), only)
+    folder = Path(notebooks) if notebooks else shipped.folder()
     root = Path(root).expanduser().absolute() if root else ""
-    values = _values(chosen, profile, root, parameters or {})
-    if only is not None:  # what is too long for every reproduction
-        for path in chosen:
-            if wanted := _about(path).get("on_request"):
-                values[path][wanted] = True
-    needing = [path for path in chosen if _about(path).get("needs")]
-    lacks = {path: _lacks(path, scale, values[path]) for path in needing}
-    _refuse(scale, root, lacks)
-    if only is None:
-        lacks = _on_request(chosen, scale) | {path: why for path, why in lacks.items() if why}
+    jobs = _jobs(select(folder, only), scale, root, parameters or {})
+    _refuse(scale, root, [job for job in jobs if job.about.get("needs")])
+    for job in jobs:
+        if only is None and job.number in scale.on_request:
+            asking = f"dfil reproduce --profile {profile} --only {job.number}"
+            job.lacks = job.lacks or f"trained on request: {asking}"
+        elif only is not None and (wanted := job.about.get("on_request")):
+            job.values[wanted] = True  # what is too long for every reproduction
     shorten = PathShortener(profile, root)
     published = paths.published(profile)
     with owner(published, f"dfil reproduce --profile {profile}"), workplace():
@@ -109,53 +108,73 @@ def reproduce(
         before = read_status(published / "status.csv")
         about = shorten(environment.describe(profile, root, command, seeds))
         like = _options(about) == _options(_environment(published))
-        usual = not root and not parameters
-        run = [path for path in chosen if not lacks.get(path)]
-        print(_forecast(run, profile, before if like else {}, usual), flush=True)
+        todo, usual = [job.path for job in jobs if not job.lacks], not root and not parameters
+        print(_forecast(todo, profile, before if like else {}, usual), flush=True)
         _write_environment(paths.outputs(profile), about)  # the report's notebook shows it
-        every_name = {path.stem for path in _all(chosen[0].parent)}
+        every_name = {path.stem for path in _all(folder)}
         rows = {name: row for name, row in before.items() if name in every_name}
         outcomes: list[Outcome] = []
-        for number, path in enumerate(chosen, 1):
-            print(f"[{number}/{len(chosen)}] {path.stem} ... ", end="", flush=True)
-            if lacks.get(path):
-                outcomes.append(_skip(path, scale, lacks[path]))
-            else:
-                outcomes.append(_run(path, profile, values[path], shorten))
-            rows[path.stem] = outcomes[-1].row
-            for folder in (published, paths.outputs(profile)):
-                _write_status(folder / "status.csv", rows)
+        for number, job in enumerate(jobs, 1):
+            print(f"[{number}/{len(jobs)}] {job.name} ... ", end="", flush=True)
+            outcomes.append(_skip(job, scale) if job.lacks else _run(job, profile, shorten))
+            rows[job.name] = outcomes[-1].row
+            for place in (published, paths.outputs(profile)):
+                _write_status(place / "status.csv", rows)
                 if outcomes[-1].status == "ok":
-                    _write_environment(folder, about)
+                    _write_environment(place, about)
         report = page.build(published)
     for outcome in outcomes:
         if outcome.error:
             print(f"FAILED {outcome.notebook}: {outcome.error}")
             print(f"       see {_failed_copy(published, outcome.notebook)}")
-    statuses = [outcome.status for outcome in outcomes]
-    counts = {status: statuses.count(status) for status in ("ok", "skipped", "failed")}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    counts = Counter(outcome.status for outcome in outcomes)
+    said = ", ".join(f"{counts[how]} {how}" for how in ("ok", "skipped", "failed") if counts[how])
     total = _duration(sum(outcome.seconds for outcome in outcomes))
     print(f"{said}, in {total}. Report: {report}")
     return 1 if counts["failed"] or not counts["ok"] or (only and counts["skipped"]) else 0
 
 
-def _skip(path: Path, profile: profiles.Profile, reason: str) -> Outcome:
+def _jobs(
+    chosen: Sequence[Path], profile: Profile, root: str | Path, parameters: Mapping[str, object]
+) -> list[_Job]:
+    """The notebooks with what they are given: the profile, and of the rest what each declares.
+    Papermill itself would only warn of a name that none has."""
+    for name, option in (("profile", "--profile"), ("root", "--root")):
+        if name in parameters:
+            raise RunError(f"the parameter {name} has an option of its own: use {option}")
+    given = dict(parameters) | ({"root": str(root)} if root else {})
+    declared = {path: set(papermill.inspect_notebook(path)) for path in chosen}
+    known = set().union(*declared.values())
+    if unknown := [name for name in given if name not in known]:
+        there = ", ".join(sorted(known - {"profile"})) or "none besides the profile"
+        raise RunError(f"no chosen notebook has a parameter {unknown[0]!r}; there is {there}")
+    jobs = []
+    for path, names in declared.items():
+        about = nbformat.read(path, 4).metadata.get("dfil", {})
+        values = {"profile": profile.name} | {n: v for n, v in given.items() if n in names}
+        job = _Job(path, about, values)
+        if needs := about.get("needs"):
+            named = "root" if needs == "ffpp" else f"{needs.removesuffix('-preview')}_root"
+            job.lacks = notebook.lacks(profile, needs, str(values.get(named, "")))
+        jobs.append(job)
+    return jobs
+
+
+def _skip(job: _Job, profile: Profile) -> Outcome:
     """Leave out a notebook without data; the table that its metadata name stays empty, and says
-    why: {"needs": "celebdf", "table": "table2", "column": "Celeb-DF"}."""
-    about = _about(path)
-    if "table" in about:
-        notebook.save_empty_table(profile, about["table"], about.get("column", ""), reason)
+    why."""
+    if table := job.about.get("table"):
+        notebook.save_empty_table(profile, table, job.about.get("column", ""), job.lacks)
         publish(profile.name)
-    print(f"skipped: {reason}", flush=True)
-    return Outcome(path.stem, skipped=reason)
+    print(f"skipped: {job.lacks}", flush=True)
+    return Outcome(job.name, skipped=job.lacks)
 
 
-def _run(path: Path, profile: str, values: Mapping[str, object], shorten: PathShortener) -> Outcome:
+def _run(job: _Job, profile: str, shorten: PathShortener) -> Outcome:
     """Run one notebook and publish what it made, or take back what it made before it failed."""
     work, published = paths.outputs(profile), paths.published(profile)
-    copy, failed = work / "notebooks" / path.name, _failed_copy(published, path.stem)
-    outcome = run_notebook(path, copy, values, shorten)
+    copy, failed = work / "notebooks" / job.path.name, _failed_copy(published, job.name)
+    outcome = run_notebook(job.path, copy, job.values, shorten)
     if outcome.error:
         if copy.is_file():
             failed.parent.mkdir(parents=True, exist_ok=True)
@@ -172,24 +191,20 @@ def _failed_copy(published: Path, name: str) -> Path:
     return published / "notebooks" / f"{name}.failed.ipynb"
 
 
-def _refuse(profile: profiles.Profile, root: str | Path, lacks: Mapping[Path, str]) -> None:
-    """Raise what stands against this call, as far as it can be known before anything runs.
-
-    lacks: of the notebooks that need data, why they cannot run; empty for those that can.
-    """
+def _refuse(profile: Profile, root: str | Path, needing: Sequence[_Job]) -> None:
+    """Raise what stands against this call, as far as it can be known before anything runs."""
     if root:
         if said := data.absent(profile, root):
             raise RunError(said)
         load_records("ffpp", root)
-    if lacks and all(lacks.values()):
-        raise RunError(next(iter(lacks.values())))
-    there = {name: Path(root) for name in ("ffpp",) if root}
-    if not profile.trees:
-        for name in paths.ROOT_VARIABLES:
-            if name not in there and (named := paths.real_root(name)):
-                if not any(named.iterdir()):
-                    raise RunError(f"{named}: the folder of {name} is empty; is its disk mounted?")
-                there[name] = named
+    if needing and all(job.lacks for job in needing):
+        raise RunError(needing[0].lacks)
+    there = {"ffpp": Path(root)} if root else {}
+    for name in () if profile.trees else paths.ROOT_VARIABLES:
+        if name not in there and (named := paths.real_root(name)):
+            if not any(named.iterdir()):
+                raise RunError(f"{named}: the folder of {name} is empty; is its disk mounted?")
+            there[name] = named
     folder, needed = paths.data(), plan.gigabytes_to_come(profile, there)
     require_room(folder, needed, f"the crops and runs of the profile {profile.name}")
 
@@ -205,12 +220,12 @@ def select(folder: Path, only: Sequence[str] | None = None) -> list[Path]:
         )
     if only is None:
         return every
-    wanted = [str(name).removesuffix(".ipynb") for name in only]
-    for name in wanted:
-        if not any(name in _names(path) for path in every):
-            there = ", ".join(path.stem for path in every)
-            raise RunError(f"no notebook is called {name!r}; choose {there}")
-    return [path for path in every if _names(path) & set(wanted)]
+    wanted = {str(name).removesuffix(".ipynb") for name in only}
+    names = {path: {path.stem, _number(path)} for path in every}
+    for name in sorted(wanted - set().union(*names.values())):
+        there = ", ".join(path.stem for path in every)
+        raise RunError(f"no notebook is called {name!r}; choose {there}")
+    return [path for path in every if names[path] & wanted]
 
 
 def titles(folder: Path) -> dict[str, str]:
@@ -239,75 +254,21 @@ def read_status(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
-            float(row["seconds"])
-        return {row["notebook"]: {name: row[name] for name in COLUMNS} for row in rows}
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        columns = ", ".join(COLUMNS)
-        print(
-            f"{path} does not have the columns {columns} ({error}); it is written anew.",
-            file=sys.stderr,
-        )
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)[COLUMNS]
+        rows["seconds"].astype(float)
+    except (KeyError, ValueError) as error:
+        said = f"does not have the columns {', '.join(COLUMNS)} ({error}); it is written anew."
+        print(f"{path} {said}", file=sys.stderr)
         return {}
-
-
-def _about(path: Path) -> dict:
-    """What a notebook's metadata say to this program: the dataset or built-in tree that it needs,
-    the table that stays empty without, a switch to be set on_request."""
-    return nbformat.read(path, 4).metadata.get("dfil", {})
-
-
-def _lacks(path: Path, profile: profiles.Profile, values: Mapping[str, object]) -> str:
-    """Why a notebook cannot run here, because of a tree that is not there. Empty if it can."""
-    needs = _about(path)["needs"]
-    named = "root" if needs == "ffpp" else f"{needs.removesuffix('-preview')}_root"
-    return notebook.lacks(profile, needs, str(values.get(named, "")))
-
-
-def _on_request(chosen: Sequence[Path], profile: profiles.Profile) -> dict[Path, str]:
-    """The notebooks that a profile leaves to a call of their own, with the sentence that says
-    so.
-    """
-    said = "trained on request: dfil reproduce --profile {} --only {}"
-    numbers = {path: path.stem.partition("_")[0] for path in chosen}
-    return {
-        path: said.format(profile.name, number)
-        for path, number in numbers.items()
-        if number in profile.on_request
-    }
+    return {row["notebook"]: row for row in rows.to_dict("records")}
 
 
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
 
-def _names(path: Path) -> set[str]:
-    return {path.stem, path.stem.partition("_")[0]}
-
-
-def _values(
-    chosen: Sequence[Path], profile: str, root: str | Path, parameters: Mapping[str, object]
-) -> dict[Path, dict[str, object]]:
-    """What each notebook is given: the profile, and of the rest what it declares. Papermill itself
-    would only warn."""
-    declared = {path: set(papermill.inspect_notebook(path)) for path in chosen}
-    given = dict(parameters)
-    for name, option in (("profile", "--profile"), ("root", "--root")):
-        if name in given:
-            raise RunError(f"the parameter {name} has an option of its own: use {option}")
-    if root:
-        given["root"] = str(root)
-    known = set().union(*declared.values())
-    for name in given:
-        if name not in known:
-            there = ", ".join(sorted(known - {"profile"})) or "none besides the profile"
-            raise RunError(f"no chosen notebook has a parameter {name!r}; there is {there}")
-    return {
-        path: {"profile": profile} | {n: v for n, v in given.items() if n in declared[path]}
-        for path in chosen
-    }
+def _number(path: Path) -> str:
+    return path.stem.partition("_")[0]
 
 
 def _options(about: Mapping) -> list[str]:
@@ -336,14 +297,16 @@ def _forecast(
     before: rows of status.csv of calls like this one, of which those that went well count. usual:
     without a tree or parameters of one's own, for which SECONDS holds.
     """
-    column = {"smoke": 0, "demo": 1}.get(profile) if usual else None
-    known = {} if column is None else {name: took[column] for name, took in SECONDS.items()}
-    known |= {n: float(row["seconds"]) for n, row in before.items() if row["status"] == "ok"}
+    column, known = {"smoke": 0, "demo": 1}.get(profile) if usual else None, {}
+    for path in chosen:
+        if (row := before.get(path.stem)) and row["status"] == "ok":
+            known[path.stem] = float(row["seconds"])
+        elif column is not None and _number(path) in SECONDS:
+            known[path.stem] = SECONDS[_number(path)][column]
     names = [path.stem for path in chosen]
     unknown = [name for name in names if name not in known]
-    sure = [known[name] for name in names if name in known]
-    about = f"about {_duration(sum(sure))}" if sure else "time unknown"
-    rest = f", not counting {', '.join(unknown)}" if unknown and sure else ""
+    about = f"about {_duration(sum(known.values()))}" if known else "time unknown"
+    rest = f", not counting {', '.join(unknown)}" if unknown and known else ""
     count = f"{len(names)} notebook{'s' * (len(names) > 1)}"
     return f"Profile {profile}: {count} ({', '.join(names)}), {about}{rest}."
 
@@ -354,10 +317,9 @@ def _write_environment(folder: Path, about: dict) -> None:
 
 
 def _write_status(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
-    with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[name] for name in sorted(rows))
+    table = pd.DataFrame([rows[name] for name in sorted(rows)], columns=COLUMNS)
+    with atomic(path) as part:
+        table.to_csv(part, index=False, lineterminator="\n")
 
 
 def _duration(seconds: float) -> str:
