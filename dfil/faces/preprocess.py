@@ -92,8 +92,10 @@ def preprocess(
 
 
 def _all(pool, records, left, folder: Path, chosen: Settings, jobs: int, progress: bool) -> None:
+    """Cut all videos. After the first few, once, a line says about how long the rest takes and what
+    disk it fills."""
+    done, size, start = 0, 0, 0.0
     with progress_bar(total=len(records), unit="video", quiet=not progress) as bar:
-        forecast = _Forecast(len(left), progress, jobs)
         for reuses in (False, True):
             stage = [r for r in records if bool(r.boxes_from) == reuses]
             # Whether a fake is up to date depends on its real's row, so ask once those are done.
@@ -101,7 +103,14 @@ def _all(pool, records, left, folder: Path, chosen: Settings, jobs: int, progres
             bar.update(len(stage) - len(todo))
             for row in _each(pool, todo, folder, chosen):
                 bar.update()
-                forecast.add(row)
+                done, size = done + 1, size + row["bytes"]
+                if done == jobs:  # the first video of each process also loads its libraries
+                    start = time.monotonic()
+                rest = len(left) - done
+                if progress and done == max(4, 3 * jobs) and rest:
+                    took = duration((time.monotonic() - start) / (done - jobs) * rest)
+                    disk = f"{size * rest / done / 1e9:.1f} GB"
+                    tqdm.write(f"The other {rest} videos: about {took} and {disk}.")
 
 
 def _check(records: Sequence[VideoRecord]) -> None:
@@ -177,28 +186,6 @@ def _each(
     died = "call again with fewer jobs, finished videos are kept."
     died = f"A preprocessing process died, most often for lack of memory; {died}"
     return workers.as_done(pool, partial(_work, folder, settings), records, died)
-
-
-class _Forecast:
-    """Says once, after the first few videos, about how long the rest takes and what disk it fills.
-
-    The first video of each process also loads its libraries: time starts after them.
-    """
-
-    def __init__(self, todo: int, progress: bool, jobs: int):
-        self.todo, self.jobs, self.after = todo, jobs, max(4, 3 * jobs) if progress else None
-        self.done, self.bytes, self.start = 0, 0, 0.0
-
-    def add(self, row: dict) -> None:
-        self.done += 1
-        self.bytes += row["bytes"]
-        if self.done == self.jobs:
-            self.start = time.monotonic()
-        rest = self.todo - self.done
-        if self.done == self.after and rest:
-            each = (time.monotonic() - self.start) / (self.done - self.jobs)
-            size = f"{self.bytes * rest / self.done / 1e9:.1f} GB"
-            tqdm.write(f"The other {rest} videos: about {duration(each * rest)} and {size}.")
 
 
 def duration(seconds: float) -> str:
