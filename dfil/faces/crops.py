@@ -106,12 +106,13 @@ class Crops:
         if box not in ("snippet", "frame"):
             raise DataError(f"Unknown box {box!r}; choose snippet or frame.")
         crops_thwc = np.empty((T, size, size, 3), np.uint8) if out is None else out
-        boxes_n4 = self.boxes[at.start : at.stop]
+        square = snippet_square(self.boxes[at.start : at.stop], margin)
         for crop_hwc, n in zip(crops_thwc, at, strict=True):
-            shown = boxes_n4 if box == "snippet" else self.boxes[n : n + 1]
-            x0, y0, side = snippet_square(shown, margin)
-            x, y = x0 - self.origins[n, 0], y0 - self.origins[n, 1]
-            resized(self.patches[n, y : y + side, x : x + side], size, out=crop_hwc)
+            if box == "frame":
+                square = snippet_square(self.boxes[n : n + 1], margin)
+            (x0, y0, side), (ox, oy) = square, self.origins[n]
+            cut_hwc = self.patches[n, y0 - oy : y0 - oy + side, x0 - ox : x0 - ox + side]
+            resized(cut_hwc, size, out=crop_hwc)
         return crops_thwc
 
     def square(
