@@ -137,6 +137,13 @@ def test_the_sentences_name_probability_people_seconds_share_and_faceless_stretc
     assert "No face was found from 5.0 s to 125.5 s (2:05)." in text and "Interlaced." in text
 
 
+def test_a_sentence_of_synthetic_weights_says_so_even_where_it_travels_alone():
+    first, *_ = verdict.sentences(found(synthetic_training=True))
+    assert "70%, if it is a synthetic clip, and half of such clips are" in first
+    bare = found(synthetic_training=True, calibrated=None, calibration=None)
+    assert "on a real video it means nothing" in verdict.sentences(bare)[0]
+
+
 def test_no_probability_is_called_certain():
     assert [verdict.percent(p) for p in (0.0, 0.004, 0.01, 0.5, 0.99, 0.996, 1.0)] == [
         *["under 1%"] * 2, "1%", "50%", "99%", *["over 99%"] * 2

@@ -31,19 +31,22 @@ def sentences(result: Mapping) -> list[str]:
 
 def _number(result: Mapping) -> list[str]:
     video, score, calibrated = result["video"], result["score"], result["calibrated"]
+    drawn = result["synthetic_training"]  # said in the sentence itself, which may travel alone
     if calibrated is None:
         why = "there are no validation scores of these weights to calibrate it by"
-        return [f"{video}: the detector says {score:.2f} for forged (1 is sure); {why}."]
+        real = "; they have seen synthetic clips only, so on a real video it means nothing" * drawn
+        return [f"{video}: the detector says {score:.2f} for forged (1 is sure); {why}{real}."]
     scale = Calibration(**result["calibration"])
     as_high = scale.as_high(score)
     count = sum(n for _, n in as_high.values())
     shares = " and ".join(
         f"{_of(*as_high[kind], scale.people)} {kind} ones" for kind in ("real", "forged")
     )
+    probable = f"forged with a probability of {percent(calibrated)}"
+    condition = "if it is a synthetic clip, and half of such clips are" if drawn else ""
     return [
-        f"{video}: forged with a probability of {percent(calibrated)}, if half of such videos are"
-        f" (calibrated by {count} {scale.videos}, of {scale.people} people; the detector itself"
-        f" says {score:.2f}).",
+        f"{video}: {probable}, {condition or 'if half of such videos are'} (calibrated by {count}"
+        f" {scale.videos}, of {scale.people} people; the detector itself says {score:.2f}).",
         f"Of these validation videos {shares} come out as high or higher.",
     ]
 
