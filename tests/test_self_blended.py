@@ -169,11 +169,23 @@ def test_a_folder_is_read_by_person(videos):
     assert {r.split for r in found.values()} == {"train", "val"}
 
 
+def test_links_are_followed_and_hidden_folders_are_not(videos, tmp_path):
+    (tmp_path / "Ann").symlink_to(videos)
+    (tmp_path / "Ben").mkdir()
+    (tmp_path / "Ben" / "up").symlink_to(tmp_path)  # never ends
+    (tmp_path / "Ben" / "one.mp4").symlink_to(videos / "one.mp4")
+    (tmp_path / ".trash").symlink_to(videos)
+    found = {r.video_id: r.person for r in load_records("folder", tmp_path)}
+    below = {f"Ann/{name}": "Ann" for name in ("one.mp4", "two.MP4", "Ann/a.mp4", "Ann/b.mp4")}
+    assert found == below | {"Ben/one.mp4": "Ben"}
+
+
 @pytest.mark.parametrize("name", ["manipulated_sequences/x", "Celeb-synthesis", "fake"])
 def test_a_folder_with_forgeries_is_refused(tmp_path, name):
     (tmp_path / name).mkdir(parents=True)
-    with pytest.raises(DataError, match="belongs to a dataset with forgeries"):
-        load_records("folder", tmp_path)
+    for root in (tmp_path, tmp_path / name):
+        with pytest.raises(DataError, match="belongs to a dataset with forgeries"):
+            load_records("folder", root)
 
 
 def dataset(store, *, train=True, seed=0, epoch=0, **how):

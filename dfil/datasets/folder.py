@@ -10,7 +10,7 @@ real.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dfil.datasets.adapter import Adapter, Filters, videos_in
@@ -33,23 +33,28 @@ class Folder(Adapter):
 
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """Every video below root. Raises DataError where forgeries lie among them."""
-        for folder in [root, *sorted(path for path in root.rglob("*/") if _is_shown(path, root))]:
-            if forged := next((p for p in sorted(folder.iterdir()) if p.name in FORGED), None):
-                raise DataError(
-                    f"{forged} belongs to a dataset with forgeries; give a folder with nothing but"
-                    " real videos, or the whole tree by --dataset and --root."
-                )
+        _refuse_forged([root.resolve(), *root.resolve().parents])
+        for folder in _folders(root, []):
+            _refuse_forged(sorted(folder.iterdir()))
             for path in videos_in(folder, VIDEOS):
-                name = path.relative_to(root)
-                yield self.record(
-                    name.as_posix(),
-                    REAL,
-                    "train",
-                    path,
-                    target=name.as_posix(),
-                    person=name.parts[0],
-                )
+                name = path.relative_to(root).as_posix()
+                person = name.split("/")[0]
+                yield self.record(name, REAL, "train", path, target=name, person=person)
 
 
-def _is_shown(folder: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in folder.relative_to(root).parts)
+def _refuse_forged(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.name in FORGED:
+            raise DataError(
+                f"{path} belongs to a dataset with forgeries; give a folder with nothing but real"
+                " videos, or the whole tree by --dataset and --root."
+            )
+
+
+def _folders(folder: Path, above: list[Path]) -> Iterator[Path]:
+    """The folder and all below it, links among them, but hidden ones and links back up."""
+    yield folder
+    above = [*above, folder.resolve()]
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.resolve() not in above:
+            yield from _folders(path, above)
