@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from dfil.models import saved
+from dfil.models.saved import fill, read, switches
 from dfil.system.errors import RunError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -78,15 +78,15 @@ class Detector(nn.Module):
     def from_pretrained(cls, where: str | Path, revision: str | None = None) -> Self:
         """A trained model of this class, in evaluation mode; `where` and `revision` as in
         dfil.models.load_weights. Raises RunError, also for weights of another method."""
-        state, config = saved.read(where, revision)
+        state, config = read(where, revision)
         try:
-            model = cls(**saved.switches(config))
+            model = cls(**switches(config))
         except (TypeError, ValueError) as error:
             raise RunError(
                 f"{where}: the weights of {config['method']!r}, which do not fit {cls.__name__}"
                 f" ({error}); dfil.models.load_weights takes those of every method"
             ) from error
-        saved.fill(model, state, where)
+        fill(model, state, where)
         return model
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:

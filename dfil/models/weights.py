@@ -8,7 +8,6 @@ import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
@@ -18,10 +17,6 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from dfil.system.errors import MachineError, RunError, machine_fault
-
-if TYPE_CHECKING:
-    from dfil.models.detector import Detector
-    from dfil.models.resnet import ResNet
 
 State = Mapping[str, torch.Tensor]
 # What readers of weights raise for a file that is none.
@@ -146,7 +141,7 @@ def load_strictly(
     model.load_state_dict(given, strict=False)
 
 
-def load_backbone(model: ResNet, state: State, source: str) -> None:
+def load_backbone(model: nn.Module, state: State, source: str) -> None:
     """Load classification weights of torchvision's ResNet into `model`: everything but its
     1000-class head, and nothing silently.
 
@@ -160,7 +155,7 @@ def load_backbone(model: ResNet, state: State, source: str) -> None:
     load_strictly(model, {**state, **own}, ("fc.",), source, "this backbone", advice)
 
 
-def load_imagenet(model: Detector, file: Path | None = None) -> str:
+def load_imagenet(model: nn.Module, file: Path | None = None) -> str:
     """Load ImageNet weights into `model.backbone` and return where they came from; a method with
     weights of its own loads those, and one without any starts from scratch.
 
