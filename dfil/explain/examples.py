@@ -93,10 +93,8 @@ def jitter(store: CropStore, video_id: str, box: str, size: int) -> dict:
 def largest(found: Sequence[np.ndarray]) -> np.ndarray:
     """Of the boxes (n, 5) that a detector found in each frame the largest, (T, 4); nan for none."""
     none = np.full(4, np.nan)
-    widest = [
-        max(boxes, key=lambda box: box[2] - box[0])[:4] if len(boxes) else none for boxes in found
-    ]
-    return np.stack(widest)
+    found = [max(n5, key=lambda box: box[2] - box[0])[:4] if len(n5) else none for n5 in found]
+    return np.stack(found)
 
 
 def box_steps(boxes_n4: np.ndarray) -> dict[str, float]:

@@ -18,19 +18,11 @@ METRIC_TEXT = {
 
 
 def grid(
-    key: str,
-    title: str,
-    metric: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    caption: str = "",
+    key: str, title: str, metric: str, rows: Sequence[str], columns: Sequence[str], caption=""
 ) -> paper.Table:
     """A table beyond the paper; a row named like one of the paper's methods gets its label."""
-    labels = {
-        row.name: row.label
-        for table in ("table3", "table2", "table1")
-        for row in paper.TABLES[table].rows
-    }
+    known = [paper.TABLES[name] for name in ("table3", "table2", "table1")]
+    labels = {row.name: row.label for table in known for row in table.rows}
     empty = (None,) * len(columns)
     table_rows = tuple(paper.Row(name, labels.get(name, name), empty) for name in rows)
     return paper.Table(key, title, caption, metric, tuple(map(paper.Column, columns)), table_rows)
@@ -52,10 +44,8 @@ def layout(df: pd.DataFrame) -> paper.Table:
         if places == {(cell.row, cell.column) for cell in known.cells()}:
             return known
     if len(places) != len(rows) * len(columns):
-        raise DataError(
-            f"table {key} has {len(places)} cells but {len(rows)} rows and {len(columns)} columns: "
-            "run its notebook again"
-        )
+        lines = f"{len(rows)} rows and {len(columns)} columns"
+        raise DataError(f"table {key} has {len(places)} cells but {lines}: run its notebook again")
     return grid(key, key, metric, rows, columns)
 
 

@@ -121,11 +121,10 @@ def decided(
     lines = []
     for claim in CLAIMS:
         names = (claim.text, claim.table, claim.better, str(claim.than), claim.metric)
-        line = dict(zip(_NAMES, names, strict=True))
-        decision = decisions.get(claim)
-        for name in (*_NUMBERS, *_COUNTS, "verdict", "about"):
-            line[name] = getattr(decision, name, None)
-        lines.append(line | {"note": said[claim]} | ({} if decision else {"verdict": NOT_RUN}))
+        line, decision = dict(zip(_NAMES, names, strict=True)), decisions.get(claim)
+        known = ("verdict", "about", *_NUMBERS, *_COUNTS) if decision else ()
+        line |= {"verdict": NOT_RUN, "note": said[claim]}
+        lines.append(line | {name: getattr(decision, name) for name in known})
     return _typed(pd.DataFrame(lines, columns=COLUMNS))
 
 
@@ -159,9 +158,8 @@ def load(path: Path) -> pd.DataFrame:
             raise ValueError(f"its columns are {', '.join(df.columns)}")
         return _typed(df.replace({name: {"": None} for name in _NUMBERS + _COUNTS}))
     except (ValueError, OSError) as error:
-        raise DataError(
-            f"{path} holds no claims ({error}): delete it and run dfil report"
-        ) from error
+        holds = f"{path} holds no claims ({error})"
+        raise DataError(f"{holds}: delete it and run dfil report") from error
 
 
 def is_synthetic(df: pd.DataFrame) -> bool:
@@ -170,11 +168,8 @@ def is_synthetic(df: pd.DataFrame) -> bool:
 
 
 def _difference(claim: Claim, results: compare.Results) -> Decision:
-    chosen = {
-        place: result
-        for place, result in results.items()
-        if not claim.columns or place[1] in claim.columns
-    }
+    asked = claim.columns or {column for _, column in results}
+    chosen = {place: result for place, result in results.items() if place[1] in asked}
     rows = [claim.better, *([claim.than] if isinstance(claim.than, str) else [])]
     for row in rows:
         if row not in {name for name, _ in chosen}:

@@ -44,9 +44,8 @@ def seed_spread(results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
         values = [metrics.METRICS[metric](df["label"], df["score"]).value for df in result.scores]
         names = [f"seed {seed}" for seed in result.seeds]
         lines.setdefault(row, []).append(pd.Series(values, names))
-    found = pd.DataFrame(
-        {row: pd.concat(values, axis=1).mean(axis=1) for row, values in lines.items()}
-    ).T
+    means = {row: pd.concat(values, axis=1).mean(axis=1) for row, values in lines.items()}
+    found = pd.DataFrame(means).T
     if len(found.columns) < 2:
         return pd.DataFrame()
     spread = found.max(axis=1) - found.min(axis=1)
@@ -55,8 +54,8 @@ def seed_spread(results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
 
 def run_names(results: Results) -> dict[str, str]:
     """Of the runs behind some results, by key: the row that each feeds, and its seed if several."""
-    return {
-        key: f"{row}, seed {seed}" if len(result.seeds) > 1 else row
-        for (row, _), result in results.items()
-        for key, seed in zip(result.runs, result.seeds, strict=True)
-    }
+    found = {}
+    for (row, _), result in results.items():
+        for key, seed in zip(result.runs, result.seeds, strict=True):
+            found[key] = f"{row}, seed {seed}" if len(result.seeds) > 1 else row
+    return found

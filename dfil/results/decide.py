@@ -41,9 +41,8 @@ from dfil.system.errors import RunError
 LEVEL, POWER, MARGIN = 0.05, 0.8, 0.02
 SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN = "supported", "contradicted", "equivalent", "open"
 
-Scores = Mapping[
-    str, Sequence[pd.DataFrame]
-]  # by column, one frame per seed: video_id, label, score, person
+# By column, one frame per seed: video_id, label, score, person.
+Scores = Mapping[str, Sequence[pd.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -115,15 +114,12 @@ def decide(comparisons: Sequence[Decision], margin: float = MARGIN) -> list[Deci
     equivalent where the 90 % interval lies within +-margin (two one-sided tests), else open."""
     p_holm = holm([c.p for c in comparisons])
     rank = np.argsort(np.argsort([c.p for c in comparisons], kind="stable"))
-    return [
-        replace(
-            c,
-            p_holm=float(p),
-            detectable=float(detectable(c.error, c.df, LEVEL / (len(comparisons) - r))),
-            verdict=_verdict(c, p, margin),
-        )
-        for c, p, r in zip(comparisons, p_holm, rank, strict=True)
-    ]
+    found = []
+    for c, p, r in zip(comparisons, p_holm, rank, strict=True):
+        least = float(detectable(c.error, c.df, LEVEL / (len(comparisons) - r)))
+        verdict = _verdict(c, p, margin)
+        found.append(replace(c, p_holm=float(p), detectable=least, verdict=verdict))
+    return found
 
 
 def crossed(x_sn: np.ndarray) -> tuple[float, float, float]:

@@ -33,12 +33,7 @@ COMPARED = (
 
 
 def studies(
-    rows_rk: Sequence[Sequence[float]],
-    people: int = 140,
-    seeds: int = 1,
-    spread: float = 0.0,
-    repeats: int = 100,
-    rng: int = 0,
+    rows_rk: Sequence[Sequence[float]], people=140, seeds=1, spread=0.0, repeats=100, rng=0
 ) -> pd.DataFrame:
     """`repeats` studies of two rows of known accuracies: per study what `Decision` says of it.
 
@@ -60,12 +55,9 @@ def studies(
         found.append(crossed(first_sn - second_sn))
     mean, error, df = np.transpose(found)
     half = t.ppf(1 - LEVEL / 2, df) * error
-    return pd.DataFrame(
-        {
-            "difference": mean, "low": mean - half, "high": mean + half, "error": error, "df": df,
-            "p": 2 * t.sf(np.abs(mean) / error, df), "detectable": detectable(error, df),
-        }
-    )  # fmt: skip
+    found = {"difference": mean, "low": mean - half, "high": mean + half, "error": error, "df": df}
+    found |= {"p": 2 * t.sf(np.abs(mean) / error, df), "detectable": detectable(error, df)}
+    return pd.DataFrame(found)
 
 
 def table(spreads: Sequence[float] = (0.01, 0.02), repeats: int = 100) -> pd.DataFrame:
@@ -103,9 +95,8 @@ def accuracies(key: str, better: str, than: str) -> list[list[float]]:
 def of_the_paper() -> str:
     """What the paper's own test set and single training a row could have decided, in words."""
     near = accuracies("table4", "intra", "none")
-    single, pooled = (
-        studies([row[:columns] for row in near])["detectable"].mean() for columns in (1, 4)
-    )
+    both = (studies([row[:columns] for row in near]) for columns in (1, 4))
+    single, pooled = (each["detectable"].mean() for each in both)
     gains = [np.mean(a) - np.mean(b) for a, b in (accuracies(*each) for each in COMPARED)]
     seen = sum(gain >= pooled for gain in gains)
     return (

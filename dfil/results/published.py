@@ -111,10 +111,8 @@ def _status(path: Path, problems: list[str]) -> list[dict] | None:
         numbers = {name: pd.to_numeric(df[name]) for name in _STATUS[2:]}
         df = df[_STATUS].assign(**numbers).astype(object)
     except (ValueError, KeyError, OSError) as error:
-        problems.append(
-            f"{path} does not have the columns {', '.join(_STATUS)} ({error}): run `make "
-            "reproduce` again"
-        )
+        what = f"{path} does not have the columns {', '.join(_STATUS)} ({error})"
+        problems.append(f"{what}: run `make reproduce` again")
         return None
     return df.where(df.notna(), None).rename(columns={"peak MiB": "peak"}).to_dict("records")
 

@@ -27,10 +27,8 @@ DIFFICULT = (
     "to be read one way or another; notebook 80 lists each with its alternative.",
     "Four datasets have to be requested from their owners and may not be passed on, so what "
     "everybody can run is synthetic, and says nothing about accuracy on real forgeries.",
-    (
-        "The rivals have twelve sources of their own, some without code; each was built from its "
-        "paper."
-    ),
+    "The rivals have twelve sources of their own, some without code; each was built from its "
+    "paper.",
     "The differences between neighbouring rows are one to three points. "
     "Seeds of short trainings lie further apart than that, so one training a row decides nothing.",
 )
@@ -111,13 +109,11 @@ def write(found: Published) -> Path:
             parts += [markdown(df, title, only_run=True, level=3), made_by(found, f"tables/{name}")]
     if pictures := sorted((found.folder / "figures").glob("*.png")):
         parts.append("## Figures")
-        lines = [
-            f"[{p.stem}](figures/{p.name}) {made_by(found, f'figures/{p.stem}')}" for p in pictures
-        ]
-        parts.append(_bullets(lines))
+        names = [(p.stem, made_by(found, f"figures/{p.stem}")) for p in pictures]
+        parts.append(_bullets([f"[{name}](figures/{name}.png) {made}" for name, made in names]))
     parts.append("## Differences from the paper")
-    texts = [f"{number}. **{title}.** {text}" for number, (title, text) in
-             enumerate(paper.DIFFERENCES, 1)]  # fmt: skip
+    numbered = enumerate(paper.DIFFERENCES, 1)
+    texts = [f"{number}. **{title}.** {text}" for number, (title, text) in numbered]
     parts += ["\n".join(texts), "## Times", _times(found)]
     path = found.folder / "RESULTS.md"
     tables.write_text(path, "\n\n".join(part.strip() for part in parts if part) + "\n")
@@ -147,14 +143,9 @@ def _claims_table(found: Published) -> str:
         name = line["table"]
         where = f"[{line['label']}](tables/{name}.md)" if name in found.frames else line["label"]
         where += "".join(f", [{stem[:2]}](notebooks/{stem}.ipynb)" for stem in makers)
-        cells = (
-            line["claim"],
-            f"**{line['verdict']}**",
-            line["difference"],
-            line["n"],
-            line["seeds"],
-        )
-        lines.append("| " + " | ".join((*cells, where, line["note"])) + " |")
+        numbers = (line[name] for name in ("difference", "n", "seeds"))
+        cells = line["claim"], f"**{line['verdict']}**", *numbers, where, line["note"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -16,14 +16,7 @@ import pandas as pd
 
 from dfil import paper
 from dfil.results import metrics
-from dfil.results.arrange import (
-    extent,  # noqa: F401
-    grid,  # noqa: F401
-    is_synthetic,  # noqa: F401
-    layout,  # noqa: F401
-    metric_text,  # noqa: F401
-    pivot,  # noqa: F401
-)
+from dfil.results.arrange import extent, grid, is_synthetic, layout, metric_text, pivot  # noqa: F401
 from dfil.results.markdown import markdown
 from dfil.results.notes import Notes, earlier
 from dfil.system.errors import DataError, RunError
@@ -66,10 +59,8 @@ def build(
     table = table.extended(row for row, _ in results)
     cells = list(table.cells())
     if unknown := set(results) - {(cell.row, cell.column) for cell in cells}:
-        raise RunError(
-            f"{table.key} has no cell {sorted(unknown)[0]}: use a row's name and a column's key of "
-            "the table"
-        )
+        what_now = "use a row's name and a column's key of the table"
+        raise RunError(f"{table.key} has no cell {sorted(unknown)[0]}: {what_now}")
     lines = []
     for cell in cells:
         line = dict.fromkeys(COLUMNS) | {"table": table.key, "row": cell.row, "column": cell.column}
@@ -126,18 +117,13 @@ def _aligned(where: str, scores: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, 
         if not other["label"].equals(first["label"]):
             odd = first.index.symmetric_difference(other.index)
             what = f"video {odd[0]} is missing from one" if len(odd) else "their labels differ"
-            raise RunError(
-                f"{where}: the seeds did not score the same videos ({what}): score them again on "
-                "one test set"
-            )
+            differ = f"{where}: the seeds did not score the same videos ({what})"
+            raise RunError(f"{differ}: score them again on one test set")
     return first.reset_index(), np.stack([df["score"].to_numpy(np.float64) for df in by_video])
 
 
-def save(
-    df: pd.DataFrame, folder: Path, name: str, title: str, columns: Sequence[str] = ()
-) -> Path:
-    """Write `<folder>/<name>.csv` and `<folder>/<name>.md`, each atomically; returns the CSV's
-    path.
+def save(df: pd.DataFrame, folder: Path, name: str, title: str, columns=()) -> Path:
+    """Write `<folder>/<name>.csv` and `.md`, each atomically; returns the CSV's path.
 
     A filled cell is never replaced by an empty one (`with_earlier`). columns: where several
     notebooks fill one table, the columns that this one is for; the others stay as the file has
@@ -201,10 +187,8 @@ def load_file(path: Path) -> pd.DataFrame:
             raise ValueError("it is empty or has a cell twice")
         return _typed(df.replace({name: {"": None} for name in _COUNTS + _NUMBERS}))
     except (ValueError, OSError) as error:
-        raise DataError(
-            f"{path} is not a result table ({error}): delete it and run the notebook that writes "
-            "it again"
-        ) from error
+        what_now = "delete it and run the notebook that writes it again"
+        raise DataError(f"{path} is not a result table ({error}): {what_now}") from error
 
 
 def _before(path: Path) -> pd.DataFrame:

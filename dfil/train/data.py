@@ -39,17 +39,12 @@ def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting
     if root:
         return Path(root).expanduser()
     if setting in profile.trees:
-        return synthetic.write(
-            setting,
-            paths.data() / "trees" / profile.name / synthetic.SETTINGS[setting].folder,
-            **profile.trees[setting],
-        )
+        folder = paths.data() / "trees" / profile.name / synthetic.SETTINGS[setting].folder
+        return synthetic.write(setting, folder, **profile.trees[setting])
     return _real(dataset)
 
 
-def absent(
-    profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting: str = ""
-) -> str:
+def absent(profile: Profile, root: str | Path = "", dataset="ffpp", setting: str = "") -> str:
     """Why `tree` would find nothing, as a sentence that says what to do; empty if it would."""
     name = datasets.get(dataset).title
     if root:
@@ -57,28 +52,21 @@ def absent(
         return "" if there else f"{root}: no such folder; it must be the top of a {name} tree"
     if (setting or datasets.get(dataset).setting) in profile.trees or _real(dataset) is not None:
         return ""
-    option = (
-        "by --root (the parameter root), "
-        if dataset == "ffpp"
-        else f"by the parameter {dataset.removesuffix('-preview')}_root, "
-    )
+    parameter = f"the parameter {dataset.removesuffix('-preview')}_root"
+    option = "--root (the parameter root)" if dataset == "ffpp" else parameter
     return (
-        f"the profile {profile.name} needs the real {name}, which is not there: name its tree"
-        f" {option}by "
-        f"${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as {dataset}"
+        f"the profile {profile.name} needs the real {name}, which is not there: name its tree by"
+        f" {option}, by ${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as"
+        f" {dataset}"
     )
 
 
 def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
     """The meta of a crop store of the profile's built-in tree, while nothing is made for it."""
     setting = setting or datasets.get(dataset).setting
-    sizes = profile.trees[setting]
+    sizes, version = profile.trees[setting], synthetic.TREES[dataset].version or None
     counts = {split: sizes[split] for split in ("train", "val", "test") if split in sizes}
-    tree = {
-        "renderer": RENDERER,
-        "tree": synthetic.TREES[dataset].version or None,
-        "seed": sizes.get("seed", 0),
-    }
+    tree = {"renderer": RENDERER, "tree": version, "seed": sizes.get("seed", 0)}
     tree |= {"frames": sizes["frames"], "setting": SYNTHETIC[setting].as_dict(), "people": counts}
     owner = datasets.get(dataset)
     crops_ = Settings(profile.size, detector=owner.detector, tracks=owner.tracks)
@@ -104,9 +92,8 @@ def contents(meta: Mapping, profile: Profile) -> str | dict:
 
 def _real(dataset: str) -> Path | None:
     """The named real tree; for DFDC the preview, which the paper cites, before the full release."""
-    return paths.real_root(dataset) or (
-        paths.real_root("dfdc") if dataset == "dfdc-preview" else None
-    )
+    both = ("dfdc-preview", "dfdc") if dataset == "dfdc-preview" else (dataset,)
+    return next(filter(None, map(paths.real_root, both)), None)
 
 
 def release(dataset: str, root: Path) -> str:
@@ -132,9 +119,7 @@ def store_folder(dataset: str, root: Path, size: int) -> Path:
     return folder
 
 
-def crops(
-    profile: Profile, root: Path, dataset: str = "ffpp", jobs: int | None = None
-) -> CropStore:
+def crops(profile: Profile, root: Path, dataset="ffpp", jobs: int | None = None) -> CropStore:
     """The crop store of a tree at the profile's size, made now or completed if it is not there yet.
 
     A store that `dfil preprocess` has made keeps the settings it was made with (detector, tracks,
@@ -147,15 +132,10 @@ def crops(
     settings = {"detector": owner.detector, "tracks": owner.tracks}
     settings |= settings_of(folder) or usual(root)
     carving = {"share": profile.validation} if owner.carved else {}
+    records = load_records(dataset, root, **carving)
     with cluster.executor(cluster.address()) as executor:
-        return preprocess(
-            load_records(dataset, root, **carving),
-            folder,
-            profile.size,
-            jobs=jobs,
-            executor=executor,
-            **settings,
-        )
+        settings |= {"jobs": jobs, "executor": executor}
+        return preprocess(records, folder, profile.size, **settings)
 
 
 def stores(

@@ -39,7 +39,7 @@ def of(build, sampling: Sampling, size: int, training: Training) -> dict[str, li
     with repeatable(training), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         found = {"model": _model(build(), sampling, size), "data": data, "loop": loop}
-    return {part: [_rounded(value) for value in values] for part, values in found.items()}
+    return {part: [float(f"{v:.4g}") for v in values] for part, values in found.items()}
 
 
 def changed(before: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]:
@@ -48,26 +48,17 @@ def changed(before: dict[str, list[float]], now: dict[str, list[float]]) -> list
 
 
 def _same(before: list[float], now: list[float]) -> bool:
-    if len(before) != len(now):
-        return False
-    return all(
-        math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=SMALLEST)
-        for a, b in zip(before, now, strict=True)
-    )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+    alike = {"rel_tol": TOLERANCE, "abs_tol": SMALLEST}
+    pairs = zip(before, now, strict=False)
+    return len(before) == len(now) and all(math.isclose(a, b, **alike) for a, b in pairs)
 
 
 def _model(model: Detector, sampling: Sampling, size: int) -> list[float]:
     """Logits of two clips with batch and with running statistics, loss, and gradients' norms."""
     shape = (2, sampling.train, sampling.frames, 3, size, size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    x = torch.from_numpy(
-        np.cumsum(noise, axis=2) / np.sqrt(np.arange(1, shape[2] + 1))[:, None, None, None]
-    )
-    x, y = x.float(), torch.tensor([0.0, 1.0])
+    walk = np.cumsum(noise, axis=2) / np.sqrt(np.arange(1, shape[2] + 1))[:, None, None, None]
+    x, y = torch.from_numpy(walk).float(), torch.tensor([0.0, 1.0])
     for module in model.modules():  # whose masks are the processor's
         if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d):
             module.p = 0.0
@@ -107,10 +98,9 @@ def _data_and_loop(training: Training, size: int) -> tuple[list[float], list[flo
         corners = x[..., :2, :2].mean((1, 2, 3, 4, 5)).tolist()
         model = _MeanColour()
         val = SnippetDataset(store, store.index, **how)
-        how_trained = replace(training, batch=4, lr=0.1, deterministic=False)
-        history = train(
-            model, data, val, how_trained, device=torch.device("cpu"), label="fingerprint"
-        )
+        settings = replace(training, batch=4, lr=0.1, deterministic=False)
+        cpu = torch.device("cpu")
+        history = train(model, data, val, settings, device=cpu, label="fingerprint")
     losses = [line[name] for line in history for name in ("train_loss", "val_loss", "lr")]
     return [*means, *corners], [*losses, *model.linear.weight[0].tolist(), model.linear.bias.item()]
 
@@ -137,16 +127,9 @@ class _FixedStore:
         waves = np.sin(x / (3 + person) + t / 5) * np.cos(y / 7 + c) + 0.5 * label * (c == 0)
         np.save(path, np.clip(128 + 80 * waves, 0, 255).astype(np.uint8))
         box = np.array([16, 16, 32, 32]) + (np.arange(FRAMES) % 5)[:, None] / 2
-        np.savez(
-            path.with_suffix(".npz"),
-            frames=np.arange(FRAMES),
-            origins=np.zeros((FRAMES, 2), int),
-            boxes=box,
-            scale=1.0,
-            count=FRAMES,
-            grid=(SIDE, SIDE),
-            source=(SIDE, SIDE),
-        )
+        meta = {"scale": 1.0, "count": FRAMES, "grid": (SIDE, SIDE), "source": (SIDE, SIDE)}
+        meta |= {"frames": np.arange(FRAMES), "origins": np.zeros((FRAMES, 2), int), "boxes": box}
+        np.savez(path.with_suffix(".npz"), **meta)
 
     def open(self, video_id: str, track: int = 0) -> Crops:
         return Crops(self.folder / f"{video_id}.npy")

@@ -29,117 +29,94 @@ class Reading:
     switch: str = ""
 
 
-READINGS = (
-    Reading(
-        "Instantiation", "Where in a residual block do the modules sit?",
-        "after the first 1x1, right before the 3x3", "around the block",
-    ),
-    Reading(
-        "Table 6", "What does alternating mean across stages?",
-        "Intra, Inter, Intra, ... anew in every stage: 9 + 7 blocks",
-        "one parity through the whole network: 8 + 8", "alternate",
-    ),
-    Reading(
-        "Table 4", "Where does a single module go?",
-        "at its own alternate places, the blocks between are plain", "into every block", "single",
-    ),
-    Reading(
-        "Eq. 6", "How is the input split?",
-        "plain halves of the channels, the first passes untouched", "a learnt split",
-    ),
-    Reading(
-        "Eq. 1", "What is r, and how small may the squeezed map be?",
-        "r = 16, but at least 4 channels", "no floor: 2 channels in stage 1",
-        "reduction, min_channels",
-    ),
-    Reading(
-        "Eq. 1", "Is the squeeze followed by a ReLU?", "no, by batch normalisation only",
-        "yes, as in TEA",
-    ),
-    Reading(
-        "Eq. 1", "Which frame does a backward difference belong to?",
-        "to the later one, F_t - conv(F_t-1), with a zero at the first frame",
-        "to the earlier one; then the two directions cancel into one symmetric term",
-    ),
-    Reading(
-        "Eq. 1", "Do both directions share their convolution?", "yes, one depthwise 3x3",
-        "one each",
-    ),
-    Reading(
-        "Eq. 2-3", "When are the directions averaged?",
-        "before the two views: all that follows is linear up to batch normalisation",
-        "after them, at twice the cost",
-    ),
-    Reading(
-        "Eq. 2-3", "Do the views share their 3x3?",
-        "no, one per view; its two directions share it", "one for all",
-    ),
-    Reading(
-        "Eq. 3", "Is the attention centred?", "a plain sigmoid", "sigmoid - 0.5, as in TDN",
-    ),
-    Reading(
-        "Eq. 4", "Is the hidden layer of the kernels normalised?", "no",
-        "batch normalisation, as TAM has", "kernel_bn",
-    ),
-    Reading(
-        "Eq. 4", "How wide is the hidden layer, how long the kernel?", "gamma = 2, k = 3",
-        "other widths and lengths", "gamma, kernel_size",
-    ),
-    Reading(
-        "Eq. 7", "Is there a ReLU between the two convolutions?", "none is written, so none",
-        "a ReLU",
-    ),
-    Reading(
-        "Eq. 8-10", "Which differences are taken?",
-        "between snippets, after a convolution along the frames of each", "between frames",
-    ),
-    Reading(
-        "Eq. 11", "What is the convolution along the snippets?",
-        "depthwise, starting as the identity", "a full C x C x 3 convolution", "conv_u",
-    ),
-    Reading(
-        "Figure 5", "What is the U-T map?", "F1 times F2, the mean over channels",
-        "one channel of it",
-    ),
-    Reading(
-        "Loss", "What is averaged into a video's score?", "the logits of all frames",
-        "probabilities, as the frame baselines do",
-    ),
-    Reading(
-        "Training", "When does the learning rate fall?",
-        "to a tenth after 3 epochs without a smaller validation loss, down to 1e-6",
-        "another patience, or by the validation AUC", "patience, plateau_on, lowest_lr",
-    ),
-    Reading(
-        "Training", "How are frames sampled?",
-        "a random start in each of U segments; in testing the centred one",
-        "segments jittered in testing",
-    ),
-    Reading(
-        "Preprocessing", "What is cropped?",
-        "one square box per snippet, the union of its frames' boxes, times 1.3", "a box per frame",
-        "box",
-    ),
-    Reading(
-        "Preprocessing", "Which boxes do forged videos of FaceForensics++ use?",
-        "those of their real target video", "their own",
-    ),
-    Reading(
-        "Baselines", "How do frame models score a video?", "mean probability of its frames",
-        "mean logit",
-    ),
-    Reading(
-        "Training", "What of unequal classes?",
-        "videos come once an epoch, as many as there are of each class",
-        "as many of both, the rarer ones several times", "balance",
-    ),
-    Reading(
-        "Selection", "Which epoch is kept?",
-        "the best AUC of validation videos, carved by identity where there are none",
-        "the best loss or accuracy of them, the last epoch, the mean of the last ones",
-        "keep, best_by, averaged",
-    ),
-)  # fmt: skip
+def _readings(text: str) -> tuple[Reading, ...]:
+    """Three lines each: where, question and [switch]; the reading; the alternative."""
+    found, lines = [], text.strip().splitlines()
+    for at in range(0, len(lines), 3):
+        head, reading, alternative = (line.strip() for line in lines[at : at + 3])
+        (where, _, asked), (_, _, switch) = head.partition(": "), head.partition(" [")
+        question = asked.partition(" [")[0]
+        found.append(Reading(where, question, reading, alternative, switch.removesuffix("]")))
+    return tuple(found)
+
+
+READINGS = _readings("""
+Instantiation: Where in a residual block do the modules sit?
+    after the first 1x1, right before the 3x3
+    around the block
+Table 6: What does alternating mean across stages? [alternate]
+    Intra, Inter, Intra, ... anew in every stage: 9 + 7 blocks
+    one parity through the whole network: 8 + 8
+Table 4: Where does a single module go? [single]
+    at its own alternate places, the blocks between are plain
+    into every block
+Eq. 6: How is the input split?
+    plain halves of the channels, the first passes untouched
+    a learnt split
+Eq. 1: What is r, and how small may the squeezed map be? [reduction, min_channels]
+    r = 16, but at least 4 channels
+    no floor: 2 channels in stage 1
+Eq. 1: Is the squeeze followed by a ReLU?
+    no, by batch normalisation only
+    yes, as in TEA
+Eq. 1: Which frame does a backward difference belong to?
+    to the later one, F_t - conv(F_t-1), with a zero at the first frame
+    to the earlier one; then the two directions cancel into one symmetric term
+Eq. 1: Do both directions share their convolution?
+    yes, one depthwise 3x3
+    one each
+Eq. 2-3: When are the directions averaged?
+    before the two views: all that follows is linear up to batch normalisation
+    after them, at twice the cost
+Eq. 2-3: Do the views share their 3x3?
+    no, one per view; its two directions share it
+    one for all
+Eq. 3: Is the attention centred?
+    a plain sigmoid
+    sigmoid - 0.5, as in TDN
+Eq. 4: Is the hidden layer of the kernels normalised? [kernel_bn]
+    no
+    batch normalisation, as TAM has
+Eq. 4: How wide is the hidden layer, how long the kernel? [gamma, kernel_size]
+    gamma = 2, k = 3
+    other widths and lengths
+Eq. 7: Is there a ReLU between the two convolutions?
+    none is written, so none
+    a ReLU
+Eq. 8-10: Which differences are taken?
+    between snippets, after a convolution along the frames of each
+    between frames
+Eq. 11: What is the convolution along the snippets? [conv_u]
+    depthwise, starting as the identity
+    a full C x C x 3 convolution
+Figure 5: What is the U-T map?
+    F1 times F2, the mean over channels
+    one channel of it
+Loss: What is averaged into a video's score?
+    the logits of all frames
+    probabilities, as the frame baselines do
+Training: When does the learning rate fall? [patience, plateau_on, lowest_lr]
+    to a tenth after 3 epochs without a smaller validation loss, down to 1e-6
+    another patience, or by the validation AUC
+Training: How are frames sampled?
+    a random start in each of U segments; in testing the centred one
+    segments jittered in testing
+Preprocessing: What is cropped? [box]
+    one square box per snippet, the union of its frames' boxes, times 1.3
+    a box per frame
+Preprocessing: Which boxes do forged videos of FaceForensics++ use?
+    those of their real target video
+    their own
+Baselines: How do frame models score a video?
+    mean probability of its frames
+    mean logit
+Training: What of unequal classes? [balance]
+    videos come once an epoch, as many as there are of each class
+    as many of both, the rarer ones several times
+Selection: Which epoch is kept? [keep, best_by, averaged]
+    the best AUC of validation videos, carved by identity where there are none
+    the best loss or accuracy of them, the last epoch, the mean of the last ones
+""")
 
 # What can be switched by one argument and is not an ablation of the paper's: name -> (the model's
 # switches, the crop's box).
@@ -168,9 +145,8 @@ def specs(profile: Profile, compression: str = "c23") -> dict[str, RunSpec]:
     for switches, _ in SWITCHED.values():
         models.build("dil", depth=(1, 1, 1, 1), width=16, **switches)
     videos = "ffpp", compression, paper.ALL_MANIPULATIONS
-    return {
-        name: RunSpec.of_table(
-            profile, "table1", "dil", *videos, switches=tuple(sorted(switches.items())), box=box
-        )
-        for name, (switches, box) in SWITCHED.items()
-    }
+    found = {}
+    for name, (switches, box) in SWITCHED.items():
+        how = {"switches": tuple(sorted(switches.items())), "box": box}
+        found[name] = RunSpec.of_table(profile, "table1", "dil", *videos, **how)
+    return found

@@ -64,33 +64,32 @@ class Run:
     @property
     def is_trained(self) -> bool:
         """Whether its record is there and whole; a damaged file is named, and nothing else said."""
-        file = self.folder / "run.json"
+        file, history = self.folder / "run.json", self.folder / "history.csv"
         if not file.is_file():
             return False
+        if damaged := self._damaged():
+            _say_damaged(damaged, "the run is trained again")
+        return not damaged and history.is_file()
+
+    def _damaged(self) -> Path | None:
+        """The first file of its record that is there and not what was written."""
         try:
             record = self.record
             sizes, said = record["made"]["bytes"], record["made"]["at_chance"]
-            whole = isinstance(sizes, dict) and isinstance(said, bool) and record["settings"]
+            if not (isinstance(sizes, dict) and isinstance(said, bool) and record["settings"]):
+                return self.folder / "run.json"
         except (ValueError, KeyError, TypeError, RecursionError):
-            whole = False
-        if not whole:
-            _damaged(file, "the run is trained again")
-            return False
-        for name, size in sizes.items():
-            there = self.folder / name
+            return self.folder / "run.json"
+        for there, size in ((self.folder / name, size) for name, size in sizes.items()):
             if there.is_file() and there.stat().st_size != size:
-                _damaged(there, "the run is trained again")
-                return False
+                return there
         if not (beside := self.folder / "history.csv").is_file():
-            return False
+            return None
         try:
-            kinds = self.history[["kept", "val_auc", "train_loss"]].dtypes
+            kinds = [kind.kind for kind in self.history[["kept", "val_auc", "train_loss"]].dtypes]
         except (ValueError, KeyError):  # pandas' errors of parsing are ValueErrors
-            kinds = []
-        if [kind.kind for kind in kinds] != ["b", "f", "f"]:
-            _damaged(beside, "the run is trained again")
-            return False
-        return True
+            return beside
+        return None if kinds == ["b", "f", "f"] else beside
 
     @property
     def record(self) -> dict:
@@ -108,15 +107,10 @@ class Run:
 
     @property
     def sampling(self) -> Sampling:
-        """What its model looks at:
-
-        the method's own sampling, or the profile's at the run's stride.
-        """
-        training = self.spec.training
-        own = models.sampling(self.spec.method)
-        if own:
+        """What its model looks at: the method's own, or the profile's at the run's stride."""
+        training, profile = self.spec.training, self.profile
+        if own := models.sampling(self.spec.method):
             return own if training.same_gap else replace(own, views=1)
-        profile = self.profile
         return Sampling(training.snippets, profile.test_snippets, profile.frames, self.spec.stride)
 
     @property
@@ -127,15 +121,9 @@ class Run:
     def config(self, store: CropStore) -> dict:
         """What is needed to use the weights: the model's arguments, how to find and sample faces,
         and whether it learnt from synthetic data."""
-        how = self.sampling
-        sampling = {
-            "size": self.profile.size,
-            "frames": how.frames,
-            "stride": how.stride,
-            "snippets": how.test,
-            "views": how.views,
-            "detector": store.meta["detector"],
-        }
+        how, detector = self.sampling, store.meta["detector"]
+        sampling = {"size": self.profile.size, "frames": how.frames, "stride": how.stride}
+        sampling |= {"snippets": how.test, "views": how.views, "detector": detector}
         return {
             "method": self.spec.method,
             "switches": self.switches,
@@ -162,19 +150,11 @@ class Run:
     ) -> SnippetDataset:
         training, fakes = self.spec.training, self.spec.fakes
         kind = partial(SelfBlendedDataset, fakes=fakes) if fakes else SnippetDataset
-        return kind(
-            store,
-            rows,
-            snippets=snippets,
-            frames=self.sampling.frames,
-            size=self.profile.size,
-            stride=self.sampling.stride,
-            train=train,
-            seed=self.spec.seed,
-            paired=training.paired and not training.redraw,
-            box=self.spec.box,
-            all_tracks=not train and store.meta["tracks"] == "all",
-        )
+        how = {"frames": self.sampling.frames, "stride": self.sampling.stride, "train": train}
+        how |= {"size": self.profile.size, "seed": self.spec.seed, "box": self.spec.box}
+        how["paired"] = training.paired and not training.redraw
+        how["all_tracks"] = not train and store.meta["tracks"] == "all"
+        return kind(store, rows, snippets=snippets, **how)
 
     def scores_file(self, store: CropStore, compression: str = "", split: str = "test") -> Path:
         """Where `scores` keeps what it computed. Only the store's meta is looked at."""
@@ -196,39 +176,31 @@ class Run:
                     found[name].tolist()  # Arrow finds broken text only when it is looked at
                 if lacks := set(SCORE_COLUMNS) - {*found.columns, "score"}:
                     raise ValueError(f"it lacks {lacks}")
-                if (
-                    found.empty
-                    or found["logit"].dtype.kind != "f"
-                    or not found["video_id"].is_unique
-                ):
+                floats, once = found["logit"].dtype.kind == "f", found["video_id"].is_unique
+                if found.empty or not floats or not once:
                     raise ValueError("it holds no logit per video")
             except Exception as error:  # of a damaged file Arrow raises whatever its bytes lead to
                 if not isinstance(error, FileNotFoundError):
                     if isinstance(error, OSError) and machine_fault(error):
                         raise
-                    _damaged(path, "the videos are scored again")
+                    _say_damaged(path, "the videos are scored again")
                 found = self._score(store, compression, split)
                 with atomic(path) as temporary:
                     found.to_parquet(temporary, index=False, compression="zstd")
         logits = torch.tensor(found["logit"].to_numpy(np.float64))
-        return found.assign(logit=logits.numpy(), score=torch.sigmoid(logits).numpy())[
-            SCORE_COLUMNS
-        ]
+        found = found.assign(logit=logits.numpy(), score=torch.sigmoid(logits).numpy())
+        return found[SCORE_COLUMNS]
 
     def _score(self, store: CropStore, compression: str, split: str) -> pd.DataFrame:
         rows = select(store.index, split, compression)
         if text := missing(rows):
-            print(
-                f"{self.key}: {text}; see the reasons in the index of {store.folder}.", flush=True
-            )
+            where = f"see the reasons in the index of {store.folder}"
+            print(f"{self.key}: {text}; {where}.", flush=True)
         rows = rows[rows["status"] == "ok"]
         with repeatable(self.spec.training):
-            scored = score(
-                self.model(),
-                self.dataset(store, rows, self.sampling.test),
-                batch=self.spec.training.batch,
-                views=self.sampling.views,
-            )
+            videos = self.dataset(store, rows, self.sampling.test)
+            how = {"batch": self.spec.training.batch, "views": self.sampling.views}
+            scored = score(self.model(), videos, **how)
         logits = scored["logit"].astype(np.float32)  # what the models compute in
         return scored.assign(logit=logits).drop(columns="score")
 
@@ -251,9 +223,7 @@ def made(
         "ended": round(time.time()),  # seconds since 1970
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "versions": {
-            "dfil": dfil.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
+            **{module.__name__: module.__version__ for module in (dfil, torch, np)},
             "python": platform.python_version(),
         },
         "fingerprint": run.fingerprint(),
@@ -276,5 +246,5 @@ def machine_errors() -> Iterator[None]:
         raise
 
 
-def _damaged(file: Path, what_now: str) -> None:
+def _say_damaged(file: Path, what_now: str) -> None:
     print(f"{file}: damaged; {what_now}.", file=sys.stderr, flush=True)

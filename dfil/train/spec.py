@@ -39,15 +39,9 @@ class RunSpec:
 
     @classmethod
     def of_table(
-        cls,
-        profile: Profile,
-        table: str,
-        method: str,
-        dataset: str,
-        compression: str = "",
-        manipulations: tuple[str, ...] = (),
-        **others,
-    ) -> RunSpec:
+        cls, profile: Profile, table: str, method: str, dataset: str, compression: str = "",
+        manipulations: tuple[str, ...] = (), **others,
+    ) -> RunSpec:  # fmt: skip
         """A run as `profile` trains it for a table ("table1", ..., or "temporal-only")."""
         how = profile.training_for(method, table)
         spec = cls(method, dataset, compression, manipulations, training=how, **others)
@@ -81,8 +75,7 @@ class RunSpec:
         return " ".join(filter(None, (self.dataset, self.compression, fakes)))
 
     def select(self, store: CropStore, split: str) -> pd.DataFrame:
-        """The rows of the store's index that this run uses of one split: usable reals and its
-        fakes.
+        """The rows of the store's index that this run uses of one split: usable reals, its fakes.
 
         Raises RunError if they are not of both classes.
         """
@@ -127,7 +120,6 @@ def missing(rows: pd.DataFrame) -> str:
         lost = group.loc[group["status"] != "ok", "status"]
         if len(lost):
             why = ", ".join(f"{n} {status}" for status, n in lost.value_counts().items())
-            said.append(
-                f"{len(lost)} of {len(group)} {split} videos of {manipulation} missing ({why})"
-            )
+            which = f"{len(lost)} of {len(group)} {split} videos of {manipulation}"
+            said.append(f"{which} missing ({why})")
     return ", ".join(said)
