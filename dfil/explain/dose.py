@@ -181,13 +181,11 @@ def benchmark(profile: Profile) -> tuple[CropStore, pd.DataFrame]:
     return data.crops(profile, tree), pd.read_csv(tree / "doses.csv")
 
 
-def trained(
-    runs: RunStore, store: CropStore, methods: Sequence[str] = METHODS
-) -> dict[str, list[Run]]:
+def trained(runs: RunStore, store: CropStore) -> dict[str, list[Run]]:
     """The detectors of the mixture by method, one per seed, trained as those of the mechanism."""
     videos = "ffpp", QUALITY, (MANIPULATION,)
     specs = {}
-    for method in methods:
+    for method in METHODS:
         where = runs.profile, "temporal-only", method, *videos
         specs[method] = [RunSpec.of_table(*where, seed=seed) for seed in runs.profile.seeds]
     runs.get_all([spec for row in specs.values() for spec in row], store)

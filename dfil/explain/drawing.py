@@ -64,7 +64,7 @@ def summary(model: DIL, size: int) -> pd.DataFrame:
     return table.assign(shape=table["part"].map(shapes)).set_index("part")
 
 
-def architecture(model: DIL, size: int, snippets: int = 4, title: str = "") -> Figure:
+def architecture(model: DIL, size: int, snippets: int = 4) -> Figure:
     """The paper's Figure 2 of `model` for videos of `snippets` x T frames of size x size pixels.
 
     Above the network, a box per residual block; below the inside of its first Intra-SIM and of its
@@ -88,7 +88,7 @@ def architecture(model: DIL, size: int, snippets: int = 4, title: str = "") -> F
         _network(axes[0], parts, model.frames, size, snippets)
         _intra(axes[1], first["Intra-SI"], blocks[first["Intra-SI"]].intra)
         _inter(axes[2], first["Inter-SI"], blocks[first["Inter-SI"]].inter)
-        fig.suptitle(title or said)
+        fig.suptitle(said)
     return fig
 
 

@@ -114,8 +114,7 @@ def draw_boxes(
     ax.imshow(frame_hwc)
     for colour, boxes_n4 in (("white", white_n4), (ORANGE, orange_n4)):
         for x0, y0, x1, y1 in boxes_n4:
-            look = {"fill": False, "color": colour, "linewidth": 1.5}
-            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **look))
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=colour, lw=1.5))
     ax.set_title(title, fontsize=8)
     ax.set(xticks=[], yticks=[])
     return fig

@@ -42,11 +42,9 @@ def difference_ratio(
     return float(numerator / denominator) if denominator > 0 else float("nan")
 
 
-def difference_ratios(
-    crops_thwc: np.ndarray, gaps: Iterable[int] = (1, 2, 4), mask_thw: np.ndarray | None = None
-) -> dict[int, float]:
+def difference_ratios(crops_thwc: np.ndarray, gaps: Iterable[int] = (1, 2, 4)) -> dict[int, float]:
     """`difference_ratio` at several gaps: the paper's argument in one row per clip."""
-    return {gap: difference_ratio(crops_thwc, gap, mask_thw) for gap in gaps}
+    return {gap: difference_ratio(crops_thwc, gap) for gap in gaps}
 
 
 def _masked_mean(values_thwc: np.ndarray, counted_thw: np.ndarray) -> float:

@@ -82,10 +82,9 @@ class Detector(nn.Module):
         try:
             model = cls(**switches(config))
         except (TypeError, ValueError) as error:
-            raise RunError(
-                f"{where}: the weights of {config['method']!r}, which do not fit {cls.__name__}"
-                f" ({error}); dfil.models.load_weights takes those of every method"
-            ) from error
+            other = f"the weights of {config['method']!r}, which do not fit {cls.__name__}"
+            what_now = "dfil.models.load_weights takes those of every method"
+            raise RunError(f"{where}: {other} ({error}); {what_now}") from error
         fill(model, state, where)
         return model
 

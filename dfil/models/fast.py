@@ -165,10 +165,8 @@ def _overwrite(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Eq. 5 over the second half of x: I1 stays where it is, nothing is put together again."""
     i2 = x.chunk(2, 1)[1]
     kernel = m.kernels(i2).permute(2, 0, 1)  # k, B·U or 1, C/2
-    views = [
-        (_by_snippet(view, m.frames), *_fold(conv.weight.flatten(1), bn))
-        for view, (conv, bn) in _views(m, i2)
-    ]
+    found = [(view, _fold(conv.weight.flatten(1), bn)) for view, (conv, bn) in _views(m, i2)]
+    views = [(_by_snippet(view, m.frames), *folded) for view, folded in found]
     _aggregate_in_place(_by_snippet(i2, m.frames), kernel, views)
     return x
 
@@ -194,10 +192,8 @@ def _aggregate_in_place(x_gtpc: torch.Tensor, kernel: torch.Tensor, views: Seque
             (view[at : at + some], w.t().contiguous().expand(len(x), -1, -1), b)
             for view, w, b in views
         ]
-        weighed = [
-            _weighed_frame(x[:, t], [(view[:, t], w, b) for view, w, b in parts])
-            for t in range(frames)
-        ]
+        by_frame = ([(view[:, t], w, b) for view, w, b in parts] for t in range(frames))
+        weighed = [_weighed_frame(x[:, t], part) for t, part in enumerate(by_frame)]
         for t in range(frames):
             torch.mul(weighed[t], taps[middle], out=x[:, t])
             for j, tap in enumerate(taps):
@@ -295,11 +291,8 @@ def _shifts(kernel: torch.Tensor, n: int) -> list[tuple[torch.Tensor, slice, sli
     """The taps beside the middle one that reach anything among n, each with where it writes and
     where it reads."""
     shifts = [(tap, j - kernel.shape[0] // 2) for j, tap in enumerate(kernel)]
-    return [
-        (tap, slice(max(0, -s), min(n, n - s)), slice(max(0, s), min(n, n + s)))
-        for tap, s in shifts
-        if 0 < abs(s) < n
-    ]
+    near = [(tap, s) for tap, s in shifts if 0 < abs(s) < n]
+    return [(t, slice(max(0, -s), min(n, n - s)), slice(max(0, s), min(n, n + s))) for t, s in near]
 
 
 def _at(tap: torch.Tensor, index: slice) -> torch.Tensor:

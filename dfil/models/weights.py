@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, WeightsEnum
 
 from dfil.system.errors import MachineError, RunError, machine_fault
 
@@ -103,10 +103,8 @@ def find_state(
     try:
         return fetch(), what
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the hash of torch.hub
-        raise RunError(
-            f"{what} could not be fetched ({error}); download the file elsewhere and name it by "
-            f"${variable}"
-        ) from error
+        what_now = f"download the file elsewhere and name it by ${variable}"
+        raise RunError(f"{what} could not be fetched ({error}); {what_now}") from error
 
 
 def download(url: str) -> State:
@@ -115,11 +113,17 @@ def download(url: str) -> State:
     return torch.hub.load_state_dict_from_url(url, map_location="cpu", **how)
 
 
+def torchvisions(weights: WeightsEnum) -> State:
+    """Weights of torchvision's, fetched into torch's cache and checked."""
+    return weights.get_state_dict(progress=False, check_hash=True)
+
+
+THE_FILE = "give the file that the method's description names, and build the model at its full size"
+
+
 def load_strictly(
-    model: nn.Module, state: State, heads: tuple[str, ...], source: str, whose: str = "",
-    advice: str = "give the file that the method's description names, and build the model at its "
-    "full size",
-) -> None:  # fmt: skip
+    model: nn.Module, state: State, heads: tuple[str, ...], source: str, whose="", advice=THE_FILE
+) -> None:
     """Load `state` into `model`, everything but the classifiers whose names start with `heads`.
 
     whose: the network's name in the message, by default its class's. Raises RunError naming
@@ -166,12 +170,10 @@ def load_imagenet(model: nn.Module, file: Path | None = None) -> str:
         return model.pretrained(file)
     if model.about.start == "scratch":
         return "scratch"
-    state, source = find_state(
-        file,
-        "DFIL_BACKBONE_WEIGHTS",
-        lambda: ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True),
-        f"torchvision's ResNet-50 ({ResNet50_Weights.IMAGENET1K_V1}, resnet50-0676ba61.pth; also "
-        "--backbone-weights FILE)",
+    known = ResNet50_Weights.IMAGENET1K_V1
+    whose = (
+        f"torchvision's ResNet-50 ({known}, resnet50-0676ba61.pth; also --backbone-weights FILE)"
     )
+    state, source = find_state(file, "DFIL_BACKBONE_WEIGHTS", lambda: torchvisions(known), whose)
     load_backbone(model.backbone, state, source)
     return source

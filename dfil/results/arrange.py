@@ -18,14 +18,14 @@ METRIC_TEXT = {
 
 
 def grid(
-    key: str, title: str, metric: str, rows: Sequence[str], columns: Sequence[str], caption=""
+    key: str, title: str, metric: str, rows: Sequence[str], columns: Sequence[str]
 ) -> paper.Table:
     """A table beyond the paper; a row named like one of the paper's methods gets its label."""
     known = [paper.TABLES[name] for name in ("table3", "table2", "table1")]
     labels = {row.name: row.label for table in known for row in table.rows}
     empty = (None,) * len(columns)
     table_rows = tuple(paper.Row(name, labels.get(name, name), empty) for name in rows)
-    return paper.Table(key, title, caption, metric, tuple(map(paper.Column, columns)), table_rows)
+    return paper.Table(key, title, "", metric, tuple(map(paper.Column, columns)), table_rows)
 
 
 def is_synthetic(df: pd.DataFrame) -> bool:

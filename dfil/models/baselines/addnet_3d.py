@@ -103,9 +103,7 @@ class Block3D(nn.Module):
 
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
-        first, second = (
-            _norm3d(*sizes) for sizes in ((channels, out, 3, stride), (out, out, 3, 1))
-        )
+        first, second = _norm3d(channels, out, 3, stride), _norm3d(out, out, 3, 1)
         self.body = nn.Sequential(*first, nn.ReLU(inplace=True), *second)
         same = channels == out and stride == 1
         self.shortcut = nn.Identity() if same else _norm3d(channels, out, 1, stride)

@@ -13,7 +13,7 @@ from dfil.models.baselines.frames import ClipDetector, dense, to_unit_range
 from dfil.models.baselines.inflated import inflate
 from dfil.models.detector import About, Sampling, check_choice
 from dfil.models.resnet import he_normal
-from dfil.models.weights import State, find_state, load_strictly
+from dfil.models.weights import State, find_state, load_strictly, torchvisions
 
 # Inception-v1's modules: 1x1, 3x3 after its squeeze, "5x5" after its squeeze, behind the pooling
 # (Szegedy et al. 2015, Table 1).
@@ -112,11 +112,10 @@ class I3D(ClipDetector):
 
         Raises RunError if they cannot be had or are another network's.
         """
+        known = GoogLeNet_Weights.IMAGENET1K_V1
+        whose = "torchvision's ImageNet weights of GoogLeNet (googlenet-1378be20.pth)"
         state, source = find_state(
-            file,
-            "DFIL_GOOGLENET_WEIGHTS",
-            lambda: GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True),
-            "torchvision's ImageNet weights of GoogLeNet (googlenet-1378be20.pth)",
+            file, "DFIL_GOOGLENET_WEIGHTS", lambda: torchvisions(known), whose
         )
         load_strictly(self, inflated(self, state), ("fc.", "aux1.", "aux2."), source)
         return f"{source}, inflated"
