@@ -47,11 +47,9 @@ class _PerLayer(GradCAM):
 
 
 def grad_cam(
-    model: Detector,
-    x: torch.Tensor,
-    layers: Mapping[str, nn.Module],
+    model: Detector, x: torch.Tensor, layers: Mapping[str, nn.Module],
     channels: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Grad-CAM of the logit at several layers: ReLU(sum_c w_c A_c), w_c = mean d logit / d A_c.
 
     The mean is over H x W, and a frame's weights come from its own gradient. layers: modules whose
@@ -67,9 +65,7 @@ def grad_cam(
     return {name: enlarged(found_nhw, x) for name, found_nhw in zip(layers, maps, strict=True)}
 
 
-def class_activation(
-    model: Detector, x: torch.Tensor, name: str = "Grad-CAM"
-) -> dict[str, np.ndarray]:
+def class_activation(model: Detector, x: torch.Tensor, name="Grad-CAM") -> dict[str, np.ndarray]:
     """Figure 3: Grad-CAM of the logit at the last residual block of any method with our ResNet."""
     return grad_cam(model, x, {name: blocks(model)[-1][1]})
 

@@ -76,13 +76,9 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        depth: tuple[int, ...] = (3, 4, 6, 3),
-        width: int = 64,
-        stem: str = "imagenet",
+        self, *, depth: tuple[int, ...] = (3, 4, 6, 3), width=64, stem="imagenet",
         block: type[SnippetBottleneck] = SnippetBottleneck,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.block, self.checkpoint = block, False
         check_choice("ResNet", "stem", stem, "imagenet", "small")
@@ -110,11 +106,8 @@ class ResNet(nn.Module):
     def blocks(self, first: int = 1, last: int = 4) -> list[tuple[str, SnippetBottleneck]]:
         """The residual blocks of stages `first` to `last` with their names, for example
         ("layer3.5", block), in order."""
-        return [
-            (f"layer{i}.{j}", block)
-            for i, stage in enumerate(self.stages()[first - 1 : last], first)
-            for j, block in enumerate(stage)
-        ]
+        stages = enumerate(self.stages()[first - 1 : last], first)
+        return [(f"layer{i}.{j}", b) for i, stage in stages for j, b in enumerate(stage)]
 
     def forward(
         self, frames_nchw: torch.Tensor, snippets: int = 1, keep: dict | None = None

@@ -49,11 +49,8 @@ def search(runs: RunStore, store: CropStore, method: str) -> float:
 
 def decided(runs: RunStore, store: CropStore, methods: Iterable[str]) -> dict[str, float]:
     """The rates of those methods whose search has ended. Trains nothing, only needs the meta."""
-    return {
-        method: _best(_trained(runs, store, method))
-        for method in methods
-        if not wanted(runs, store, method)
-    }
+    ended = [method for method in methods if not wanted(runs, store, method)]
+    return {method: _best(_trained(runs, store, method)) for method in ended}
 
 
 def table(runs: RunStore, store: CropStore, methods: Iterable[str]) -> pd.DataFrame:

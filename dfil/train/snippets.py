@@ -103,21 +103,9 @@ class SnippetDataset(Dataset):
     """
 
     def __init__(
-        self,
-        store: CropStore,
-        rows: pd.DataFrame,
-        *,
-        snippets: int,
-        frames: int,
-        size: int,
-        stride: int = 1,
-        train: bool = False,
-        seed: int = 0,
-        paired: bool = False,
-        margin: float = 1.3,
-        box: str = "snippet",
-        all_tracks: bool = False,
-    ):
+        self, store: CropStore, rows: pd.DataFrame, *, snippets: int, frames: int, size: int,
+        stride=1, train=False, seed=0, paired=False, margin=1.3, box="snippet", all_tracks=False,
+    ):  # fmt: skip
         self.store, self.rows = store, rows.reset_index(drop=True)
         self.snippets, self.frames, self.size, self.stride = snippets, frames, size, stride
         self.train, self.seed, self.paired, self.margin, self.box = train, seed, paired, margin, box
@@ -185,14 +173,9 @@ def number_of(text: str) -> int:
 
 
 def batches(
-    rows: pd.DataFrame,
-    size: int,
-    paired: bool,
-    rng: np.random.Generator,
-    *,
-    redraw: bool = False,
-    balance: bool = False,
-) -> list[list]:
+    rows: pd.DataFrame, size: int, paired: bool, rng: np.random.Generator, *, redraw=False,
+    balance=False,
+) -> list[list]:  # fmt: skip
     """One epoch as shuffled lists of positions in `rows`, `size` videos each; no list has just one.
 
     paired: every fake comes with the real clip of its target and compression (any real one where
