@@ -135,12 +135,10 @@ class ADDNet3D(Detector):
           in time too; average pooling, one logit.
         - Weights: none exist for this network; it starts from scratch.
 
-    Sampling: sparse, which is what the DIL paper says of this method; one frame from each of 16
-    segments, of 32 in testing. The number of frames is free at run time; all U·T frames of a
-    video are one sequence.
+    Sampling: sparse, which is what the DIL paper says of this method; all U·T frames of a video
+    are one sequence.
 
     Args:
-        frames: accepted and ignored.
         mask: `face` or `learned`, see above.
         depth: blocks in each of the four stages; the first block of each stage is strided by two
             (and changes the channels).

@@ -22,10 +22,9 @@ class C3D(ClipDetector):
     connected layer. At other sizes, 224 px here, the maximum over a 4 x 4 grid makes the same of
     it; at 112 px it changes nothing. The authors' weights from Sports-1M are in no library that
     this project could use, so C3D starts from scratch, with He et al.'s (2015) initialisation. The
-    published protocol averages ten clips of a video; here two, so that all methods cost alike.
+    published protocol averages ten clips of a video; here two.
 
     Args:
-        frames: T, consecutive frames per clip. The number of clips U is free at run time.
         dropout: probability of a hidden unit's being left out in training.
         depth: of the ResNet it stands beside; groups 2 to 5 have min(published number, depth of
             stages 1 to 4) convolutions.

@@ -82,13 +82,9 @@ class DSANet(InflatedDetector):
 
     Sampling: U = 4 snippets in training and 8 in testing, as in the source. Its snippets are 8
     frames, 8 apart; here they are DIL's (T = 4, neighbouring frames), because the comparison of
-    the two is about what happens between the same snippets, and so that the frames seen are as
-    many. No number of parameters is published.
+    the two is about what happens between the same snippets. No number of parameters is published.
 
-    Args:
-        frames: T.
-        segments: U of the kernel's generator; the U of an input is a multiple of it.
-        depth, width, stem: see ResNet.
+    segments: U of the kernel's generator; the U of an input is a multiple of it.
     """
 
     sampling = Sampling(train=4, test=8, frames=4)

@@ -12,8 +12,7 @@ class FrameResNet(BackboneDetector, FrameDetector):
     """ResNet-50 (He et al. 2016) on single frames, "video-level results are averaged from
     frame-level predictions".
 
-    Trained on every frame by itself with its video's label. Arguments are ResNet's; `frames` is
-    accepted and ignored, because a frame model has no T.
+    Trained on every frame by itself with its video's label.
     """
 
     about = About(

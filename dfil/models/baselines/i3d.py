@@ -52,7 +52,6 @@ class I3D(ClipDetector):
     optical-flow stream is left out: the row is an RGB model.
 
     Args:
-        frames: T, consecutive frames per clip. The number of clips U is free at run time.
         depth: of the ResNet it stands beside; groups 3, 4 and 5 keep their last min(published
             number, depth of stages 2 to 4) modules.
         width: channels of the first convolution; everything else scales with it.

@@ -24,10 +24,8 @@ class FrameLSTM(ClipDetector):
     clips of 16, and two in testing, whose probabilities are averaged.
 
     Args:
-        frames: T, consecutive frames per clip. The number of clips U is free at run time.
         dropout: probability of a hidden unit's being left out in training.
-        depth, width, stem: see ResNet; the LSTM has the features' number of units, the layer after
-            it a quarter of that.
+        width: also the LSTM's, which has the features' number of units, and a quarter of it after.
     """
 
     sampling = Sampling(train=1, test=2, frames=16)

@@ -30,17 +30,13 @@ class SMIL(BackboneDetector):
     - Embedding: the globally pooled features of the backbone, without a further layer. The paper's
       own backbone is not established; here it is the ResNet-50 that DIL stands on, with the same
       ImageNet weights.
-    - Instances: all U·T frames given. 16 sparse frames in training and 32 in testing, as many as
-      DIL sees of a video.
+    - Instances: all U·T frames given, which are sparse.
     - P is the literal product, so a logit grows with the number of frames. Its sign, and with it
       accuracy at 0.5, does not; nor does the order of videos tested with one number of frames.
     - θ starts near zero (deviation 0.001), because a bag multiplies a random start by its number
       of instances.
 
-    Args:
-        frames: T; accepted for the common interface, free at run time like U.
-        pooling: `sharp`, or `mil` for the traditional bag that S-MIL is compared with.
-        depth, width, stem: see ResNet.
+    pooling: `sharp`, or `mil` for the traditional bag that S-MIL is compared with.
     """
 
     sampling = Sampling(train=16, test=32, frames=1)

@@ -29,12 +29,8 @@ class SMILT(Detector):
     - Frames are taken in order over U and T alike. "Neighbouring" means neighbouring among the
       sampled frames, which are sparse.
 
-    Args:
-        frames: T; accepted for the common interface, free at run time like U.
-        kernels: sizes of the temporal kernels; a video needs at least as many frames as the
-            largest.
-        pooling: see SMIL.
-        depth, width, stem: see ResNet.
+    kernels: sizes of the temporal kernels; a video needs as many frames as the largest. pooling:
+    see SMIL.
     """
 
     sampling = Sampling(train=16, test=32, frames=1, views=2)

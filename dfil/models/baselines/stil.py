@@ -18,6 +18,14 @@ from dfil.models.weights import download, find_state, load_strictly
 _SCNET = "https://backseason.oss-cn-beijing.aliyuncs.com/scnet/scnet50_v1d-4109d1e1.pth"
 
 
+def shift_taps(channels: int, fold: int) -> torch.Tensor:
+    """TSM's shift as taps (3, C) over time: `fold` channels take the next frame, as many the
+    previous one, the others stay."""
+    taps = torch.zeros(3, channels)
+    taps[2, :fold] = taps[0, fold : 2 * fold] = taps[1, 2 * fold :] = 1.0
+    return taps
+
+
 class TIM(nn.Module):
     """Temporal Inconsistency Module: attention from the differences of adjacent frames, along
     height and along width.
@@ -115,14 +123,9 @@ class TemporalShift(nn.Module):
     """A learnt depthwise convolution with 3 taps over time; it starts as TSM's shift of an eighth
     of the channels in each direction."""
 
-    def __init__(self, channels: int, *, part: int = 8):
+    def __init__(self, channels: int):
         super().__init__()
-        fold = max(channels // part, 1)
-        weight = torch.zeros(channels, 3)
-        weight[:fold, 2] = 1.0  # from the next frame
-        weight[fold : 2 * fold, 0] = 1.0  # from the previous one
-        weight[2 * fold :, 1] = 1.0
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(shift_taps(channels, max(channels // 8, 1)).T.contiguous())
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         """(N, C, H, W), N = videos · frames -> the same shape."""
@@ -183,11 +186,7 @@ class STIL(BackboneDetector):
       which is the same family of functions.
     The code samples 8 sparse frames in training and 16 in testing; no module has a fixed T, so the
     number is free here. Frames are taken in order over U and T alike. `stem="small"` keeps
-    ResNet's 3x3 at stride 2.
-
-    Args:
-        frames: T; accepted for the common interface, free at run time.
-        depth, width, stem: see ResNet. width is even.
+    ResNet's 3x3 at stride 2; width is even.
     """
 
     sampling = Sampling(train=8, test=16, frames=1, views=2)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import BackboneDetector
+from dfil.models.baselines.stil import shift_taps
 from dfil.models.detector import About, Sampling, check_choice
 from dfil.models.fast import convolve
 from dfil.models.resnet import ResNet, SnippetBottleneck
@@ -56,10 +57,7 @@ class TIM(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        fold = channels // 8
-        taps = torch.zeros(3, channels)
-        taps[2, :fold] = taps[0, fold : 2 * fold] = taps[1, 2 * fold :] = 1.0
-        self.taps = nn.Parameter(taps)
+        self.taps = nn.Parameter(shift_taps(channels, channels // 8))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, S, C, H, W) -> the same shape."""
@@ -116,9 +114,7 @@ class TEINet(BackboneDetector):
           weights can be negative and start near zero.
         - The start of TIM's taps: TSM's shift.
 
-    Sampling: sparse, one frame from each segment. The source takes 8 or 16; here 16, and 32 in
-    testing, so that the frames seen are as many as DIL's. Arguments are ResNet's; `frames` is
-    accepted and ignored.
+    Sampling: sparse, one frame from each segment. The source takes 8 or 16.
     """
 
     sampling = Sampling(train=16, test=32, frames=1, views=2)

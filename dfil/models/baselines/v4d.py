@@ -76,16 +76,13 @@ class V4D(InflatedDetector):
         - Dropout of 0.5 before the classifier is left out; DIL has none.
         - The start is ImageNet, as in the code; Kinetics was the authors' task, not their start.
         - The frames of its snippets are many frames apart; here they are neighbours, as DIL's, so
-          that the two differ only in what happens between the same snippets. U = 4 in training
-          and 8 in testing, T = 4, so that the frames seen are as many. No number of parameters is
-          published.
+          that the two differ only in what happens between the same snippets. No number of
+          parameters is published.
 
     Args:
-        frames: T.
         stages: the stages that get 4-D blocks.
         kernel_size: k of the 4-D kernel k x k x 1 x 1; odd.
         norm: batch normalisation and ReLU after the 4-D convolution.
-        depth, width, stem: see ResNet.
     """
 
     sampling = Sampling(train=4, test=8, frames=4)

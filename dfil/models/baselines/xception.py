@@ -28,12 +28,10 @@ class Xception(FrameDetector):
     Left open, and read so: Chollet's figure has 299 px, Rössler et al. too; here the project's
     crops (224 px), which the global pooling allows. The first two convolutions are unpadded and
     batch normalisation has torch's ε = 1e-5, as in the port whose weights are used. Rössler et
-    al. take 270 frames of a training and 100 of a test video; here 16 and 32, so that all methods
-    cost alike. They first train the new layer alone for three epochs; here everything is trained
-    from the first step, as for the other rows.
+    al. take 270 frames of a training and 100 of a test video. They first train the new layer alone
+    for three epochs; here everything is trained from the first step, as for the other rows.
 
     Args:
-        frames: accepted and ignored: a frame model has no T.
         depth: of the ResNet it stands beside; half the sum is the number of middle blocks (8 for
             ResNet-50's 3 + 4 + 6 + 3).
         width: 64 is the published network; all layers scale with it (728 becomes 91 at width 8).
