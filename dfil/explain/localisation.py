@@ -79,9 +79,9 @@ def dil_runs(
     found = {}
     for cell in paper.TABLES["table1"].cells():
         (kind,) = cell.test.manipulations
-        if (cell.row, cell.test.compression) == (method, compression):
-            if fakes(store, compression, kind):
-                found[kind] = runs.get(specs(cell, runs.profile, store)[0], store)
+        asked = (cell.row, cell.test.compression) == (method, compression)
+        if asked and fakes(store, compression, kind):
+            found[kind] = runs.get(specs(cell, runs.profile, store)[0], store)
     return found
 
 
