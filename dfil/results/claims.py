@@ -123,7 +123,7 @@ def decided(
         names = (claim.text, claim.table, claim.better, str(claim.than), claim.metric)
         line, decision = dict(zip(_NAMES, names, strict=True)), decisions.get(claim)
         known = ("verdict", "about", *_NUMBERS, *_COUNTS) if decision else ()
-        line |= {"verdict": NOT_RUN, "note": said[claim]}
+        line |= {"verdict": NOT_RUN, "about": "", "note": said[claim]}
         lines.append(line | {name: getattr(decision, name) for name in known})
     return _typed(pd.DataFrame(lines, columns=COLUMNS))
 
