@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from dfil.models import weights
+from dfil.models.weights import State, read_json, read_state
 from dfil.system.errors import MachineError, RunError, machine_fault
 from dfil.system.files import atomic, checksum
 
@@ -34,7 +34,7 @@ def save_weights(model: nn.Module, path: Path, config: dict) -> None:
             beside.write_text(json.dumps(config, indent=1) + "\n")
 
 
-def read(where: str | Path, revision: str | None = None) -> tuple[weights.State, dict]:
+def read(where: str | Path, revision: str | None = None) -> tuple[State, dict]:
     """The state dict and the config of a .safetensors file, a folder, or a repository on the Hub.
 
     Nothing is unpickled. revision: of the repository, a branch, tag or commit. Raises RunError if
@@ -48,9 +48,9 @@ def read(where: str | Path, revision: str | None = None) -> tuple[weights.State,
                 f"{file}: no such file; weights are a .safetensors file with its config.json"
                 " beside it"
             )
-    config, state = weights.read_json(beside), weights.read_state(path)
+    config, state = read_json(beside), read_state(path)
     if (extra := path.with_name(PREPROCESSING)).is_file() and "sampling" not in config:
-        config |= {"sampling": weights.read_json(extra).get("sampling")}
+        config |= {"sampling": read_json(extra).get("sampling")}
     if not isinstance(config.get("switches"), dict) or not isinstance(config.get("method"), str):
         raise RunError(f"{beside}: names no method and switches; use the one saved with {path}")
     if config.get("sha256", "") not in ("", checksum(path)):
@@ -61,7 +61,7 @@ def read(where: str | Path, revision: str | None = None) -> tuple[weights.State,
     return state, config
 
 
-def fill(model: nn.Module, state: weights.State, source: str | Path) -> None:
+def fill(model: nn.Module, state: State, source: str | Path) -> None:
     """Load a whole state dict, and go to evaluation mode. Raises RunError if it does not fit."""
     try:
         model.load_state_dict(state)
