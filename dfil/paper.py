@@ -445,9 +445,9 @@ batches of {SETTINGS.batch_size} videos. Smoke and demo train on fewer videos, w
 their own.
 
 Baselines:
-Rows that the paper quotes from other publications are not run. The others are re-implemented from
-their papers' descriptions, and where one was not to be had in full, the method's file says what is
-a reading. Each samples frames by its own protocol. Demo runs DIL and ResNet-50; the reason stands
+Of the eight methods that the paper only quotes five are here; three of hand-made features are not.
+All are re-implemented from their papers' descriptions, and where one was not to be had in full, the
+method's file says what is a reading. Each samples frames by its own protocol. Demo runs DIL and ResNet-50; the reason stands
 beside every row that a profile leaves out. Tables 2 and 3 have a ResNet-50 row that the paper's
 lack.
 
