@@ -244,6 +244,33 @@ def test_people_seen_too_briefly_are_not_scored(pair, tmp_path, weights, monkeyp
     ) and "2 people seen for less than 40 frames" in result["reason"]
 
 
+def test_where_no_pixels_are_kept_fewer_frames_wait_and_the_boxes_are_the_same(
+    pair, tmp_path, monkeypatch
+):
+    from dfil.faces import kept
+    from dfil.faces.one_video import finder
+    from dfil.faces.settings import Settings
+
+    held = []
+
+    class Counting(kept.Follower):
+        def add(self, frame):
+            super().add(frame)
+            held.append(len(self.frames))
+
+    monkeypatch.setattr(kept, "Follower", Counting)
+    turns = np.r_[np.arange(FRAMES), np.arange(FRAMES)[::-1]]
+    path, settings = write(tmp_path / "long.mp4", pair[np.r_[turns, turns, turns]]), Settings(40)
+    most, boxes = [], []
+    for keep_n in (None, np.zeros(0, bool)):
+        held.clear()
+        with kept.watch(decode(path), finder("dlib"), settings, keep_n) as people:
+            boxes.append([track.boxes_n4 for track in people.tracks])
+            most.append(max(held))
+    assert most[1] <= 34 < most[0]
+    assert len(boxes[0]) == len(boxes[1]) == 2 and np.array_equal(*map(np.stack, boxes))
+
+
 def test_every_person_gets_a_snippet_a_second_none_twice_and_the_share_is_said(
     pair, tmp_path, weights, monkeypatch
 ):
