@@ -5,8 +5,11 @@ Running them, their folded solutions among them, is `dfil reproduce --profile sm
 
 import ast
 import builtins
+import os
 import re
+import subprocess
 import symtable
+import sys
 from pathlib import Path
 
 import nbformat
@@ -168,6 +171,45 @@ def test_metadata_name_a_table_of_the_paper_and_its_column(notebook):
     if "table" in about:
         columns = [column.key for column in paper.TABLES[about["table"]].columns]
         assert about.get("column", columns[0]) in columns and about["needs"]
+
+
+COLAB = [path for path in NOTEBOOKS if '"id": "colab"' in path.read_text(encoding="utf-8")]
+
+
+def test_on_colab_a_first_cell_fetches_the_package_and_finds_it(tmp_path):
+    """Its own commands on a repository made here, pip replaced by what installs nothing."""
+    cells = [c for path in COLAB for c in nbformat.read(path, 4).cells if c.id == "colab"]
+    (source,) = {cell.source for cell in cells}
+    assert [path.name[:2] for path in COLAB] == ["00", "10", "26", "28"]
+    origin, folder = tmp_path / "origin", tmp_path / "content"
+    (origin / "dfil").mkdir(parents=True)
+    (origin / "dfil" / "__init__.py").write_text("")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for call in ("init -q", "add .", "commit -qm first"):
+        subprocess.run([*git, *call.split()], cwd=origin, check=True)
+    for old, new in (
+        ("https://github.com/OWNER/dfil", origin.as_uri()),
+        ("/content/dfil", str(folder)),
+        ("-m pip install -q -e", "-m compileall -q"),
+    ):
+        assert old in source
+        source = source.replace(old, new)
+    source += "\nimport dfil\nprint(dfil.__file__)"
+    run = [sys.executable, "-I", "-S", "-c", source]
+    said = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert said.strip() == str(folder / "dfil" / "__init__.py")
+    assert (folder / "dfil" / "__pycache__").is_dir()
+
+
+def test_links_to_binder_and_colab_name_files_of_one_repository():
+    text = (FOLDER.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
+    links = re.findall(r"\((https://(?:mybinder|colab)[^)]+)\)", text)
+    where = [re.search(r"/(?:gh|github)/([^/]+/[^/]+)/.*?(notebooks/.+)", link) for link in links]
+    assert {Path(found[2]) for found in where} == {p.relative_to(FOLDER.parent) for p in COLAB}
+    (repository,) = {found[1] for found in where}
+    assert all(f"https://github.com/{repository}" in path.read_text("utf-8") for path in COLAB)
+    binder = FOLDER.parent / ".binder"
+    assert (binder / "environment.yml").is_file() and os.access(binder / "postBuild", os.X_OK)
 
 
 @pytest.fixture
