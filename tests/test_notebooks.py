@@ -20,7 +20,7 @@ from dfil.results import tables
 from dfil.results.metrics import Estimate
 from dfil.system import paths
 from dfil.system.errors import RunError
-from dfil.tools import environment, reproduce
+from dfil.tools import environment, reproduce, saved
 from dfil.tools.notebook import Absent, Notebook, save_empty_table
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -171,6 +171,30 @@ def test_metadata_name_a_table_of_the_paper_and_its_column(notebook):
     if "table" in about:
         columns = [column.key for column in paper.TABLES[about["table"]].columns]
         assert about.get("column", columns[0]) in columns and about["needs"]
+
+
+def test_a_notebook_that_was_only_run_is_unchanged_for_git(tmp_path):
+    """With a filter that takes digits away in place of the one that takes outputs away."""
+
+    def git(*call):
+        call = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *call]
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q")
+    (tmp_path / ".gitattributes").write_text("*.ipynb filter=stripped\n")
+    for name in ("run", "edited"):
+        (tmp_path / f"{name}.ipynb").write_text("a\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    git("config", "filter.stripped.clean", "tr -d 0-9")
+    for name, text in (("run", "a123\n"), ("edited", "b123\n"), ("new", "c\n")):
+        path = tmp_path / f"{name}.ipynb"
+        path.write_text(text)
+        saved.refresh({"type": "notebook"}, str(path)).wait(20)
+    assert git("status", "--porcelain").splitlines() == [" M edited.ipynb", "?? new.ipynb"]
+    assert saved.refresh({"type": "file"}, str(path)) is None
+    makefile = (FOLDER.parent / "Makefile").read_text(encoding="utf-8")
+    assert "post_save_hook=dfil.tools.saved.refresh" in makefile
 
 
 COLAB = [path for path in NOTEBOOKS if '"id": "colab"' in path.read_text(encoding="utf-8")]

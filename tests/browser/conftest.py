@@ -30,7 +30,8 @@ def checkout(tmp_path_factory):
     """A git repository with the stored notebooks and, in `executed`, those of the last smoke."""
     root = tmp_path_factory.mktemp("lab")
     shutil.copytree(PROJECT / "notebooks", root / "notebooks")
-    shutil.copy(PROJECT / ".gitattributes", root)
+    for name in (".gitattributes", ".gitignore"):
+        shutil.copy(PROJECT / name, root)
     git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
     for call in ("init -q", "add .", "commit -qm notebooks", "config filter.stripped.smudge cat"):
         subprocess.run([*git, *call.split()], check=True)
@@ -69,6 +70,7 @@ def lab(checkout):
         "ServerApp.allow_root": True,
         "IdentityProvider.token": "t",
         "LabApp.expose_app_in_browser": True,
+        "FileContentsManager.post_save_hook": "dfil.tools.saved.refresh",  # as in the Makefile
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser"]
     command += [f"--{name}={value}" for name, value in options.items()]

@@ -1,0 +1,24 @@
+"""What JupyterLab calls after it has saved a notebook (`make lab`)."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from shlex import quote
+
+
+def refresh(model: dict, os_path: str, contents_manager=None) -> subprocess.Popen | None:
+    """Have git see that a notebook which was run and saved, and not changed, is unchanged.
+
+    Git compares sizes before it asks the filter that strips outputs, and `git status` calls such a
+    file modified. To add it once more stages nothing and ends that; one that was edited, or that
+    git does not know, is left alone. It goes on beside the server, since the filter takes a second.
+    """
+    path = Path(os_path)
+    if model.get("type") != "notebook":
+        return None
+    name = quote(path.name)
+    steps = f"git ls-files --error-unmatch {name} && git diff --quiet -- {name} && git add {name}"
+    return subprocess.Popen(
+        steps, shell=True, cwd=path.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
