@@ -301,9 +301,9 @@ def test_an_empty_table_says_why_and_never_takes_the_place_of_a_filled_one(nothi
 
 def test_a_notebook_that_is_skipped_leaves_its_empty_table(nothing):
     (celebdf,) = FOLDER.glob("32_*.ipynb")
-    reason = reproduce._lacks(celebdf, profiles.PAPER, {})
-    assert reason.startswith("the profile paper needs the real Celeb-DF")
-    assert reproduce._skip(celebdf, profiles.PAPER, reason).status == "skipped"
+    (job,) = reproduce._jobs([celebdf], profiles.PAPER, "", {})
+    assert job.lacks.startswith("the profile paper needs the real Celeb-DF")
+    assert reproduce._skip(job, profiles.PAPER).status == "skipped"
     column = table2().xs("Celeb-DF", level="column")
-    assert column.loc["dil", "note"] == reason and (column["note"] != "").all()
-    assert not reproduce._lacks(celebdf, profiles.SMOKE, {})
+    assert column.loc["dil", "note"] == job.lacks and (column["note"] != "").all()
+    assert not reproduce._jobs([celebdf], profiles.SMOKE, "", {})[0].lacks

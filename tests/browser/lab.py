@@ -75,13 +75,18 @@ class Lab:
         call = "([name, given]) => jupyterapp.commands.execute(name, given).then(() => null)"
         return self.page.evaluate(call, [name, arguments or {}])
 
-    def run_all(self) -> None:
-        """Run every cell of the open notebook, save it, and end its kernel."""
+    def run_all(self, wait: bool = True) -> None:
+        """Run every cell of the open notebook, and wait until all are done."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.ready")
-        self.command("notebook:run-all-cells")
-        self.page.wait_for_timeout(500)
+        if wait:
+            self.command("notebook:run-all-cells")
+            self.page.wait_for_timeout(500)
+        else:
+            run = "() => { jupyterapp.commands.execute('notebook:run-all-cells') }"
+            self.page.evaluate(run)
 
     def close(self) -> None:
+        """Save the open notebook and end its kernel."""
         self.command("docmanager:save")
         self.command("notebook:shutdown-kernel")
 
@@ -94,8 +99,9 @@ class Lab:
         folder = os.environ.get("DFIL_SCREENSHOTS")
         if not folder:
             return
-        size = "() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
-        tall = min(self.page.evaluate(size) + 140, 14_000)
+        outer = "jupyterapp.shell.currentWidget.node.querySelector('.jp-WindowedPanel-outer')"
+        self.page.evaluate(f"() => {{ {outer}.scrollTop = 0 }}")
+        tall = min(self.page.evaluate(f"() => {outer}.scrollHeight") + 140, 14_000)
         self.page.set_viewport_size({"width": WIDTH, "height": tall})
         self.page.wait_for_timeout(500)
         self.page.screenshot(path=Path(folder, f"{name}.png"))

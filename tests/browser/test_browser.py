@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from lab import PROJECT, executed
 
@@ -48,3 +49,45 @@ def test_a_notebook_opened_by_hand_runs_to_its_end_and_leaves_git_clean(lab, sto
         time.sleep(1)  # git is told beside the server
     assert changed == ""
     assert not Path(lab.root, "out", "smoke", "notebooks").exists()  # nothing is published
+
+
+WATCHED = """%matplotlib inline
+import time
+from dfil.explain import interactive
+from dfil.system.progress import progress_bar
+from matplotlib.figure import Figure
+
+def draw(frame, BP):
+    fig = Figure(figsize=(2, 1))
+    fig.subplots().set_title(f"{frame} {BP}")
+    return fig
+
+for _ in progress_bar(range(40), desc="a step"):
+    time.sleep(0.1)
+interactive.choose(draw, draw(0, True), frame=range(3), BP=[True, False])"""
+
+
+def test_a_bar_moves_and_goes_and_controls_change_the_picture(lab):
+    (lab.root / "executed").mkdir(exist_ok=True)
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
+    cells = [nbformat.v4.new_code_cell(WATCHED, id="watched")]
+    written = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=cells)
+    nbformat.write(written, lab.root / "executed" / "watched.ipynb")
+    lab.open("executed/watched.ipynb")
+    here = lab.page.locator(".jp-NotebookPanel:visible .jupyter-widgets:visible")
+    lab.run_all(wait=False)
+    try:
+        here.get_by_text("a step").first.wait_for()
+        picture = here.locator("img").last
+        picture.wait_for()
+        assert here.get_by_text("a step").count() == 0 and lab.problems() == []
+        seen = [picture.get_attribute("src")]
+        for control in (here.locator("input[type=checkbox]"), here.get_by_role("slider")):
+            control.first.press("Space" if control.first.get_attribute("type") else "ArrowRight")
+            lab.page.wait_for_function(
+                "([i, s]) => i.src !== s", arg=[picture.element_handle(), seen[-1]]
+            )
+            seen.append(picture.get_attribute("src"))
+        assert len(set(seen)) == 3
+    finally:
+        lab.close()
