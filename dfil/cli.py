@@ -382,9 +382,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, _, function = arguments.run.rpartition(".")
         verb = getattr(import_module(f"dfil.tools.verbs.{module}"), function)
         return verb(arguments)
-    except DfilError as error:
-        print(f"dfil: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         said = "interrupted; what was finished is kept, and the same command goes on from there."
         print(f"dfil: {said}", file=sys.stderr)
@@ -392,8 +389,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our lines, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, MemoryError, RuntimeError) as error:
-        if not (said := machine_fault(error)):
+    except (DfilError, OSError, MemoryError, RuntimeError) as error:
+        said = str(error) if isinstance(error, DfilError) else machine_fault(error)
+        if not said:
             raise
         print(f"dfil: {said}", file=sys.stderr)
         return 1

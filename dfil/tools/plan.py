@@ -19,7 +19,8 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,16 +159,26 @@ def needs(
     """Every distinct run behind the six tables, with the names of the `tables` it feeds and the
     (dataset, compression) of its `tests`."""
     found: dict[RunSpec, dict] = {}
-    for table in paper.TABLES.values():
-        chosen = experiments.methods(profile, methods, table.key)
-        for cell in table.extended(chosen).cells():
-            if cell.method not in chosen:
-                continue
-            test = cell.test.dataset, cell.test.compression
-            for spec in experiments.specs(cell, profile, stores[cell.train.dataset]):
-                need = found.setdefault(spec, {"tables": {}, "tests": {}})
-                need["tables"][table.key] = need["tests"][test] = True
+    chosen = partial(experiments.methods, profile, methods)
+    for table, cell, spec in runs_of_tables(profile, chosen, stores.get):
+        need = found.setdefault(spec, {"tables": {}, "tests": {}})
+        need["tables"][table] = need["tests"][cell.test.dataset, cell.test.compression] = True
     return found
+
+
+def runs_of_tables(
+    profile: Profile, methods: Callable[[str], Sequence[str]], store: Callable
+) -> Iterator[tuple[str, paper.Cell, RunSpec]]:
+    """Every run behind every cell of the paper's tables, with the table's key and the cell.
+
+    methods: of a table by its key. store: what stands for a dataset's crop store.
+    """
+    for table in paper.TABLES.values():
+        chosen = methods(table.key)
+        for cell in table.extended(chosen).cells():
+            if cell.method in chosen:
+                for spec in experiments.specs(cell, profile, store(cell.train.dataset)):
+                    yield table.key, cell, spec
 
 
 def expected(profile: Profile, dataset: str, setting: str = "") -> SimpleNamespace:

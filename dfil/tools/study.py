@@ -76,13 +76,9 @@ def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
         rows = experiments.temporal_only_specs(profile, asked, seed)
         for row, spec in rows.items():
             add(spec, MECHANISM, "temporal_only", row, (MECHANISM, "c23"))
-    for table in paper.TABLES.values():
-        for cell in table.extended(asked).cells():
-            if cell.method not in asked:
-                continue
-            for spec in experiments.specs(cell, profile, stores(cell.train.dataset)):
-                test = cell.test.dataset, cell.test.compression
-                add(spec, cell.train.dataset, table.key, cell.row, test)
+    for table, cell, spec in plan.runs_of_tables(profile, lambda _: asked, stores):
+        test = cell.test.dataset, cell.test.compression
+        add(spec, cell.train.dataset, table, cell.row, test)
     return sorted(found.values(), key=lambda item: item.urgency)
 
 
