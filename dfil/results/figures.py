@@ -158,7 +158,8 @@ def dose_curves(
     """AUC against several doses, a panel each, a curve per detector.
 
     panels: by dose the lines of a long table with the further columns dose and, if there is one,
-    ratio, which stand under each other at the ticks. marks: by panel vertical lines, name -> place between the ticks.
+    ratio, which stand under each other at the ticks. marks: by panel vertical lines, name -> place
+    between the ticks.
     """
     lines = -(-len(panels) // 2)
     fig = _figure(7.2, 2.35 * lines + 0.8, title, synthetic)
