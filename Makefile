@@ -8,7 +8,7 @@ ROOT ?=
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
 VENV = .venv
 BIN = $(VENV)/bin
-STRIP = $(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info metadata.papermill cell.metadata.execution"
+STRIP = $(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info metadata.papermill cell.metadata.execution cell.metadata.jupyter.outputs_hidden"
 
 .PHONY: reproduce test browser lint lab strip clean install
 .DELETE_ON_ERROR:

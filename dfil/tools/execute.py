@@ -105,6 +105,8 @@ def tidy(executed: Path, target: Path, shorten: PathShortener) -> None:
     for cell in notebook["cells"]:
         for name in ("papermill", "execution"):
             cell["metadata"].pop(name, None)
+        if "solution" in cell["metadata"].get("tags", []):  # JupyterLab shows what it runs itself
+            cell["metadata"].setdefault("jupyter", {})["outputs_hidden"] = True
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["id"] = "injected-parameters"  # else random, and the same results another file
     with atomic(target) as file:
