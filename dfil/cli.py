@@ -125,6 +125,7 @@ BENCHES = {
     "data": "crops to batches",
     "preprocess": "videos to crops",
     "reproduce": "smoke, notebook by notebook",
+    "growth": "time and memory as work grows",
     "gpu": "all that needs one, in eight minutes",
 }
 
