@@ -447,9 +447,9 @@ their own.
 Baselines:
 Of the eight methods that the paper only quotes five are here; three of hand-made features are not.
 All are re-implemented from their papers' descriptions, and where one was not to be had in full, the
-method's file says what is a reading. Each samples frames by its own protocol. Demo runs DIL and ResNet-50; the reason stands
-beside every row that a profile leaves out. Tables 2 and 3 have a ResNet-50 row that the paper's
-lack.
+method's file says what is a reading. Each samples frames by its own protocol. Demo runs DIL and
+ResNet-50; the reason stands beside every row that a profile leaves out. Tables 2 and 3 have a
+ResNet-50 row that the paper's lack.
 
 Several people:
 DFDC shows several people of whom one may be forged, and the paper does not say whom it looks at.
