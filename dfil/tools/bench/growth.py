@@ -90,30 +90,21 @@ def table(found: dict) -> str:
 
 def plot(found: dict) -> Figure:
     """Processor seconds above nothing, and below them all memory, against the amount."""
-    parts = [
-        pd.DataFrame(part["lines"]).assign(way=way, memory=_all_memory(part))
-        for way, part in found["ways"].items()
-    ]
-    long = pd.concat(parts).melt(["way", "amount"], ["seconds", "memory"], "what", "value")
-    grid = sns.relplot(
-        long, x="amount", y="value", col="way", row="what", kind="line", marker="o", height=2.4,
-        aspect=1.4, facet_kws={"sharex": "col", "sharey": "row"}, color="#0072B2",
-    )  # fmt: skip
-    grid.set(xscale="log").set_titles("")
-    for (way, part), (above, ax) in zip(found["ways"].items(), grid.axes.T, strict=True):
-        amounts = [line["amount"] for line in part["lines"]]
-        above.set_yscale("log")
-        ax.set_xticks(amounts, amounts)
-        ax.minorticks_off()
-        ax.set_ylim(0)
-        ax.set_xlabel(WAYS[way].replace(", ", ",\n"))
-    for ax, label in zip(grid.axes[:, 0], ("CPU seconds", "MiB, imports with it"), strict=True):
+    fig = Figure(figsize=(9.6, 4.8), layout="constrained")
+    axes = fig.subplots(2, len(WAYS), sharex="col", sharey="row")
+    for (way, part), column in zip(found["ways"].items(), axes.T, strict=True):
+        df = pd.DataFrame(part["lines"])
+        df["memory"] = part["mib of nothing"] + df["mib"]
+        for ax, what in zip(column, ("seconds", "memory"), strict=True):
+            sns.lineplot(df, x="amount", y=what, marker="o", color="#0072B2", ax=ax)
+            ax.set(xscale="log", xlabel=WAYS[way])
+        column[0].set_yscale("log")
+        column[1].set_ylim(0)
+        column[1].set_xticks(df["amount"], df["amount"])
+        column[1].minorticks_off()
+    for ax, label in zip(axes[:, 0], ("CPU seconds", "MiB, imports with it"), strict=True):
         ax.set_ylabel(label)
-    return grid.figure
-
-
-def _all_memory(part: dict) -> list[float]:
-    return [part["mib of nothing"] + line["mib"] for line in part["lines"]]
+    return fig
 
 
 def _clip(path: Path, frames: int) -> Path:
