@@ -25,7 +25,7 @@ from dfil.results.published import Published, in_order
 from dfil.system.errors import DataError
 
 # Blocks of the README: a published folder under outputs/, and which of its tables are shown.
-IN_README = {"results": ("three-seeds/demo", ("temporal_only",))}
+IN_README = {"results": ("study", ("temporal_only",))}
 
 
 @dataclass(frozen=True)
