@@ -73,7 +73,7 @@ def preprocess(
         _check_space(left, folder, chosen)
         if executor is None:
             jobs = min(jobs or cores(), max(1, len(left)))
-        if progress:
+        if progress and left:
             where = f"{jobs} process{'es' * (jobs > 1)}" if not executor else "the given executor"
             done = f"{len(records) - len(left)} done before"
             videos = f"{len(left)} of {len(records)} videos ({done})"
