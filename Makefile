@@ -27,7 +27,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 lab: install
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --FileContentsManager.post_save_hook=dfil.tools.saved.refresh
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --FileContentsManager.post_save_hook=dfil.tools.save_hook.refresh
 
 strip: install
 	$(STRIP) notebooks/*.ipynb

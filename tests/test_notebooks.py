@@ -20,7 +20,7 @@ from dfil.results import tables
 from dfil.results.metrics import Estimate
 from dfil.system import paths
 from dfil.system.errors import RunError
-from dfil.tools import environment, reproduce, saved
+from dfil.tools import environment, reproduce, save_hook
 from dfil.tools.notebook import Absent, Notebook, save_empty_table
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -191,11 +191,11 @@ def test_a_notebook_that_was_only_run_is_unchanged_for_git(tmp_path):
     for name, text in (("run", "a123\n"), ("edited", "b123\n"), ("new", "c\n")):
         path = tmp_path / f"{name}.ipynb"
         path.write_text(text)
-        saved.refresh({"type": "notebook"}, str(path)).wait(20)
+        save_hook.refresh({"type": "notebook"}, str(path)).wait(20)
     assert git("status", "--porcelain").splitlines() == [" M edited.ipynb", "?? new.ipynb"]
-    assert saved.refresh({"type": "file"}, str(path)) is None
+    assert save_hook.refresh({"type": "file"}, str(path)) is None
     makefile = (FOLDER.parent / "Makefile").read_text(encoding="utf-8")
-    assert "post_save_hook=dfil.tools.saved.refresh" in makefile
+    assert "post_save_hook=dfil.tools.save_hook.refresh" in makefile
 
 
 COLAB = [path for path in NOTEBOOKS if '"id": "colab"' in path.read_text(encoding="utf-8")]

@@ -70,7 +70,7 @@ def lab(checkout):
         "ServerApp.allow_root": True,
         "IdentityProvider.token": "t",
         "LabApp.expose_app_in_browser": True,
-        "FileContentsManager.post_save_hook": "dfil.tools.saved.refresh",  # as in the Makefile
+        "FileContentsManager.post_save_hook": "dfil.tools.save_hook.refresh",  # as in the Makefile
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser"]
     command += [f"--{name}={value}" for name, value in options.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from shlex import quote
 
 
 def refresh(model: dict, os_path: str, contents_manager=None) -> subprocess.Popen | None:
@@ -17,8 +16,10 @@ def refresh(model: dict, os_path: str, contents_manager=None) -> subprocess.Pope
     path = Path(os_path)
     if model.get("type") != "notebook":
         return None
-    name = quote(path.name)
-    steps = f"git ls-files --error-unmatch {name} && git diff --quiet -- {name} && git add {name}"
-    return subprocess.Popen(
-        steps, shell=True, cwd=path.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    steps = 'git ls-files --error-unmatch -- "$1" && git diff --quiet -- "$1" && git add -- "$1"'
+    return subprocess.Popen(  # the name is an argument, never a part of what the shell reads
+        ["sh", "-c", steps, "sh", path.name],
+        cwd=path.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
