@@ -113,10 +113,11 @@ def plan(a: Namespace) -> int:
 
 
 def models(a: Namespace) -> int:
-    row = "{:11}{:<6}{:9}{:13}{:>8}{:>9}{:>8}  {}"
+    names = registry.available()
+    row = f"{{:{2 + max(map(len, names))}}}{{:<6}}{{:9}}{{:13}}{{:>8}}{{:>9}}{{:>8}}  {{}}"
     heads = ("name", "year", "kind", "starts from", "million", "GFLOPs", "ms", "a test video is")
     print(row.format(*heads))
-    for name in registry.available():
+    for name in names:
         about, shown = registry.about(name), costs.sampling(name)
         took = "-" if a.quick else f"{costs.milliseconds(name):.0f}"
         video = f"{shown.test} x {shown.frames} frames"
