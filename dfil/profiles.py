@@ -58,6 +58,7 @@ class Profile:
     # Table 2's runs begin with the weights of the method's own built-in c23 run of Table 1
     within_starts: bool = False
     across_epochs: int = 0  # Table 3; 0: as many as for Table 1, so that its runs are found again
+    heavy_epochs: int = 0  # at c40, whose weaker traces take longer to learn; 0: as at c23
     mechanism: Training = field(default_factory=Training)  # the temporal-only experiment
     # of single methods, where they differ from the trainings' own
     rates: dict[str, float] = field(default_factory=dict)
@@ -86,12 +87,14 @@ class Profile:
         """Registry names of the methods that a table's notebook runs by default; empty for all."""
         return self.methods.get(table, self.methods.get("", ()))
 
-    def training_for(self, method: str, table: str = "") -> Training:
+    def training_for(self, method: str, table: str = "", compression: str = "") -> Training:
         """How a method is trained for a table: "table1", ..., or "temporal-only", the mechanism."""
         own = {"table2": self.within, "temporal-only": self.mechanism}
         training = own.get(table, self.training)
         if table == "table3" and self.across_epochs:
             training = replace(training, epochs=self.across_epochs)
+        elif compression == "c40" and self.heavy_epochs:
+            training = replace(training, epochs=self.heavy_epochs)
         return replace(training, lr=self.rates.get(method, training.lr))
 
     def seeds_for(self, table: str) -> tuple[int, ...]:

@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from dfil import cli, profiles
 from dfil.results import located
 from dfil.results.claims import CLAIMS
+from dfil.system import cores
 from dfil.tools import verify
-from dfil.tools.study import Study, work
-from dfil.train import rates
-from dfil.train.runs import RunStore
+from dfil.tools.study import Study, begin, work
+from dfil.train import rates, scoring
+from dfil.train.runs import RunSpec, RunStore
 
 METHODS = ["resnet50", "dil"]
 
@@ -77,6 +79,41 @@ def test_searches_come_first_and_what_they_decide_names_the_other_runs(tmp_path,
     after = Study(profiles.get("study"), METHODS)
     lr = {item.spec.method: item.spec.training.lr for item in after.items}
     assert lr == {"dil": 0.02, "resnet50": 0.01}
+
+
+def test_a_method_without_a_rate_holds_up_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
+    real = rates.wanted
+    searched = {"resnet50"}  # its search has ended
+    monkeypatch.setattr(rates, "decided", lambda runs, store, methods: {"resnet50": 0.02})
+    monkeypatch.setattr(rates, "wanted", lambda *a: [] if a[2] in searched else real(*a))
+    ready = list(Study(profiles.get("study"), METHODS).ready())
+    assert [item.tables for item in ready[: len(rates.FIRST)]] == [("rates",)] * len(rates.FIRST)
+    others = ready[len(rates.FIRST) :]
+    assert {item.spec.method for item in others} == {"resnet50"}
+    assert {item.spec.training.lr for item in others} == {0.02}
+
+
+def test_runs_side_by_side_share_the_cores_and_compute_in_float32(monkeypatch):
+    monkeypatch.setattr(scoring, "_full", False)
+    monkeypatch.setattr(cores, "_beside", 1)
+    gpu, there = torch.device("cuda"), cores.cores()
+    assert scoring.autocast_type(gpu) == torch.bfloat16
+    threads = torch.get_num_threads()
+    try:
+        begin(2 * there)
+    finally:
+        torch.set_num_threads(threads)
+    assert cores.cores() == 1 and scoring.autocast_type(gpu) == torch.float32
+
+
+def test_heavy_compression_is_trained_for_longer():
+    longer = replace(profiles.get("study"), heavy_epochs=99)
+    where = "table1", "dil", "ffpp"
+    epochs = {c: RunSpec.of_table(longer, *where, c).training.epochs for c in ("c23", "c40")}
+    assert epochs == {"c23": longer.training.epochs, "c40": 99}
+    item = next(item for item in work(longer) if "table4" in item.tables)
+    assert item.spec.training.epochs == 99
 
 
 def test_what_is_done_is_not_done_again(small):

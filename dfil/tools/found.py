@@ -106,7 +106,7 @@ class Found:
         """Since its training ended; of an older record, since it was written here."""
         file = self.folder / "run.json"
         ended = self.record["made"].get("ended", file.stat().st_mtime)
-        return (time.time() - ended) / 86400
+        return max(0.0, time.time() - ended) / 86400  # `ended` is rounded to a second
 
     @property
     def has_weights(self) -> bool:

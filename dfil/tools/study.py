@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,13 +23,15 @@ from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.results.claims import CLAIMS
 from dfil.system import paths, workers
-from dfil.system.cores import cores
+from dfil.system.cores import cores, share_cores
 from dfil.tools import plan
 from dfil.train import data, experiments, rates
 from dfil.train.runs import Run, RunSpec, RunStore
+from dfil.train.scoring import full_precision
 
 MECHANISM = "temporal-only"  # the built-in tree that feeds the table of this name
 ROUND = 3  # seeds that every claim gets before any gets more
+ON_GPU = 2**31  # bytes of a GPU's memory for one run: CUDA itself, and the small network
 
 
 @dataclass(frozen=True)
@@ -93,23 +95,25 @@ class Study:
     def __init__(self, profile: Profile, methods: Sequence[str] = ()):
         self.profile, self.methods = profile, list(methods) or models.available()
         self.expected = cache(partial(expected, profile))
+        self._done: set[RunSpec] = set()
         self._plan()
 
     def _plan(self) -> None:
         """The work with the learning rates that the searches have decided so far."""
-        folder = paths.runs(self.profile.name)
-        if self.profile.search_rates:
-            runs = RunStore(folder, self.profile)
-            found = rates.decided(runs, self.expected("ffpp"), self.methods)
-            self.profile = replace(self.profile, rates=self.profile.rates | found)
+        folder, store = paths.runs(self.profile.name), self.expected("ffpp")
+        methods = self.methods if self.profile.search_rates else ()
+        runs = RunStore(folder, self.profile)
+        self._wanted = {method: rates.wanted(runs, store, method) for method in methods}
+        found = rates.decided(runs, store, methods)
+        self.profile = replace(self.profile, rates=self.profile.rates | found)
         self.runs = RunStore(folder, self.profile)
         self.items = work(self.profile, self.methods)
 
-    def searches(self) -> list[Item]:
-        """The runs that try learning rates: first, because all others are named by them."""
-        methods, store = self.methods if self.profile.search_rates else (), self.expected("ffpp")
-        wanted = (spec for method in methods for spec in rates.wanted(self.runs, store, method))
-        return [Item(spec, "ffpp", ("rates",), (), True) for spec in wanted]
+    def searches(self, methods: Sequence[str] = ()) -> list[Item]:
+        """The runs that try learning rates, of all methods or of some: before the methods' others,
+        because these are named by what they find."""
+        wanted = (self._wanted.get(method, ()) for method in methods or self.methods)
+        return [Item(spec, "ffpp", ("rates",), (), True) for specs in wanted for spec in specs]
 
     def run(self, item: Item) -> Run:
         """The run of an item, trained or not; its name needs no data."""
@@ -117,9 +121,11 @@ class Study:
 
     def is_done(self, item: Item) -> bool:
         """Whether the record is there with the scores of every test that the tables need."""
-        run = self.run(item)
-        scored = (run.scores_file(self.expected(name), how).is_file() for name, how in item.tests)
-        return run.is_trained and all(scored)
+        if item.spec not in self._done and (run := self.run(item)).is_trained:
+            scores = (run.scores_file(self.expected(name), how) for name, how in item.tests)
+            if all(file.is_file() for file in scores):
+                self._done.add(item.spec)
+        return item.spec in self._done
 
     def todo(self) -> list[Item]:
         return [item for item in self.items if not self.is_done(item)]
@@ -143,38 +149,39 @@ class Study:
         beside = at_a_time(self.profile)
         return f"{said}: about {hours / beside:.1f} hours, {beside} at a time."
 
+    def ready(self) -> Iterator[Item]:
+        """What can be begun now, most decisive first: searches in place of their methods' runs."""
+        searched = set()
+        for item in self.items:
+            if self._wanted.get(method := item.spec.method):
+                yield from () if method in searched else self.searches([method])
+                searched.add(method)
+            elif not self.is_done(item):
+                yield item
+
     def go_on(self, hours: float | None = None) -> int:
         """Train and score what is missing, most decisive first; the number of runs that were added.
 
         hours: no run is begun after so many. What is interrupted goes on from its last epoch.
         """
         end = time.monotonic() + 3600 * hours if hours else float("inf")
-        added, folder = 0, cache(partial(_crops, self.profile))
-        with workers.pool(at_a_time(self.profile), torch.set_num_threads, 1) as pool:
-            while todo := list(self._while_time(self.searches(), end)):
-                print(f"{len(todo)} runs search for learning rates.", flush=True)
-                added += self._train(todo, end, pool, folder)
-                self._plan()
-            todo = self.todo()
-            print(self.forecast(todo), flush=True)
-            return added + self._train(todo, end, pool, folder)
-
-    def _train(self, todo: Sequence[Item], end: float, pool: Executor, folder: Callable) -> int:
-        added, waiting = 0, {}
-        for item in self._while_time(todo, end):
-            if len(waiting) >= at_a_time(self.profile):
+        added, waiting, beside = 0, {}, at_a_time(self.profile)
+        folder = cache(partial(_crops, self.profile))
+        print(self.forecast(self.todo()), flush=True)
+        with workers.pool(beside, begin, beside) as pool:
+            while True:
+                while len(waiting) < beside and time.monotonic() < end:
+                    if (item := self._next(waiting.values())) is None:
+                        break
+                    folders = {name: folder(name) for name in (item.source, *dict(item.tests))}
+                    waiting[pool.submit(_train_and_score, self.runs, item, folders)] = item
+                if not waiting:
+                    return added
                 added += self._wait(waiting)
-            folders = {name: folder(name) for name in (item.source, *dict(item.tests))}
-            waiting[pool.submit(_train_and_score, self.runs, item, folders)] = item
-        while waiting:
-            added += self._wait(waiting)
-        return added
 
-    def _while_time(self, todo: Sequence[Item], end: float) -> Iterator[Item]:
-        for item in todo:
-            if time.monotonic() > end:
-                return
-            yield item
+    def _next(self, begun: Iterable[Item]) -> Item | None:
+        specs = {item.spec for item in begun}
+        return next((item for item in self.ready() if item.spec not in specs), None)
 
     def _wait(self, waiting: dict[Future, Item]) -> int:
         """Wait for the next runs to end and say so; their number."""
@@ -184,12 +191,27 @@ class Study:
             run, took = self.run(item), f"seed {item.spec.seed}: {future.result():.0f} s"
             auc = f"validation AUC {run.history['val_auc'].iloc[-1]:.3f}"
             print(f"{run.key}, {took}, {auc}{', never left chance' * run.at_chance}", flush=True)
+            if item.tables == ("rates",):
+                self._plan()
         return len(ended)
 
 
 def at_a_time(profile: Profile) -> int:
-    """Runs trained side by side: one per core, or one on a GPU or at full size."""
-    return 1 if torch.cuda.is_available() or profile.pretrained else cores()
+    """Runs trained side by side: one per core, of which small networks leave a GPU idle as long as
+    its memory holds them; one at full size."""
+    if profile.pretrained:
+        return 1
+    if torch.cuda.is_available():
+        return max(1, min(cores(), int(torch.cuda.mem_get_info()[0] / ON_GPU)))
+    return cores()
+
+
+def begin(beside: int) -> None:
+    """A worker's start. All in float32: records of CPUs and GPUs stand beside each other, and such
+    small networks gain nothing from less."""
+    torch.set_num_threads(1)
+    share_cores(beside)
+    full_precision()
 
 
 def _crops(profile: Profile, source: str) -> Path:

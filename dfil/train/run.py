@@ -39,7 +39,7 @@ from dfil.system.errors import MachineError, machine_fault
 from dfil.system.files import atomic
 from dfil.train import data, fingerprint
 from dfil.train.repeat import repeatable
-from dfil.train.scoring import SCORE_COLUMNS, pick_device, score
+from dfil.train.scoring import SCORE_COLUMNS, autocast_type, pick_device, score
 from dfil.train.self_blended import SelfBlendedDataset
 from dfil.train.snippets import SnippetDataset
 from dfil.train.spec import RunSpec, missing, select
@@ -222,6 +222,7 @@ def made(
         "seconds": round(sum(line["seconds"] for line in history), 1),
         "ended": round(time.time()),  # seconds since 1970
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "precision": str(autocast_type(device)).removeprefix("torch."),
         "versions": {
             **{module.__name__: module.__version__ for module in (dfil, torch, np)},
             "python": platform.python_version(),

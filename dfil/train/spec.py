@@ -43,7 +43,7 @@ class RunSpec:
         manipulations: tuple[str, ...] = (), **others,
     ) -> RunSpec:  # fmt: skip
         """A run as `profile` trains it for a table ("table1", ..., or "temporal-only")."""
-        how = profile.training_for(method, table)
+        how = profile.training_for(method, table, compression)
         spec = cls(method, dataset, compression, manipulations, training=how, **others)
         if table != "table2" or not profile.within_starts:
             return spec
@@ -65,7 +65,7 @@ class RunSpec:
     ) -> RunSpec:
         """A run on real videos and their pseudo-forgeries: trained as for a table, but never begun
         with weights that have seen forgeries, and with both of a pair in one batch."""
-        how = replace(profile.training_for(method, table), paired=True)
+        how = replace(profile.training_for(method, table, compression), paired=True)
         return cls(method, dataset, compression, (), training=how, fakes=fakes, **others)
 
     @property

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -59,14 +60,14 @@ def measure(limit: float = LIMIT) -> dict:
     return result | {"seconds": time.monotonic() - begun}
 
 
-def ratios(profile: Profile, device: torch.device, until: float) -> dict:
+def ratios(profile: Profile, device: torch.device, until: float, compiled: bool = False) -> dict:
     """By mode: medians of DIL and ResNet-50 by turns, and DIL's ratio to it."""
     shape = (profile.training.snippets, profile.frames, 3, profile.size, profile.size)
     x = torch.randn(profile.training.batch, *shape, device=device)
     networks = {name: partial(network, name, profile, device) for name in ("resnet50", "dil")}
     found = {}
     for mode in MODES[device.type]:
-        if time.monotonic() < until:
+        if ("compiled" in mode) == compiled and time.monotonic() < until:
             times = compare(networks, x, mode, repeats=5)
             found[mode] = {what: t | {"ratio": t["ratio"]["dil"]} for what, t in times.items()}
     return {"modes": found}
@@ -169,6 +170,7 @@ SECTIONS: dict[str, Callable[[Profile, torch.device, float], dict]] = {
     "curves": curves,
     "link": link,
     "hours": hours,
+    "compiled": partial(ratios, compiled=True),  # last, because compiling takes minutes
 }
 
 
@@ -178,7 +180,8 @@ def table(result: dict) -> str:
     for name in SECTIONS:
         if missing := result[name].get("missing"):
             rows.append((name, "-", missing))
-    for mode, found in result["ratios"].get("modes", {}).items():
+    modes = (result[name].get("modes", {}) for name in ("ratios", "compiled"))
+    for mode, found in chain.from_iterable(each.items() for each in modes):
         for what, times in found.items():
             seconds = f"{1000 * times['dil']:.1f} ms against {1000 * times['resnet50']:.1f} ms"
             wanted = f"at most {WANTED[what]:.2f}; {seconds}"
