@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dfil import cli, profiles
 from dfil.results import located
 from dfil.results.claims import CLAIMS
 from dfil.system import cores
+from dfil.system.errors import RunError
 from dfil.tools import verify
 from dfil.tools.study import Study, begin, work
 from dfil.train import rates, scoring
@@ -75,7 +77,7 @@ def test_searches_come_first_and_what_they_decide_names_the_other_runs(tmp_path,
     before = Study(profiles.get("study"), METHODS)
     tried = [(item.spec.method, item.spec.training.lr) for item in before.searches()]
     assert tried == [(method, rate) for method in METHODS for rate in rates.FIRST]
-    monkeypatch.setattr(rates, "decided", lambda runs, store, methods: {"dil": 0.02})
+    monkeypatch.setattr(rates, "decided", lambda *a, **how: {"dil": 0.02})
     after = Study(profiles.get("study"), METHODS)
     lr = {item.spec.method: item.spec.training.lr for item in after.items}
     assert lr == {"dil": 0.02, "resnet50": 0.01}
@@ -85,13 +87,26 @@ def test_a_method_without_a_rate_holds_up_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
     real = rates.wanted
     searched = {"resnet50"}  # its search has ended
-    monkeypatch.setattr(rates, "decided", lambda runs, store, methods: {"resnet50": 0.02})
-    monkeypatch.setattr(rates, "wanted", lambda *a: [] if a[2] in searched else real(*a))
+    monkeypatch.setattr(rates, "decided", lambda *a, **how: {"resnet50": 0.02})
+    monkeypatch.setattr(
+        rates, "wanted", lambda *a, **how: [] if a[2] in searched else real(*a, **how)
+    )
     ready = list(Study(profiles.get("study"), METHODS).ready())
     assert [item.tables for item in ready[: len(rates.FIRST)]] == [("rates",)] * len(rates.FIRST)
     others = ready[len(rates.FIRST) :]
     assert {item.spec.method for item in others} == {"resnet50"}
     assert {item.spec.training.lr for item in others} == {0.02}
+
+
+def test_a_run_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
+    study = Study(profiles.get("study"), ["resnet50"])
+    first, second, *_ = study.searches()
+    done = Future()
+    done.set_exception(RunError("the training loss is nan"))
+    assert study._wait({done: first}) == 0
+    assert "ended without a result: the training loss is nan" in capsys.readouterr().out
+    assert first not in study.ready() and second in study.ready()
 
 
 def test_runs_side_by_side_share_the_cores_and_compute_in_float32(monkeypatch):

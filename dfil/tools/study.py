@@ -24,6 +24,7 @@ from dfil.profiles import Profile
 from dfil.results.claims import CLAIMS
 from dfil.system import paths, workers
 from dfil.system.cores import cores, share_cores
+from dfil.system.errors import RunError
 from dfil.tools import plan
 from dfil.train import data, experiments, rates
 from dfil.train.runs import Run, RunSpec, RunStore
@@ -96,6 +97,7 @@ class Study:
         self.profile, self.methods = profile, list(methods) or models.available()
         self.expected = cache(partial(expected, profile))
         self._done: set[RunSpec] = set()
+        self._failed: set[RunSpec] = set()  # in this call; another one tries them again
         self._plan()
 
     def _plan(self) -> None:
@@ -103,8 +105,9 @@ class Study:
         folder, store = paths.runs(self.profile.name), self.expected("ffpp")
         methods = self.methods if self.profile.search_rates else ()
         runs = RunStore(folder, self.profile)
-        self._wanted = {method: rates.wanted(runs, store, method) for method in methods}
-        found = rates.decided(runs, store, methods)
+        how = {"without": self._failed}
+        self._wanted = {method: rates.wanted(runs, store, method, **how) for method in methods}
+        found = rates.decided(runs, store, methods, **how)
         self.profile = replace(self.profile, rates=self.profile.rates | found)
         self.runs = RunStore(folder, self.profile)
         self.items = work(self.profile, self.methods)
@@ -156,7 +159,7 @@ class Study:
             if self._wanted.get(method := item.spec.method):
                 yield from () if method in searched else self.searches([method])
                 searched.add(method)
-            elif not self.is_done(item):
+            elif not self.is_done(item) and item.spec not in self._failed:
                 yield item
 
     def go_on(self, hours: float | None = None) -> int:
@@ -184,16 +187,26 @@ class Study:
         return next((item for item in self.ready() if item.spec not in specs), None)
 
     def _wait(self, waiting: dict[Future, Item]) -> int:
-        """Wait for the next runs to end and say so; their number."""
+        """Wait for the next runs to end and say so; the number of those that left a record."""
+        added = 0
         ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
         for future in ended:
             item = waiting.pop(future)
-            run, took = self.run(item), f"seed {item.spec.seed}: {future.result():.0f} s"
-            auc = f"validation AUC {run.history['val_auc'].iloc[-1]:.3f}"
-            print(f"{run.key}, {took}, {auc}{', never left chance' * run.at_chance}", flush=True)
+            run = self.run(item)
+            try:
+                took = f"seed {item.spec.seed}: {future.result():.0f} s"
+            except RunError as error:  # a rate too high, say; the other runs need not wait for it
+                self._failed.add(item.spec)
+                print(f"{run.key} ended without a result: {error}", flush=True)
+            else:
+                added += 1
+                auc = f"validation AUC {run.history['val_auc'].iloc[-1]:.3f}"
+                print(
+                    f"{run.key}, {took}, {auc}{', never left chance' * run.at_chance}", flush=True
+                )
             if item.tables == ("rates",):
                 self._plan()
-        return len(ended)
+        return added
 
 
 def at_a_time(profile: Profile) -> int:

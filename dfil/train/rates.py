@@ -7,7 +7,7 @@ kept: AUC first, then loss. Test videos are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -29,15 +29,24 @@ def spec(profile: Profile, method: str, rate: float) -> RunSpec:
     return replace(tried, training=replace(tried.training, lr=rate))
 
 
-def wanted(runs: RunStore, store: CropStore, method: str) -> list[RunSpec]:
-    """The runs that a method's search needs next; empty when its rate is decided."""
+def wanted(
+    runs: RunStore, store: CropStore, method: str, without: Collection[RunSpec] = ()
+) -> list[RunSpec]:
+    """The runs that a method's search needs next; empty when its rate is decided.
+
+    without: runs that have failed; their rates are not good ones.
+    """
     there = _trained(runs, store, method)
-    todo = [rate for rate in FIRST if rate not in there]
-    if not todo:
-        best, place = _best(there), RATES.index(_best(there))
-        lower, higher = RATES[max(place - 1, 0)], RATES[min(place + 1, len(RATES) - 1)]
-        todo = [rate for rate in (lower, higher) if rate != best and rate not in there]
-    return [spec(runs.profile, method, rate) for rate in todo]
+
+    def missing(tried: Iterable[float]) -> list[RunSpec]:
+        specs = [spec(runs.profile, method, rate) for rate in tried if rate not in there]
+        return [each for each in specs if each not in without]
+
+    todo = missing(FIRST)
+    if there and not todo:
+        place = RATES.index(_best(there))
+        todo = missing(RATES[max(place - 1, 0) : place + 2])
+    return todo
 
 
 def search(runs: RunStore, store: CropStore, method: str) -> float:
@@ -47,10 +56,13 @@ def search(runs: RunStore, store: CropStore, method: str) -> float:
     return _best(_trained(runs, store, method))
 
 
-def decided(runs: RunStore, store: CropStore, methods: Iterable[str]) -> dict[str, float]:
+def decided(
+    runs: RunStore, store: CropStore, methods: Iterable[str], without: Collection[RunSpec] = ()
+) -> dict[str, float]:
     """The rates of those methods whose search has ended. Trains nothing, only needs the meta."""
-    ended = [method for method in methods if not wanted(runs, store, method)]
-    return {method: _best(_trained(runs, store, method)) for method in ended}
+    ended = [method for method in methods if not wanted(runs, store, method, without)]
+    tried = {method: _trained(runs, store, method) for method in ended}
+    return {method: _best(there) for method, there in tried.items() if there}
 
 
 def table(runs: RunStore, store: CropStore, methods: Iterable[str]) -> pd.DataFrame:
