@@ -106,6 +106,7 @@ TORCHRUN = (
 NO_FORGERY = "dfil train dil --fakes self-blended --real VIDEOS       # without any forgery"
 FAKES = "train on real videos alone, against pseudo-forgeries made of them while they are read"
 JITTER = "what changes from frame to frame in those: 0 nothing, 1 all of it (default: 0.5)"
+SWITCH = "arguments of the model, such as bp=False or queries=4 (`help(dfil.models.DIL)`)"
 START = (
     "(default: %(default)s); in smoke and demo the others begin with the weights of a built-in ffpp"
     " run, which is trained first"
@@ -266,6 +267,7 @@ VERBS = {
             _option("--fakes", choices=("self-blended",), help=FAKES),
             _option("--jitter", type=float, metavar="J", help=JITTER),
             _file("--real", "DIR", "a folder of real videos, instead of --dataset; needs --fakes"),
+            _several("--switch", "NAME=VALUE", SWITCH, default=[]),
             _number("--seed", "S", "of weights and batches (default: %(default)s)", 0, default=0),
             SCHEDULER,
             CHECKPOINT,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from importlib import import_module
 
 import torch
@@ -46,11 +49,12 @@ def train(a: Namespace) -> int:
     (method,) = experiments.methods(profile, [a.method])
     compression = a.compression or ("c23" if ffpp else "")
     table = "table3" if a.across else "table1" if ffpp or fakes else "table2"
-    what = method, a.dataset, compression
+    what, how = (method, a.dataset, compression), {"seed": a.seed}
+    how["switches"] = switches(method, a.switch, profile.backbone)
     if fakes:
-        spec = RunSpec.of_reals(profile, *what, table=table, fakes=fakes, seed=a.seed)
+        spec = RunSpec.of_reals(profile, *what, table=table, fakes=fakes, **how)
     else:
-        spec = RunSpec.of_table(profile, table, *what, manipulations, seed=a.seed)
+        spec = RunSpec.of_table(profile, table, *what, manipulations, **how)
     root = a.root.absolute() if a.root else ""
     with processes() as rank:
         store = in_first_process(
@@ -76,6 +80,36 @@ def train(a: Namespace) -> int:
             learnt = bool(store.meta["synthetic"])
             print(measured(run.key, scores, store, videos, learnt))
     return 0
+
+
+def switches(method: str, given: Sequence[str], backbone: dict) -> tuple[tuple[str, object], ...]:
+    """ "queries=4" and the like as a run has them: sorted, without what the method does anyway, so
+    that a table's run is found. Raises RunError for what the method's constructor does not take.
+    """
+    named = inspect.signature(type(registry.build(method, **backbone))).parameters
+    known = {name: p.default for name, p in named.items() if p.kind is p.KEYWORD_ONLY}
+    for name in ("frames", "depth", "width", "stem"):  # the profile's
+        known.pop(name, None)
+    found = {}
+    for name, _, text in (each.partition("=") for each in given):
+        if name not in known:
+            choice = ", ".join(known) or "none"
+            raise RunError(f"{method} has no switch {name!r}; it has {choice}")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        usual = known[name]
+        value = float(value) if (type(usual), type(value)) == (float, int) else value
+        if type(value) is not type(usual):
+            kind = type(usual).__name__
+            raise RunError(f"--switch {name}={text}: give a {kind}, for example {name}={usual}")
+        found[name] = value
+    try:
+        registry.build(method, **backbone | found)
+    except ValueError as error:
+        raise RunError(f"--switch {' '.join(given)}: {error}") from error
+    return tuple(sorted((name, value) for name, value in found.items() if value != known[name]))
 
 
 def _fakes(a: Namespace) -> SelfBlended | None:
