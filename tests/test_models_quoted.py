@@ -13,7 +13,7 @@ from dfil.models.baselines import capsule, d_fwa, dianet, double_rnn
 from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
-QUOTED = ["capsule", "d-fwa", "facenet-lstm", "doublernn", "dianet"]
+QUOTED = ["capsule", "d-fwa", "facenet-lstm", "doublernn", "dianet", "va-logreg"]
 
 
 def small(name, **switches):
@@ -45,7 +45,7 @@ def test_every_row_that_the_paper_prints_is_there_or_named_as_quoted_only():
 
 @pytest.mark.parametrize(
     "name, sees", [("capsule", False), ("d-fwa", False), ("facenet-lstm", True),
-                   ("doublernn", True), ("dianet", False)],
+                   ("doublernn", True), ("dianet", False), ("va-logreg", False)],
 )  # fmt: skip
 def test_order_of_frames_counts_where_it_should(name, sees):
     """DIANet looks at both directions of a pair, so that a reversed pair is the same pair."""

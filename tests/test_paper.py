@@ -9,7 +9,7 @@ from dfil import paper
 TABLE_SIZES = {
     "table1": (16, 8),
     "table2": (13, 3),
-    "table3": (14, 3),
+    "table3": (15, 3),
     "table4": (4, 4),
     "table5": (4, 4),
     "table6": (6, 4),

@@ -182,7 +182,7 @@ def test_the_history_says_which_weights_are_kept_and_they_are(tiny_store):
         history = loop.train(model, _dataset(tiny_store, "train", train=True), val, how)
         assert [line["epoch"] for line in history if line["kept"]] == kept
         if keep == "last":
-            again = loop._validate(model, val, 4, torch.device("cpu"))
+            again = loop.validate(model, val, 4, torch.device("cpu"))
             assert again["val_loss"] == pytest.approx(history[-1]["val_loss"])
 
 
@@ -190,13 +190,13 @@ def test_averaged_weights_are_the_mean_of_the_last_epochs_with_new_batch_statist
     tiny_store, monkeypatch
 ):
     seen = []
-    validate = loop._validate
+    validate = loop.validate
 
     def looked_at(model, *arguments):
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return validate(model, *arguments)
 
-    monkeypatch.setattr(loop, "_validate", looked_at)
+    monkeypatch.setattr(loop, "validate", looked_at)
     model = models.build("resnet50", **TINY)
     data_ = _dataset(tiny_store, "train", train=True)
     how = dataclasses.replace(HOW, epochs=3, keep="average", averaged=2)

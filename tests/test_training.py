@@ -143,7 +143,7 @@ def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(
     expected = training.train(straight, dataset(tiny_store), val, settings)
 
     calls = []
-    validate = training._validate
+    validate = training.validate
 
     def dies_in_the_second_epoch(*args):
         calls.append(1)
@@ -151,10 +151,10 @@ def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(
             raise KeyboardInterrupt
         return validate(*args)
 
-    monkeypatch.setattr(training, "_validate", dies_in_the_second_epoch)
+    monkeypatch.setattr(training, "validate", dies_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         training.train(fresh(), dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt")
-    monkeypatch.setattr(training, "_validate", validate)
+    monkeypatch.setattr(training, "validate", validate)
     resumed = fresh(seed=5)  # whatever it starts from, the checkpoint decides
     history = training.train(
         resumed, dataset(tiny_store), val, settings, checkpoint=tmp_path / "c.pt"
@@ -185,7 +185,7 @@ def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(
     tiny_store, monkeypatch
 ):
     same_every_time = {"val_auc": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
-    monkeypatch.setattr(training, "_validate", lambda *args: same_every_time)
+    monkeypatch.setattr(training, "validate", lambda *args: same_every_time)
     settings = Training(epochs=4, lr=1e-3, batch=8, patience=1, paired=True)
     history = training.train(fresh(), dataset(tiny_store), dataset(tiny_store, "val"), settings)
     assert [h["lr"] for h in history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])

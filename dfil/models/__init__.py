@@ -21,6 +21,7 @@ from dfil.models.baselines.dianet import DIANet
 from dfil.models.baselines.double_rnn import DoubleRNN
 from dfil.models.baselines.dsanet import DSANet
 from dfil.models.baselines.facenet_lstm import FaceNetLSTM
+from dfil.models.baselines.fitted import FittedDetector
 from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.models.baselines.i3d import I3D
 from dfil.models.baselines.lstm import FrameLSTM
@@ -29,6 +30,7 @@ from dfil.models.baselines.s_mil_t import SMILT
 from dfil.models.baselines.stil import STIL
 from dfil.models.baselines.tei import TEINet
 from dfil.models.baselines.v4d import V4D
+from dfil.models.baselines.va_logreg import VALogReg
 from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
@@ -38,8 +40,8 @@ from dfil.system import plugins
 from dfil.system.errors import RunError
 
 __all__ = [
-    "About", "DIL", "Detector", "Sampling", "about", "available", "build", "load_weights", "plain",
-    "read", "register", "sampling",
+    "About", "DIL", "Detector", "Sampling", "about", "available", "build", "is_fitted",
+    "load_weights", "plain", "read", "register", "sampling",
 ]  # fmt: skip
 
 BUILT_IN: dict[str, type[Detector]] = {
@@ -61,6 +63,7 @@ BUILT_IN: dict[str, type[Detector]] = {
     "facenet-lstm": FaceNetLSTM,
     "doublernn": DoubleRNN,
     "dianet": DIANet,
+    "va-logreg": VALogReg,
 }
 ENTRY_POINTS = "dfil.methods"
 _methods = dict(BUILT_IN)
@@ -96,6 +99,12 @@ def sampling(name: str) -> Sampling | None:
 def about(name: str) -> About:
     """Where the method called `name` comes from. Raises ValueError for an unknown name."""
     return _method(name).about
+
+
+def is_fitted(name: str) -> bool:
+    """Whether scikit-learn fits the method called `name` in place of a training by gradient. Raises
+    ValueError for an unknown name."""
+    return issubclass(_method(name), FittedDetector)
 
 
 def build(name: str, **switches) -> Detector:

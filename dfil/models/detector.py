@@ -49,7 +49,8 @@ class About:
     (action recognition) or "forgery".
     start: what the full-size model's weights start from, "ImageNet", "Kinetics" or "scratch".
     parameters: published count in millions with its source in `source`; None where none is
-    published. read: whether most of its layers are a reading, which every number of it then says.
+    published. read: whether most of its layers are a reading, and note: what it cannot be on these
+    data; every number of it then says so.
     """
 
     title: str
@@ -60,6 +61,7 @@ class About:
     parameters: float | None = None
     source: str = ""
     read: bool = False
+    note: str = ""
 
 
 class Detector(nn.Module):

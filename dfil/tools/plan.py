@@ -275,6 +275,7 @@ def _run(
 ) -> dict:
     """One run as plain values, its hours by device among them."""
     store, how, t = stores[spec.dataset], Run(Path(), spec, profile).sampling, spec.training
+    epochs = 1 if models.is_fitted(spec.method) else t.epochs
     videos, chance = spec.select(store, "train"), np.random.default_rng(0)
     more = {"redraw": t.redraw, "balance": t.balance}
     order = batches(videos, t.batch, t.paired, chance, **more)
@@ -288,14 +289,14 @@ def _run(
         if seconds is None:
             return None
         validated = validation * seconds["test"] * how.train / how.test
-        trained = t.epochs * (clips * seconds["train"] + validated)
+        trained = epochs * (clips * seconds["train"] + validated)
         return (trained + test * seconds["test"]) / 3600
 
     names = ("method", "dataset", "compression", "manipulations", "seed")
     return {name: getattr(spec, name) for name in names} | {
         "switches": dict(spec.switches),
         "tables": list(need["tables"]),
-        "epochs": t.epochs,
+        "epochs": epochs,
         "clips per epoch": clips,
         "validation videos": validation,
         "test videos": test,

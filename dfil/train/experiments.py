@@ -208,11 +208,12 @@ def result(
     where their weights began, a learning rate of their own, trainings that learnt nothing, and how
     many videos of those that the index lists are missing."""
     spec, seeds, which = trained[0].spec, tuple(run.spec.seed for run in trained), _which(videos)
-    lost = [run.spec.seed for run in trained if run.at_chance]
+    lost, about = [run.spec.seed for run in trained if run.at_chance], models.about(spec.method)
     said = (
         *notes,
         _seeds(seeds),
-        READ if models.about(spec.method).read else "",
+        READ if about.read else "",
+        about.note,
         STARTED if spec.start else "",
         f"learning rate {spec.training.lr:g}" if spec.method in trained[0].profile.rates else "",
         f"{_seeds(lost)} never left chance in training" if lost else "",

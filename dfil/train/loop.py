@@ -63,7 +63,7 @@ def train(
     mean has them). Raises RunError for settings that do not exist, if the loss stops being a
     number, or if the validation split lacks a class.
     """
-    _check(settings, val_data, label)
+    check(settings, val_data, label)
     reuse_freed_memory()
     device = device or pick_device()
     with repeat.repeatable(settings):
@@ -73,7 +73,7 @@ def train(
         for epoch in range(len(state.history), settings.epochs):
             begun = time.perf_counter()
             loss = state.learn(epoch)
-            found = parallel.in_first_process(_validate, model, val_data, settings.batch, device)
+            found = parallel.in_first_process(validate, model, val_data, settings.batch, device)
             state.judge(epoch, loss, found, begun)
             if checkpoint and parallel.is_first():
                 repeat.save(state, checkpoint)
@@ -184,7 +184,8 @@ def _window(settings: Training) -> int:
     return min(settings.averaged, settings.epochs) if settings.keep == "average" else 1
 
 
-def _check(settings: Training, val_data: SnippetDataset, label: str) -> None:
+def check(settings: Training, val_data: SnippetDataset, label: str) -> None:
+    """Raises RunError for settings that do not exist and a validation split that lacks a class."""
     for name, known in CHOICES.items():
         if (asked := getattr(settings, name)) not in known:
             raise RunError(f"no {name} is called {asked!r}; choose {', '.join(known)}")
@@ -202,7 +203,7 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
     return ReduceLROnPlateau(optimiser, "max", factor=0.1, threshold_mode="abs", **how)
 
 
-def _validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> dict:
+def validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> dict:
     """AUC, accuracy and mean cross-entropy of the validation videos."""
     rows = score(model, data, batch=batch, device=device)
     logits_n, labels_n = (torch.tensor(rows[name].tolist()).float() for name in ("logit", "label"))

@@ -2,7 +2,7 @@
 
 Three values are tried, and their neighbours where the best is at an edge, trained as for Table 1
 at c23 with a seed that no table uses, and judged by the validation videos of the weights that are
-kept: AUC first, then loss. Test videos are not looked at.
+kept: AUC first, then loss. Test videos are not looked at. Methods that are fitted have no rate.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from dfil import models
 from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import Profile
@@ -36,6 +37,8 @@ def wanted(
 
     without: runs that have failed; their rates are not good ones.
     """
+    if models.is_fitted(method):
+        return []
     there = _trained(runs, store, method)
 
     def missing(tried: Iterable[float]) -> list[RunSpec]:

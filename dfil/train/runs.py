@@ -27,6 +27,7 @@ from dfil.system.cores import cores
 from dfil.system.files import atomic
 from dfil.system.locks import owner
 from dfil.train import data
+from dfil.train.fit import fit
 from dfil.train.loop import train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
 from dfil.train.run import Run, digest_of, machine_errors, made
@@ -133,8 +134,12 @@ class RunStore:
             split: run.dataset(store, rows[split], run.sampling.train, train=split == "train")
             for split in rows
         }
-        how = {"seed": spec.seed, "checkpoint": folder / "checkpoint.pt", "label": folder.name}
-        history = train(model, videos["train"], videos["val"], spec.training, **how)
+        arguments = model, videos["train"], videos["val"], spec.training
+        how = {"seed": spec.seed, "label": folder.name}
+        if models.is_fitted(spec.method):
+            history = fit(*arguments, **how)
+        else:
+            history = train(*arguments, checkpoint=folder / "checkpoint.pt", **how)
         if is_first():
             with atomic(folder / "history.csv") as temporary:
                 pd.DataFrame(history).to_csv(temporary, index=False)

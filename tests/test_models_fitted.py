@@ -1,0 +1,191 @@
+"""The methods of hand-made features, which scikit-learn fits: their features against slow
+references written from the description, and their way through the run store."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from dfil import models, paper
+from dfil.models.baselines import va_logreg
+from dfil.models.baselines.fitted import FittedDetector, to_grey
+from dfil.profiles import SMOKE
+from dfil.system.errors import RunError
+from dfil.tools import plan
+from dfil.train import experiments, rates
+from dfil.train.runs import RunSpec, RunStore
+from dfil.train.snippets import normalise
+
+FITTED = ["va-logreg"]
+
+
+def uint8(*shape, seed=0):
+    numbers = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return torch.from_numpy(numbers)
+
+
+def clips(name, b=2, size=32, seed=0):
+    how = models.sampling(name)
+    return normalise(uint8(b, how.train, how.frames, 3, size, size, seed=seed))
+
+
+def test_what_is_fitted_and_what_is_not():
+    assert [name for name in models.available() if models.is_fitted(name)] == FITTED
+    with pytest.raises(ValueError, match="no method is called"):
+        models.is_fitted("va")
+
+
+def test_grey_is_that_of_the_pixels():
+    pixels = uint8(2, 3, 5, 4)
+    by_hand = np.einsum("nchw,c->nhw", pixels.numpy().astype(float), (0.299, 0.587, 0.114))
+    np.testing.assert_allclose(to_grey(normalise(pixels)).numpy(), by_hand, atol=1e-4)
+
+
+# ---- VA-LogReg
+
+
+def mirrored(i, n):
+    return -i if i < 0 else 2 * (n - 1) - i if i >= n else i
+
+
+def filtered(picture, mask, before):
+    """A direct sum over the mask around every pixel, `before` of it above and to the left."""
+    h, w = picture.shape
+    found = np.zeros((h, w))
+    for y, x, i, j in np.ndindex(h, w, *mask.shape):
+        found[y, x] += (
+            mask[i, j] * picture[mirrored(y + i - before, h), mirrored(x + j - before, w)]
+        )
+    return found
+
+
+def test_laws_energies_are_those_of_a_direct_convolution():
+    grey = np.random.default_rng(1).uniform(0, 255, (17, 19))
+    flat = grey - filtered(grey, np.full((15, 15), 1 / 225), 7)
+    found = va_logreg.energies(
+        torch.from_numpy(grey)[None, None] - va_logreg._mean(torch.from_numpy(grey)[None, None], 15)
+    )[0].numpy()
+    for name, map_hw in zip(va_logreg.ENERGIES, found, strict=True):
+        a, b = (np.array(va_logreg.LAWS[letter], float) for letter in name)
+        both = [np.abs(filtered(flat, np.outer(*pair), 2)) for pair in ((a, b), (b, a))]
+        by_hand = filtered(sum(both) / 2, np.full((10, 10), 1 / 100), 5)
+        np.testing.assert_allclose(map_hw, by_hand, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_features_are_the_means_of_the_energies_in_the_two_regions():
+    x = clips("va-logreg", b=1, size=40)
+    for pipeline in va_logreg.PIPELINES:
+        model = models.build("va-logreg", pipeline=pipeline)
+        found = model.part_features(x)[0, 3].reshape(2, 9)
+        grey = to_grey(x[0, 3])[None]  # 1, 1, H, W
+        maps = va_logreg.energies(grey - va_logreg._mean(grey, 15))[0]
+        for region, means in zip(va_logreg.regions(pipeline, 40, 40), found, strict=True):
+            assert 0 < region.sum() < 1600
+            torch.testing.assert_close(means, maps[:, region.bool()].mean(1))
+
+
+def test_regions_lie_where_a_face_has_them():
+    eyes, mouth = va_logreg.regions("deepfake", 100, 100)
+    nose, face = va_logreg.regions("face2face", 100, 100)
+    assert eyes[36, 35] and eyes[36, 65] and not eyes[60, 50] and mouth[70, 50] and nose[50, 50]
+    assert face[50, 50] and not face[5, 5]
+    for part in (eyes, mouth, nose):
+        assert (part <= face + 1e-9).float().mean() > 0.99 and not (eyes * mouth).any()
+
+
+def test_the_published_numbers_are_taken_unchanged_and_stay_so():
+    for pipeline, (intercept, *coefficients) in va_logreg.PUBLISHED.items():
+        model = models.build("va-logreg", weights="published", pipeline=pipeline)
+        x = clips("va-logreg", b=2)
+        model.fit(model.part_features(x).flatten(0, 1).detach().numpy(), np.arange(32) % 2)
+        f = model.part_features(x)
+        by_hand = f.numpy() @ np.concatenate(coefficients) + intercept
+        np.testing.assert_allclose(model.decide(f).detach().numpy(), by_hand, rtol=1e-9)
+        assert len(np.concatenate(coefficients)) + 1 == 19 and len(set(coefficients)) == 2
+        assert (f >= 0).all() and (f <= 255).all()  # 8 bits
+
+
+def test_va_logreg_finds_what_scikit_learn_finds_whatever_the_features_sizes():
+    rng = np.random.default_rng(2)
+    features = rng.standard_normal((60, 18)) * np.logspace(0, 3, 18) + np.logspace(0, 4, 18)
+    labels = (rng.random(60) < 0.5).astype(float)
+    model = models.build("va-logreg")
+    model.fit(features, labels)
+    other = LogisticRegression(C=1.0, tol=1e-12, max_iter=100_000)  # by another algorithm
+    centred = (features - features.mean(0)) / features.std(0)
+    weights = model.fc.weight[0].detach().numpy()
+    logits = features @ weights + model.fc.bias.item()
+    p = 1 / (1 + np.exp(-logits))
+    gradient = features.T @ (p - labels) + weights  # of the regularised loss: nothing at its least
+    assert np.abs(gradient / np.abs(features).sum(0)).max() < 1e-6
+    other.fit(centred, labels)
+    assert ((logits > 0) == (other.decision_function(centred) > 0)).mean() > 0.9
+
+
+# ---- what they share
+
+
+class Halves(FittedDetector):
+    """The mean of a frame; frames that are dark cannot be judged."""
+
+    def part_features(self, x):
+        means = x.mean((3, 4, 5)).flatten(1)[..., None].double()
+        return torch.where(means > 0, means, torch.nan)
+
+    def decide(self, features):
+        return features.squeeze(-1) - 1
+
+
+def test_parts_that_cannot_be_judged_are_left_out():
+    x = torch.ones(3, 4, 1, 3, 8, 8) * torch.tensor([3.0, -1, 2, -1]).reshape(4, 1, 1, 1, 1)
+    x[1] = -1
+    logits = Halves()(x).double()
+    p = (torch.sigmoid(torch.tensor([2.0, 1.0]))).mean()
+    torch.testing.assert_close(torch.sigmoid(logits[0]), p.double(), atol=1e-6, rtol=1e-6)
+    assert logits[1] == 0 and logits[2] == logits[0]
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_method_goes_through_the_run_store(name, tiny_store, tmp_path):
+    runs = RunStore(tmp_path / "runs", SMOKE)
+    spec = RunSpec.of_table(SMOKE, "table1", name, "ffpp", "c23", ("Deepfakes",))
+    run = runs.get(spec, tiny_store)
+    assert run.is_trained and len(run.history) == 1 and run.history["kept"].all()
+    scores = run.scores(tiny_store, "c23")
+    assert len(scores) == 4 and np.isfinite(scores["logit"]).all() and scores["logit"].nunique() > 1
+    again = RunStore(tmp_path / "again", SMOKE).get(spec, tiny_store)
+    assert again.scores(tiny_store, "c23").equals(scores)
+    assert run.fingerprint() == run.record["made"]["fingerprint"]
+    fitted, fresh = run.model(), run.build()
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(fitted.state_dict().values(), fresh.state_dict().values(), strict=True)
+    )
+
+
+def test_nothing_to_fit_is_one_sentence(tiny_store, tmp_path, monkeypatch):
+    blind = lambda self, x: torch.full((len(x), x.shape[1], 18), torch.nan).double()  # noqa: E731
+    monkeypatch.setattr(va_logreg.VALogReg, "part_features", blind)
+    spec = RunSpec.of_table(SMOKE, "table1", "va-logreg", "ffpp", "c23", ("Deepfakes",))
+    with pytest.raises(RunError, match="0 frames or clips of the training videos can be judged"):
+        RunStore(tmp_path, SMOKE).get(spec, tiny_store)
+
+
+def test_what_is_fitted_has_no_learning_rate_and_one_epoch(tiny_store, tmp_path):
+    runs = RunStore(tmp_path, SMOKE)
+    assert rates.wanted(runs, tiny_store, "va-logreg") == []
+    assert rates.decided(runs, tiny_store, ["va-logreg"]) == {}
+    longer = dataclasses.replace(SMOKE, training=dataclasses.replace(SMOKE.training, epochs=9))
+    made = plan.make(longer, ["va-logreg"])["runs"]
+    assert made and {run["epochs"] for run in made} == {1}
+
+
+def test_table_3_has_the_published_numbers_beside_the_fitted_ones(tiny_store, tmp_path):
+    rows = {row.name: row for row in paper.TABLES["table3"].rows}
+    published = rows["va-logreg-published"]
+    assert published.method == "va-logreg" and dict(published.switches) == {"weights": "published"}
+    cell = paper.TABLES["table3"].cell("va-logreg-published", "Celeb-DF")
+    (spec,) = experiments.specs(cell, SMOKE, tiny_store)
+    assert dict(spec.switches) == {"weights": "published"}
