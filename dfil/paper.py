@@ -449,7 +449,7 @@ batches of {SETTINGS.batch_size} videos. Smoke and demo train on fewer videos, w
 their own.
 
 Baselines:
-Of the eight methods that the paper only quotes six are here; two of motion and pulse are not. All
+Of the eight methods that the paper only quotes seven are here; one of motion is not. All
 are re-implemented from their papers' descriptions, and where one was not to be had in full, the
 method's file says what is a reading. Each samples frames by its own protocol. Demo runs DIL and
 ResNet-50; the reason stands beside every row that a profile leaves out. Tables 2 and 3 have a

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from dfil import models, paper
-from dfil.models.baselines import capsule, d_fwa, dianet, double_rnn
+from dfil.models.baselines import capsule, d_fwa, deeprhythm, dianet, double_rnn
+from dfil.models.detector import IMAGENET_MEAN, IMAGENET_STD
 from dfil.system.errors import RunError
 
 SMALL = {"depth": (2, 2, 2, 2), "width": 8, "stem": "small"}
-QUOTED = ["capsule", "d-fwa", "facenet-lstm", "doublernn", "dianet", "va-logreg"]
+QUOTED = ["capsule", "d-fwa", "facenet-lstm", "doublernn", "dianet", "va-logreg", "deeprhythm"]
 
 
 def small(name, **switches):
@@ -45,7 +46,7 @@ def test_every_row_that_the_paper_prints_is_there_or_named_as_quoted_only():
 
 @pytest.mark.parametrize(
     "name, sees", [("capsule", False), ("d-fwa", False), ("facenet-lstm", True),
-                   ("doublernn", True), ("dianet", False), ("va-logreg", False)],
+                   ("doublernn", True), ("dianet", False), ("va-logreg", False), ("deeprhythm", True)],
 )  # fmt: skip
 def test_order_of_frames_counts_where_it_should(name, sees):
     """DIANet looks at both directions of a pair, so that a reversed pair is the same pair."""
@@ -201,6 +202,68 @@ def test_organs_are_taken_from_their_own_frame_and_place():
     maps[1, 0, 35:37, 20:30] = 1  # the mouth of the second frame
     found = dianet.at_organs(maps).unflatten(0, (2, 4)).sum((2, 3, 4))
     assert found[1, 3] > 0 and found[0].sum() == 0 and found[1, :3].sum() == 0
+
+
+def beating(frames, beats, side=52):
+    """A clip of one still picture whose blocks' brightness follows beats (25, T), in grey levels."""
+    picture = np.random.default_rng(0).uniform(60, 200, (side, side, 3))
+    edge = round(side * (1 - 1 / 1.3) / 2)
+    block = np.minimum((np.arange(side) - edge) * 5 // (side - 2 * edge), 4)
+    inside = (np.arange(side) >= edge) & (np.arange(side) < side - edge)
+    which = np.where(inside[:, None] & inside, 5 * block[:, None] + block, 0)
+    levels = picture + beats.T[:, which][..., None] * (inside[:, None] & inside)[..., None]
+    x = torch.from_numpy(levels).permute(0, 3, 1, 2)[None] / 255
+    mean, deviation = (
+        torch.tensor(v).double()[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return ((x - mean) / deviation).float()
+
+
+def test_the_rhythm_map_shows_a_pulse_magnified_and_nothing_else_so():
+    time = np.arange(300) / 25
+    beats = np.zeros((25, 300))
+    beats[7] = 0.5 * np.sin(2 * np.pi * 1.25 * time)  # 75 beats a minute, half a grey level
+    beats[18] = 0.5 * np.sin(2 * np.pi * 4 * time)  # a lamp's flicker
+    found = deeprhythm.rhythm(beating(300, beats))[0].double() * 127.5  # 3, T, 25: grey levels
+    strength = torch.fft.rfft(found, dim=1).abs() * 2 / 300
+    frequency = torch.fft.rfftfreq(300, 1 / 25)
+    assert frequency[strength[0, :, 7].argmax()] == pytest.approx(1.25)
+    np.testing.assert_allclose(strength[:, :, 7].amax(1), 11 * 0.5, rtol=1e-3)
+    assert frequency[strength[0, :, 18].argmax()] == pytest.approx(4)
+    np.testing.assert_allclose(strength[:, :, 18].amax(1), 0.5, rtol=1e-3)
+    others = [b for b in range(25) if b not in (7, 18)]
+    assert found[:, :, others].abs().max() < 0.01
+
+
+def test_the_band_has_no_frequency_of_its_own_in_clips_too_short_for_a_heart():
+    inside = [f for f in np.fft.rfftfreq(32, 1 / 25) if 0.833 <= f <= 2]
+    assert len(inside) == 1 and models.sampling("deeprhythm").frames == 32
+    assert "32 frames in place of 300" in models.about("deeprhythm").note
+    with pytest.raises(ValueError, match="at least 29 frames, not 28"):
+        models.build("deeprhythm", frames=28)
+
+
+def test_the_map_is_weighed_by_blocks_frames_and_verdicts_as_the_formula_says():
+    model, x = small("deeprhythm"), clips("deeprhythm", b=2)[:, 0]
+    seen = []
+    model.resnet.register_forward_hook(lambda m, inputs, out: seen.append(inputs[0]))
+    with torch.no_grad():
+        model.mix.copy_(torch.tensor([2.0, 0.5]))
+        model.clip_logits(x)
+        rhythm = deeprhythm.rhythm(x)
+        for n in range(2):
+            s = model.along(rhythm)[n].double()
+            t = model.moments(model.lstm(rhythm.permute(0, 2, 3, 1).flatten(2))[0][:, -1])[
+                n
+            ].double()
+            s, t = s / s.norm(), t / t.norm()
+            for frame in range(0, 32, 7):
+                m = float(torch.sigmoid(model.verdict(x[n, frame : frame + 1])))
+                for block in range(25):
+                    a = float(t[frame] * s[block]) + (block in (3, 8, 12, 14, 17, 19))
+                    by_hand = (2 * m * a + 0.5 * m) * rhythm[n, :, frame, block]
+                    torch.testing.assert_close(seen[0][n, :, frame, block], by_hand, rtol=1e-4,
+                                               atol=1e-6)  # fmt: skip
 
 
 def test_facenet_stays_as_it_is_with_its_weights(tmp_path):

@@ -306,6 +306,10 @@ def test_snippets_cut_while_decoding_have_the_pixels_of_the_store(pair, tmp_path
         for person, start, clip_thwc in found:
             expected = tracks[person].snippet(start, T, 40, stride=stride)
             assert np.array_equal(clip_thwc, expected)
+    wanted = {k: (boxes, scale, [1]) for k, (boxes, scale, _) in wanted.items()}
+    for person, _, clip_thwc in stream_snippets(decode(path), wanted, 17, 1, 40):
+        expected = tracks[person].snippet(1, 17, 40, box="frame")  # longer than the store's reach
+        assert np.array_equal(clip_thwc, expected)
 
 
 def test_videos_in_a_folder_are_scored_and_a_folder_of_pictures_is_refused(

@@ -100,9 +100,9 @@ class Crops:
         boxes from the first frame to the last (those between, at stride > 1, included); "frame"
         cuts each with its own box. Shrinking to less than half takes INTER_AREA, all else
         INTER_LINEAR. out: where to write, shaped as the result. Raises DataError if a frame is not
-        there, the snippet is longer than `reach`, or margin exceeds the store's.
+        there, margin exceeds the store's, or a snippet with one box is longer than `reach`.
         """
-        at = self._places(first, T, margin, stride)
+        at = self._places(first, T, margin, stride, any_length=box == "frame")
         if box not in ("snippet", "frame"):
             raise DataError(f"Unknown box {box!r}; choose snippet or frame.")
         crops_thwc = np.empty((T, size, size, 3), np.uint8) if out is None else out
@@ -123,11 +123,13 @@ class Crops:
         at = self._places(first, T, margin, stride)
         return snippet_square(self.boxes[at.start : at.stop], margin)
 
-    def _places(self, first: int, T: int, margin: float, stride: int) -> range:
+    def _places(
+        self, first: int, T: int, margin: float, stride: int, any_length: bool = False
+    ) -> range:
         """Where a snippet's frames lie in the arrays, after making sure that they are there."""
         span = (T - 1) * stride + 1
         last = first + span - 1
-        if T < 1 or stride < 1 or span > self.limits.reach:
+        if T < 1 or stride < 1 or (span > self.limits.reach and not any_length):
             raise DataError(
                 f"{self.path}: a snippet may span 1 to {self.limits.reach} frames, not {span};"
                 " preprocess with a larger reach."

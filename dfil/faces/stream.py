@@ -12,7 +12,7 @@ import numpy as np
 
 from dfil.faces.boxes import cut_square
 from dfil.faces.frame import Frame
-from dfil.faces.grid import blocks, resized, snippet_square, to_grid
+from dfil.faces.grid import LIMITS, blocks, resized, snippet_square, to_grid
 
 
 @dataclass
@@ -20,7 +20,7 @@ class _Snippet:
     person: int
     start: int
     scale: float
-    square: tuple[int, int, int]  # on the person's grid
+    squares: list[tuple[int, int, int]]  # of each frame, on the person's grid
     clip_thwc: np.ndarray = field(repr=False, default=None)
 
 
@@ -41,7 +41,10 @@ def stream_snippets(
     for person, (boxes_n4, scale, starts) in wanted.items():
         for start in map(int, starts):
             on_grid = (boxes_n4[start : start + span] * scale).astype(np.float32)
-            coming.append(_Snippet(person, start, scale, snippet_square(on_grid)))
+            own = span > LIMITS.reach  # as SnippetDataset cuts what is so long
+            boxes = on_grid[:, None] if own else [on_grid]
+            squares = [snippet_square(each) for each in boxes] * (1 if own else span)
+            coming.append(_Snippet(person, start, scale, squares))
     coming.sort(key=lambda s: -s.start)
     running: list[_Snippet] = []
     for number, frame in enumerate(frames):
@@ -51,7 +54,8 @@ def stream_snippets(
         for snippet in running:
             t, between = divmod(number - snippet.start, stride)
             if not between:
-                resized(_cut(frame, snippet), size, out=snippet.clip_thwc[t])
+                square = snippet.squares[number - snippet.start]
+                resized(_cut(frame, snippet.scale, square), size, out=snippet.clip_thwc[t])
         for snippet in [s for s in running if s.start + span == number + 1]:
             running.remove(snippet)
             yield snippet.person, snippet.start, snippet.clip_thwc
@@ -59,13 +63,13 @@ def stream_snippets(
             return
 
 
-def _cut(frame: Frame, snippet: _Snippet) -> np.ndarray:
-    """The snippet's square of a frame, from the blocks of the grid that it lies on."""
-    p, q, k = blocks(snippet.scale)
-    x, y, side = snippet.square
+def _cut(frame: Frame, scale: float, square: tuple[int, int, int]) -> np.ndarray:
+    """A square of a frame's grid, from the blocks that it lies on."""
+    p, q, k = blocks(scale)
+    x, y, side = square
     source, at, block = np.array([frame.width, frame.height]), np.array([x, y]), q * k
     low = np.clip(at // p, 0, (source - 1) // block) * block
     high = np.minimum(np.maximum(-(-(at + side) // p) * block, low + block), source)
     corner, part_hwc = tuple(low.tolist()), frame.rgb(*low.tolist(), *high.tolist())
-    grid_hwc, (gx, gy) = to_grid(part_hwc, corner, source, snippet.scale)
+    grid_hwc, (gx, gy) = to_grid(part_hwc, corner, source, scale)
     return cut_square(grid_hwc, x - gx, y - gy, side)

@@ -17,6 +17,7 @@ from dfil.models.baselines.addnet_3d import ADDNet3D
 from dfil.models.baselines.c3d import C3D
 from dfil.models.baselines.capsule import Capsule
 from dfil.models.baselines.d_fwa import DFWA
+from dfil.models.baselines.deeprhythm import DeepRhythm
 from dfil.models.baselines.dianet import DIANet
 from dfil.models.baselines.double_rnn import DoubleRNN
 from dfil.models.baselines.dsanet import DSANet
@@ -64,6 +65,7 @@ BUILT_IN: dict[str, type[Detector]] = {
     "doublernn": DoubleRNN,
     "dianet": DIANet,
     "va-logreg": VALogReg,
+    "deeprhythm": DeepRhythm,
 }
 ENTRY_POINTS = "dfil.methods"
 _methods = dict(BUILT_IN)

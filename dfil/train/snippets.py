@@ -153,7 +153,9 @@ class SnippetDataset(Dataset):
         # all there are, where a dense clip is longer than the video
         frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))
         starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
-        how = self.size, self.margin, self.box, self.stride
+        # one box serves `reach` frames; in a longer clip every frame has its own
+        long = (frames - 1) * self.stride + 1 > crops.limits.reach
+        how = self.size, self.margin, "frame" if long else self.box, self.stride
         for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
             crops.snippet(start, frames, *how, out=snippet_thwc[:frames])
             snippet_thwc[frames:] = snippet_thwc[frames - 1]
