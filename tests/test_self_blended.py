@@ -10,6 +10,7 @@ import pytest
 
 from dfil import cli, profiles
 from dfil.datasets import load_records
+from dfil.explain import no_forgery
 from dfil.faces.preprocess import preprocess
 from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.codec import encode
@@ -248,6 +249,23 @@ def test_from_a_folder_of_real_videos_to_a_score(videos, tmp_path, monkeypatch, 
     assert cli.main(["score", video, "--weights", str(weights), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert 0 < told["score"] < 1 and not told["synthetic_training"] and NAME in told["trained_on"]
+
+
+def test_people_left_out_of_training_are_tested(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    profile = profiles.get("smoke")
+    runs = RunStore(tmp_path / "runs", profile)
+    results = no_forgery.real_people(runs, videos, ["resnet50"], epochs=2)
+    assert len(results) == len(no_forgery.JITTERS)
+    assert "2 people were trained on, 1 left out are tested." in capsys.readouterr().out
+    for (name, _), result in results.items():
+        (scored,), (key,) = result.scores, result.runs
+        assert name.startswith("resnet50, jitter") and scored["label"].mean() == 0.5
+        told = json.loads((runs.folder / key / "run.json").read_text())
+        assert told["settings"]["epochs"] == 2 and told["settings"]["keep"] == "last"
+        left = {"one.mp4", "two.MP4", "Ann"} - set(scored["person"])
+        assert len(left) == 2, "two of three people are trained on"
+        assert told["made"]["videos"]["train"] == 2 * sum(1 + (name == "Ann") for name in left)
 
 
 @pytest.mark.parametrize(

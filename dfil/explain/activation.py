@@ -105,6 +105,17 @@ def ut_maps(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
     }
 
 
+def query_map(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
+    """Beside Figure 5: how much of each frame DIL's queries take, (U, T), summing to 1 over all.
+
+    Where in the frames is in `model.explain`. Raises RunError without queries.
+    """
+    found = explained(model, x)
+    if "query_map" not in found:
+        raise RunError("this model has no queries; look at one that was built with them")
+    return {"query map": found["query_map"][0].double().sum((2, 3)).cpu().numpy()}
+
+
 def frame_probabilities(model: Detector, x: torch.Tensor) -> np.ndarray:
     """The model's probability of fake for each frame, (U, T): the sigmoid of the frames' logits."""
     with torch.no_grad():

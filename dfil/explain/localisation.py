@@ -350,6 +350,21 @@ def own_auc(frames: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["video_id", "column", "row", "value"])
 
 
+def highest_in_time(frames: pd.DataFrame) -> pd.DataFrame:
+    """Of `measure_in_time`'s lines, per video and map whether the map's highest value lies on a
+    forged frame: video_id, column, row, hit, chance. Videos of one kind of frame are left out.
+
+    Of several equally high frames the forged share counts; chance is that of all frames.
+    """
+    lines = []
+    for keys, part in frames.groupby(["video_id", "column", "row"], sort=False):
+        forged = part["forged"].astype(bool)
+        if forged.nunique() == 2:
+            highest = part["value"] == part["value"].max()
+            lines.append((*keys, forged[highest].mean(), forged.mean()))
+    return pd.DataFrame(lines, columns=["video_id", "column", "row", "hit", "chance"])
+
+
 def in_time(frames: pd.DataFrame, key: str) -> dict[tuple[str, str], tables.Measured]:
     """Cells for `tables.build` from `measure_in_time`'s lines, a row per map.
 

@@ -8,7 +8,10 @@ of the other datasets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,10 +19,11 @@ from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS, AUC, Videos
 from dfil.profiles import Profile
 from dfil.results import compare, decide, tables
-from dfil.train import experiments
+from dfil.train import data, experiments
 from dfil.train.experiments import CellResult
 from dfil.train.runs import RunSpec, RunStore
-from dfil.train.self_blended import SelfBlended
+from dfil.train.scoring import score
+from dfil.train.self_blended import SelfBlended, default_hull
 
 TITLE = "Trained on no forgery: AUC on forgeries"
 FORGERIES = "forgeries"
@@ -63,14 +67,61 @@ def tests(stores: Mapping[str, CropStore]) -> dict[str, Videos]:
 
 def response(runs: RunStore, stores: Mapping[str, CropStore], methods: Sequence[str]) -> Results:
     """What feeds each cell, trained or found again; stores: by dataset, FaceForensics++ first."""
-    home = stores[TRAINED[0]]
     wanted = [specs(runs.profile, methods, s) for s in runs.profile.seeds_for("table1")]
+    return scored(runs, stores, wanted, tests(stores))
+
+
+def scored(
+    runs: RunStore,
+    stores: Mapping[str, CropStore],
+    wanted: Sequence[Mapping[str, RunSpec]],
+    columns: Mapping[str, Videos],
+) -> Results:
+    """What feeds each cell of rows trained on FaceForensics++. wanted: the runs by row, one mapping
+    per seed; columns: the test videos by column."""
+    home, results = stores[TRAINED[0]], {}
     runs.get_all([spec for each in wanted for spec in each.values()], home)
-    results = {}
     for name in wanted[0]:
         trained = [runs.get(each[name], home) for each in wanted]
-        for column, videos in tests(stores).items():
+        for column, videos in columns.items():
             results[name, column] = experiments.result(trained, stores[videos.dataset], videos)
+    return results
+
+
+def real_people(
+    runs: RunStore, folder: str | Path, methods: Sequence[str], epochs: int = 0
+) -> Results:
+    """Trained on the real people of a folder (dfil.datasets.folder), but for two in five: these
+    against their own pseudo-forgeries are the one column. Nothing where no folder is named.
+
+    The people left out are in the place of validation, which has no say: the last epoch is kept,
+    and the rate falls by the step. epochs: so few videos need many; 0: the profile's.
+    """
+    if not folder:
+        print("No folder of real people is named, so nothing is trained on any.")
+        return {}
+    profile = replace(runs.profile, validation=0.4)
+    store = data.crops(profile, Path(folder).expanduser(), "folder")
+    how, seeds = {"keep": "last", "schedule": "one-cycle"}, profile.seeds_for("table1")
+    how |= {"epochs": epochs} if epochs else {}
+    wanted, results = {}, {}
+    for method, jitter in itertools.product(methods, JITTERS):
+        of = profile, method, "folder"
+        fakes = SelfBlended(jitter, default_hull())
+        each = [RunSpec.of_reals(*of, fakes=fakes, seed=seed) for seed in seeds]
+        wanted[row(method, jitter)] = [
+            replace(s, training=replace(s.training, **how)) for s in each
+        ]
+    runs.get_all(list(itertools.chain(*wanted.values())), store)
+    for name, each in wanted.items():
+        trained, videos = [runs.get(spec, store) for spec in each], each[0].select(store, "val")
+        shown = [run.dataset(store, videos, run.sampling.test) for run in trained]
+        scores = [score(run.model(), clips) for run, clips in zip(trained, shown, strict=True)]
+        keys = [run.key for run in trained]
+        results[name, "other people"] = CellResult(scores, keys, (), seeds)
+    people = store.index.query("status == 'ok'").groupby("split")["person"].nunique()
+    what = f"{people['train']} people were trained on, {people['val']} left out are tested"
+    print(f"{what}{', all of them synthetic' * bool(store.meta['synthetic'])}.")
     return results
 
 
@@ -90,9 +141,19 @@ def decisions(results: Results, methods: Sequence[str]) -> pd.DataFrame:
         asked[f"{m}: forgeries above jitter 1"] = row(m, None), row(m, 1)
     if {"dil", "resnet50"} <= set(methods):
         asked["dil above resnet50, jitter 1"] = row("dil", 1), row("resnet50", 1)
+    return decided(results, asked)
+
+
+def decided(results: Results, asked: Mapping[str, tuple[str, str | float]]) -> pd.DataFrame:
+    """By AUC, whether the first row is above the second or a number: a line per claim."""
     made = []
     for first, second in asked.values():
         other = second if isinstance(second, float) else compare.scores_of(results, second)
         made.append(decide.compare(compare.scores_of(results, first), other, AUC))
-    lines = [[getattr(each, name) for name in compare.SHOWN] for each in decide.decide(made)]
-    return pd.DataFrame(lines, index=pd.Index(asked, name="claim"), columns=compare.SHOWN)
+    return lines(made, asked)
+
+
+def lines(made: Sequence[decide.Decision], claims: Iterable[str]) -> pd.DataFrame:
+    """Comparisons decided together, a line per claim."""
+    found = [[getattr(each, name) for name in compare.SHOWN] for each in decide.decide(made)]
+    return pd.DataFrame(found, columns=compare.SHOWN, index=pd.Index(claims, name="claim"))

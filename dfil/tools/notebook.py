@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 
 from dfil import paper, profiles
 from dfil.faces.store import CropStore
+from dfil.models import available
 from dfil.profiles import Profile, Training
 from dfil.results import claims, compare, figures, located, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
 from dfil.system.errors import DataError
 from dfil.tools import environment
-from dfil.train import data, experiments
+from dfil.tools.plan import expected
+from dfil.train import data, experiments, rates
 from dfil.train.runs import RunStore
 
 Results = dict[tuple[str, str], tables.CellResult]  # by (row, column)
@@ -101,6 +103,9 @@ class Notebook:
         self.profile = profiles.get(profile or os.environ.get("DFIL_PROFILE", "smoke"), seeds)
         self.out = paths.outputs(self.profile.name)
         self.runs = RunStore(paths.runs(self.profile.name), self.profile)
+        if self.profile.search_rates:  # so that the study's runs are found
+            self.profile = rates.applied(self.runs, expected(self.profile, "ffpp"), available())
+            self.runs = RunStore(self.runs.folder, self.profile)
         self.roots = dict(roots or {})
         for needed, root in list(self.roots.items())[:1]:
             if reason := lacks(self.profile, needed, root):

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,8 +107,7 @@ class Study:
         runs = RunStore(folder, self.profile)
         how = {"without": self._failed}
         self._wanted = {method: rates.wanted(runs, store, method, **how) for method in methods}
-        found = rates.decided(runs, store, methods, **how)
-        self.profile = replace(self.profile, rates=self.profile.rates | found)
+        self.profile = rates.applied(runs, store, methods, **how)
         self.runs = RunStore(folder, self.profile)
         self.items = work(self.profile, self.methods)
 

@@ -68,6 +68,14 @@ def decided(
     return {method: _best(there) for method, there in tried.items() if there}
 
 
+def applied(
+    runs: RunStore, store: CropStore, methods: Iterable[str], without: Collection[RunSpec] = ()
+) -> Profile:
+    """The profile of the runs with the rates that are decided so far."""
+    found = decided(runs, store, methods, without)
+    return replace(runs.profile, rates=runs.profile.rates | found)
+
+
 def table(runs: RunStore, store: CropStore, methods: Iterable[str]) -> pd.DataFrame:
     """A line per method and rate that was tried: method, rate, val_auc, val_loss, chosen."""
     lines = []
