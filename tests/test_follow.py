@@ -56,9 +56,13 @@ class Oracle:
     ):
         self.number = {id(frame): n for n, frame in enumerate(frames)}
         self.truth, self.sees, self.batch, self.asked = truth, sees, batch, 0
-        self.rng = np.random.default_rng(0)
+        self.rng, self.searched = np.random.default_rng(0), []
 
     def everywhere(self, frame, smallest=None) -> np.ndarray:
+        self.searched.append(self.number[id(frame)])
+        return self.faces(frame)
+
+    def faces(self, frame) -> np.ndarray:
         number = self.number[id(frame)]
         found = [
             box_of(path(number))
@@ -72,7 +76,7 @@ class Oracle:
         self.asked += len(places)
         answers = []
         for frame, box, spread in places:
-            found_n5 = self.everywhere(frame)
+            found_n5 = self.faces(frame)
             centre = (found_n5[:, :2] + found_n5[:, 2:4]) / 2
             inside = (
                 np.abs(centre - (box[:2] + box[2:4]) / 2).max(1)
@@ -254,6 +258,21 @@ def test_someone_who_comes_in_is_found_at_the_next_search(heads):
     assert len(follower.people) == 2
     first = np.flatnonzero(follower.people[1].boxes(0, 80)[1])[0]
     assert 30 <= first < 34  # found at 48, followed back
+
+
+def test_who_is_found_again_is_not_searched_for(heads):
+    def staying(t):
+        return 240, 130, 0.5
+
+    def hand(t):
+        return (240 + 6 * (t - 60), 130, 1.2) if 48 <= t < 72 else None
+
+    scene = Scene("test", (staying,), (WIDTH, HEIGHT), 130, hand)
+    frames = [Shown(f) for f in draw(scene, heads)]
+    oracle = Oracle(frames, [staying], sees=lambda person, number: not 56 <= number < 65)
+    (person,) = followed(frames, oracle).people
+    assert person.seen[-1] == 129 and not set(person.seen) & set(range(56, 65))
+    assert oracle.searched == [0, 48]  # not at 104, 48 frames after the face was lost
 
 
 def test_a_cut_ends_everybody(heads):

@@ -22,6 +22,7 @@ Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 DETECTORS = ("dlib", "mtcnn")
 SMALLEST = 70  # pixels: side of the smallest face that is looked for
 DLIB_WINDOW = 80  # pixels: side of the window that dlib's frontal detector was trained with
+STEP = 6 / 5  # from one size of dlib's boxes to the next
 RASTER = 8  # pixels: side of the cells in which dlib counts gradients
 MTCNN_SCORE = 0.9  # MTCNN proposes generously; below this its boxes are mostly no faces
 MTCNN_FACE = 48  # pixels: what MTCNN's last network takes; a larger face is shrunk to it anyway
@@ -110,8 +111,9 @@ def _usual_scan(scan: Callable, picture: np.ndarray) -> np.ndarray:
     coarse = usual_size(picture.shape[1], picture.shape[0])
     boxes_n5 = scan(picture, DLIB_WINDOW / coarse)  # at 1080p half the time of the finer one
     largest = (boxes_n5[:, 2] - boxes_n5[:, 0]).max(initial=0)
-    # None is there, or one at the limit, where the box is often too wide.
-    if coarse > SMALLEST and largest < 1.25 * coarse:
+    # None is there, or one at the limit, where the box is often too wide. Less than a step of its
+    # sizes finer, dlib would see the same again.
+    if coarse > STEP * SMALLEST and largest < 1.25 * coarse:
         boxes_n5 = scan(picture, DLIB_WINDOW / SMALLEST)
     return boxes_n5
 
@@ -138,7 +140,7 @@ class _DlibFinder:
             x0, y0, x1, y1 = _surroundings(frame, box, spread)
             # Boxes come in steps of size and place: those of a search of the whole picture.
             scale = DLIB_WINDOW / usual_size(frame.width, frame.height)
-            scale *= (5 / 6) ** np.floor(np.log(scale * width(box) / FACE) / np.log(6 / 5))
+            scale /= STEP ** np.floor(np.log(scale * width(box) / FACE) / np.log(STEP))
             cell = RASTER / scale
             x0, y0 = round(x0 // cell * cell), round(y0 // cell * cell)
             boxes_n5 = self._scan(frame.luma_hw[y0:y1, x0:x1], scale)

@@ -71,6 +71,7 @@ class Follower:
         self._moments: list[int] = []  # frames that wait for the detector, which may take several
         self._next = self._next_search = self._empty = 0
         self._pause = SEARCH[0]
+        self._usual: tuple[int, int] | None = None  # next search and pause but for somebody lost
 
     def add(self, frame: Frame) -> None:
         """The next frame of the video."""
@@ -164,6 +165,7 @@ class Follower:
         person.expected |= {
             n: start + (n - last) * person.speed for n in range(last + 1, number + 1)
         }
+        self._usual = self._usual or (self._next_search, self._pause)
         self._pause = SEARCH[0]
         self._next_search = min(self._next_search, number + self._pause)
 
@@ -180,7 +182,7 @@ class Follower:
             self._detect(number - 1, at_once=True, search=False)
         self.live = []
         self._next = self._next_search = self.count - 1
-        self._pause = SEARCH[0]
+        self._pause, self._usual = SEARCH[0], None
 
     # ---- detecting
 
@@ -221,14 +223,18 @@ class Follower:
             # A large face is found in a small picture; then those half as large are looked for.
             # Small faces cost most and are rare.
             self._empty += 1
-            found.append(self.finder.everywhere(frame, max(coarse, LARGE * short)))
+            large = max(coarse, LARGE * short)
+            found.append(self.finder.everywhere(frame, large))
             widths = (found[0][:, 2] - found[0][:, 0]).tolist()
-            if not widths:
+            if not widths and large > coarse:
                 return self.finder.everywhere(frame, None if self._empty % 4 == 1 else coarse)
+            if max(coarse, NEWCOMER * max(widths, default=0)) >= large:  # that was all of it
+                return found[0]
         smallest = max(coarse, NEWCOMER * max(widths))
         return np.concatenate([*found, self.finder.everywhere(frame, smallest)])
 
     def _plan_search(self, number: int, found: bool) -> None:
+        self._usual = None
         if self.live:
             self._pause = SEARCH[0] if found else min(SEARCH[1], 2 * self._pause)
             self._next_search = number + self._pause
@@ -294,6 +300,8 @@ class Follower:
             ahead = range(number, max(person.expected) + 1)
             person.expected |= dict.fromkeys(ahead, person.state)
             self._careful = self.count + STRIDE
+            if self._usual and all(p.followed for p in self.live):  # nobody is lost any more
+                (self._next_search, self._pause), self._usual = self._usual, None
         if refound:
             self._back(person, number)
         if alone:
@@ -375,25 +383,52 @@ class Follower:
         # A single frame may lack it, so steps of several lengths are tried.
         pauses = self.every, self.every + self.every // 2, self.every // 2, self.every // 4, 1
         at: int | None = number
+        asked = {number}  # a frame in which nobody was seen is not asked about again
         while at is not None and at > oldest:
-            steps = (self._step_back(person, at, max(oldest, at - pause)) for pause in pauses)
+            walk = _Walk(person, self.frames, at, asked)
+            steps = (self._step_back(person, walk, max(oldest, at - pause)) for pause in pauses)
             at = next((n for n in steps if n is not None), None)
 
-    def _step_back(self, person: Person, at: int, target: int) -> int | None:
-        """Follow from the detection in frame `at` back to `target` and detect there; the frame
+    def _step_back(self, person: Person, walk: _Walk, target: int) -> int | None:
+        """Follow back to the frame `target`, or as far as it goes, and detect there; the frame
         reached, None if nothing is there."""
-        walker = Person(state=to_state(person.found[at]), steps=person.steps)
-        steps, n = {}, at
-        while n > target and (step := flow(walker, self.frames, n, n - 1)) is not None:
-            walker.state = walker.state - step
-            steps[n] = step
-            n -= 1
-        box_5 = None if n == at else self._again(person, n, walker.state, past=True)
+        n = walk.back_to(target)
+        if n in walk.asked:
+            return None
+        walk.asked.add(n)
+        box_5 = self._again(person, n, walk.states[n], past=True)
         if box_5 is None:
             return None
-        person.steps |= steps
+        person.steps |= {k: walk.steps[k] for k in range(walk.start, n, -1)}
         person.add(n, box_5)
         return n
+
+
+class _Walk:
+    """A face followed from the detection in frame `start` back in time, each frame once.
+
+    states: frame -> where the face is; steps: frame -> the change since the frame before it.
+    asked: frames about which the detector has been asked, in earlier walks too.
+    """
+
+    def __init__(self, person: Person, frames: dict[int, Frame], start: int, asked: set[int]):
+        self.start, self.frames, self.asked = start, frames, asked
+        self.states, self.steps = {start: to_state(person.found[start])}, {}
+        self._walker = Person(state=self.states[start], steps=person.steps)
+        self._lost = False
+
+    def back_to(self, target: int) -> int:
+        """The frame nearest to `target` up to which the face can be followed."""
+        n = min(self.states)
+        while n > target and not self._lost:
+            step = flow(self._walker, self.frames, n, n - 1)
+            if step is None:
+                self._lost = True
+                break
+            self._walker.state = self._walker.state - step
+            self.steps[n], n = step, n - 1
+            self.states[n] = self._walker.state
+        return max(n, target)
 
 
 def _spread(person: Person, number: int) -> float:

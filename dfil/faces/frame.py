@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -18,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 # such a frame can be converted by itself (one of yuv422p comes out a grey level off).
 SHARED = {"yuv420p": 2, "yuvj420p": 2, "yuv444p": 1, "yuvj444p": 1}
 LUMA_FIRST = (*SHARED, "yuv422p", "yuvj422p", "nv12", "gray")  # the first plane is the brightness
+STEP = 64  # pixels: by which the sizes of parts differ that are converted to colours
 _to = VideoReformatter()  # keeps its tables from frame to frame
 
 
@@ -41,12 +43,13 @@ class Part:
         if self.format == "rgb24":
             whole_hwc = self.samples.reshape(high, wide, 3)
         else:
-            frame, at = av.VideoFrame(wide, high, self.format), 0
+            # In whole steps, because for each new size the converter makes its tables anew.
+            frame, at = av.VideoFrame(_up(wide, STEP), _up(high, STEP), self.format), 0
             for k, (w, h) in enumerate(_plane_sizes(self.format, wide, high)):
                 _plane(frame, k)[:h, :w] = self.samples[at : at + w * h].reshape(h, w)
                 at += w * h
             frame.colorspace, frame.color_range = self.colours
-            whole_hwc = _to.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            whole_hwc = _rgb_of(frame)
         part_hwc = whole_hwc[top:bottom, left:right]
         return np.ascontiguousarray(np.rot90(part_hwc, self.turns)) if self.turns else part_hwc
 
@@ -104,19 +107,20 @@ class Frame:
             size = right - left, bottom - top
             return Part(samples, "rgb24", size, (0, 0, *size), self._turns)
         a, b = left // shared * shared, top // shared * shared
-        size = -(-(right - a) // shared) * shared, -(-(bottom - b) // shared) * shared
+        size = _up(right - a, shared), _up(bottom - b, shared)
         inner = left - a, top - b, right - a, bottom - b
-        planes = []
-        for k, (w, h) in enumerate(_plane_sizes(decoded.format.name, *size)):
+        name, colours = decoded.format.name, (decoded.colorspace, decoded.color_range)
+        sizes, at = _plane_sizes(name, *size), 0
+        samples = np.empty(sum(w * h for w, h in sizes), np.uint8)
+        for k, (w, h) in enumerate(sizes):
             x, y = (a, b) if k == 0 else (a // shared, b // shared)
-            planes.append(_plane(decoded, k)[y : y + h, x : x + w].ravel())
-        colours = decoded.colorspace, decoded.color_range
-        name = decoded.format.name
-        return Part(np.concatenate(planes), name, size, inner, self._turns, colours)
+            samples[at : at + w * h].reshape(h, w)[:] = _plane(decoded, k)[y : y + h, x : x + w]
+            at += w * h
+        return Part(samples, name, size, inner, self._turns, colours)
 
     @cached_property
     def _rgb_hwc(self) -> np.ndarray:
-        return _to.reformat(self._decoded, format="rgb24", threads=1).to_ndarray()
+        return _rgb_of(self._decoded)
 
 
 def square_pixels(decoded: av.VideoFrame, shape: float) -> av.VideoFrame:
@@ -124,6 +128,20 @@ def square_pixels(decoded: av.VideoFrame, shape: float) -> av.VideoFrame:
     wide = round(decoded.width * max(1, shape) / 2) * 2
     high = round(decoded.height * max(1, 1 / shape) / 2) * 2
     return decoded.reformat(width=wide, height=high, interpolation="BICUBIC", threads=1)
+
+
+def _rgb_of(frame: av.VideoFrame) -> np.ndarray:
+    """(h, w, 3) uint8 RGB. FFmpeg turns yuv444p into three planes several times as fast as into
+    pixels, and to the same values."""
+    if SHARED.get(frame.format.name) != 1:
+        return _to.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    planes = _to.reformat(frame, format="gbrp", threads=1)
+    return cv2.merge([_plane(planes, k)[: frame.height, : frame.width] for k in (2, 0, 1)])
+
+
+def _up(length: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-length // step) * step
 
 
 def _plane_sizes(format: str, wide: int, high: int) -> list[tuple[int, int]]:
