@@ -107,7 +107,10 @@ def test_a_map_that_finds_forged_frames_is_told_from_one_that_does_not():
     by_map = additions.found(measured)
     assert by_map.loc["query map", ["auc", "hit"]].tolist() == [1, 1]
     assert by_map.loc["U–T map", "auc"] == pytest.approx(0.5, abs=0.15)
-    assert (by_map["n"] == 24).all() and by_map["chance"].to_numpy() == pytest.approx(1 / 3)
+    misses = 1 - by_map.loc["U–T map", "hit"]
+    assert by_map["beyond"][["query map", "U–T map"]].tolist() == [pytest.approx(misses), 0]
+    assert 0 < misses < 1 and (by_map["n"] == 24).all()
+    assert by_map["chance"].to_numpy() == pytest.approx(1 / 3)
     names = measured["video_id"].unique()
     index = pd.DataFrame({"video_id": names, "person": [name.partition("-")[0] for name in names]})
     clips = SimpleNamespace(store=SimpleNamespace(index=index))

@@ -29,7 +29,7 @@ ADDED: dict[str, dict[str, object]] = {
     "alignment and uniformity": {"alignment": 0.1, "uniformity": 0.5},
 }
 TRAINED = "ffpp", "c40"  # dataset and compression
-MAP = "query map"
+MAP, UT = "query map", "U–T map"
 
 
 def specs(profile: Profile, seed: int) -> dict[str, RunSpec]:
@@ -79,9 +79,7 @@ def in_time(runs: RunStore, store: CropStore, clips: PartlyForged | str) -> pd.D
         found = activation.query_map(models[", with queries"], x)
         for name, model in models.items():
             stages = activation.ut_maps(model, x)
-            found[f"U–T map{name}"] = stages[
-                max(stages)
-            ]  # of the last that has one, as in Figure 5
+            found[f"{UT}{name}"] = stages[max(stages)]  # of the last that has one, as in Figure 5
             found[f"frame probability{name}"] = activation.frame_probabilities(model, x)
         return found
 
@@ -90,10 +88,14 @@ def in_time(runs: RunStore, store: CropStore, clips: PartlyForged | str) -> pd.D
 
 def found(measured: pd.DataFrame) -> pd.DataFrame:
     """`in_time`'s lines by map, each the mean over n clips: AUC of the clip's own frames; how often
-    the highest frame is forged; and how often a random one is."""
+    the highest frame is forged (hit), and is so while the U-T map's is not (beyond); and how often
+    a random frame is (chance)."""
     own, highest = localisation.own_auc(measured), localisation.highest_in_time(measured)
     auc = own.groupby("row", sort=False)["value"].agg(auc="mean", n="size")
-    return auc.join(highest.groupby("row")[["hit", "chance"]].mean())[["auc", "hit", "chance", "n"]]
+    first = highest[highest["row"] == UT].set_index("video_id")["hit"]
+    beyond = (highest["hit"] - highest["video_id"].map(first)).clip(lower=0)
+    shares = highest.assign(beyond=beyond).groupby("row")[["hit", "beyond", "chance"]].mean()
+    return auc.join(shares)[["auc", "hit", "beyond", "chance", "n"]]
 
 
 def decisions_in_time(measured: pd.DataFrame, clips: PartlyForged | str) -> pd.DataFrame:
@@ -106,7 +108,7 @@ def decisions_in_time(measured: pd.DataFrame, clips: PartlyForged | str) -> pd.D
     people, made = clips.store.index.set_index("video_id")["person"], []
     for values, chance in ((own, 0.5), (over, 0.0)):
         by_person = values.assign(person=values["video_id"].map(people))
-        made += [located.compare(by_person, MAP, than) for than in (chance, "U–T map")]
+        made += [located.compare(by_person, MAP, than) for than in (chance, UT)]
     rest = "above chance", "above the U–T map"
     claims = [f"query map, {what} {how}" for what in ("AUC", "highest frame") for how in rest]
     return no_forgery.lines(made, claims)

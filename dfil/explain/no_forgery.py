@@ -21,7 +21,8 @@ from dfil.profiles import Profile
 from dfil.results import compare, decide, tables
 from dfil.train import data, experiments
 from dfil.train.experiments import CellResult
-from dfil.train.runs import RunSpec, RunStore
+from dfil.train.repeat import repeatable
+from dfil.train.runs import Run, RunSpec, RunStore
 from dfil.train.scoring import score
 from dfil.train.self_blended import SelfBlended, default_hull
 
@@ -114,15 +115,22 @@ def real_people(
         ]
     runs.get_all(list(itertools.chain(*wanted.values())), store)
     for name, each in wanted.items():
-        trained, videos = [runs.get(spec, store) for spec in each], each[0].select(store, "val")
-        shown = [run.dataset(store, videos, run.sampling.test) for run in trained]
-        scores = [score(run.model(), clips) for run, clips in zip(trained, shown, strict=True)]
+        trained = [runs.get(spec, store) for spec in each]
+        scores = [_left_out(run, store) for run in trained]
         keys = [run.key for run in trained]
         results[name, "other people"] = CellResult(scores, keys, (), seeds)
     people = store.index.query("status == 'ok'").groupby("split")["person"].nunique()
     what = f"{people['train']} people were trained on, {people['val']} left out are tested"
     print(f"{what}{', all of them synthetic' * bool(store.meta['synthetic'])}.")
     return results
+
+
+def _left_out(run: Run, store: CropStore) -> pd.DataFrame:
+    """The run's scores of its validation videos and their pseudo-forgeries."""
+    how, training = run.sampling, run.spec.training
+    videos = run.dataset(store, run.spec.select(store, "val"), how.test)
+    with repeatable(training):
+        return score(run.model(), videos, batch=training.batch, views=how.views)
 
 
 def table(results: Results, note: str, synthetic: bool) -> pd.DataFrame:
