@@ -449,11 +449,11 @@ batches of {SETTINGS.batch_size} videos. Smoke and demo train on fewer videos, w
 their own.
 
 Baselines:
-Of the eight methods that the paper only quotes seven are here; one of motion is not. All
-are re-implemented from their papers' descriptions, and where one was not to be had in full, the
-method's file says what is a reading. Each samples frames by its own protocol. Demo runs DIL and
-ResNet-50; the reason stands beside every row that a profile leaves out. Tables 2 and 3 have a
-ResNet-50 row that the paper's lack.
+The eight methods that the paper only quotes are here too. All are re-implemented from their papers'
+descriptions, and where one was not to be had in full, the method's file says what is a reading;
+what a method lacks on these data stands beside its numbers. Each samples frames by its own
+protocol. Demo runs DIL and ResNet-50; the reason stands beside every row that a profile leaves out.
+Tables 2 and 3 have a ResNet-50 row that the paper's lack.
 
 Several people:
 DFDC shows several people of whom one may be forged, and the paper does not say whom it looks at.

@@ -6,10 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.linear_model import LogisticRegression
 
 from dfil import models, paper
-from dfil.models.baselines import va_logreg
+from dfil.models.baselines import co_motion, va_logreg
 from dfil.models.baselines.fitted import FittedDetector, to_grey
 from dfil.profiles import SMOKE
 from dfil.system.errors import RunError
@@ -18,7 +19,7 @@ from dfil.train import experiments, rates
 from dfil.train.runs import RunSpec, RunStore
 from dfil.train.snippets import normalise
 
-FITTED = ["va-logreg"]
+FITTED = ["va-logreg", "co-motion-70"]
 
 
 def uint8(*shape, seed=0):
@@ -122,6 +123,83 @@ def test_va_logreg_finds_what_scikit_learn_finds_whatever_the_features_sizes():
     assert np.abs(gradient / np.abs(features).sum(0)).max() < 1e-6
     other.fit(centred, labels)
     assert ((logits > 0) == (other.decision_function(centred) > 0)).mean() > 0.9
+
+
+# ---- Co-motion
+
+
+def moving(v_tp2, side=64):
+    """Grey frames (T + 1, H, W) of which each part's texture moves by v, (T, 8, 2), and the rest
+    stays."""
+    y, x = np.mgrid[:side, :side].astype(float)
+    where = co_motion.boxes(co_motion.PARTS, side, side).numpy().astype(bool)
+    frames = []
+    for shift_p2 in np.concatenate([np.zeros((1, 8, 2)), v_tp2.cumsum(0)]):
+        picture = np.zeros((side, side))
+        for part, (dx, dy) in zip([~where.any(0), *where], [(0, 0), *shift_p2], strict=True):
+            a, b = x - dx, y - dy
+            waves = np.sin(a / 1.7 + b / 4) + np.sin(b / 1.9 - a / 5) + np.sin((a + b) / 3)
+            picture[part] = (128 + 30 * waves)[part]
+        frames.append(picture)
+    return torch.from_numpy(np.stack(frames))
+
+
+def test_the_motion_of_parts_and_its_correlation_are_those_of_the_synthetic_motion():
+    rng = np.random.default_rng(0)
+    common, own = rng.standard_normal((15, 1, 2)), rng.standard_normal((15, 8, 2))
+    together = np.array([0.0, 0.0, 0.9, 0.9, 0.9, 0.5, 0.5, 1.0])[:, None]
+    v_tp2 = 0.25 * (together * common + np.sqrt(1 - together**2) * own)
+    found = co_motion.motions(moving(v_tp2))
+    assert np.corrcoef(found.numpy().ravel(), v_tp2.ravel())[0, 1] > 0.95
+    r = co_motion.correlations(found).numpy()
+    flat = (v_tp2 - v_tp2.mean(0)).transpose(1, 0, 2).reshape(8, -1)
+    expected = flat @ flat.T / np.sqrt((flat**2).sum(1)[:, None] * (flat**2).sum(1))
+    assert np.abs(r - expected).max() < 0.2 and np.abs(r - expected).mean() < 0.05
+
+
+def test_a_face_that_moves_as_a_whole_is_correlated_with_itself_and_a_still_one_is_not():
+    v_t2 = 0.3 * np.random.default_rng(1).standard_normal((15, 1, 2))
+    y, x = np.mgrid[:64, :64].astype(float)
+    shifts = np.concatenate([np.zeros((1, 1, 2)), v_t2.cumsum(0)])[:, 0]
+    frames = [np.sin((x - dx) / 2) * np.cos((y - dy) / 3) * 50 + 128 for dx, dy in shifts]
+    found = co_motion.motions(torch.from_numpy(np.stack(frames)))
+    np.testing.assert_allclose(found, np.broadcast_to(v_t2, (15, 8, 2)), rtol=0.08, atol=0.01)
+    assert co_motion.correlations(found).min() > 0.99
+    still = torch.from_numpy(frames[0]).expand(16, 64, 64)
+    assert co_motion.correlations(co_motion.motions(still)).abs().max() < 1e-6
+
+
+def test_correlations_are_those_of_loops():
+    motion = torch.randn(2, 5, 8, 2, dtype=torch.float64)
+    found = co_motion.correlations(motion)
+    for n, i, j in np.ndindex(2, 8, 8):
+        a, b = (motion[n, :, part] - motion[n, :, part].mean(0) for part in (i, j))
+        by_hand = sum(float(a[t] @ b[t]) for t in range(5))
+        by_hand /= float(a.square().sum().sqrt() * b.square().sum().sqrt())
+        assert float(found[n, i, j]) == pytest.approx(by_hand)
+
+
+def test_co_motion_says_what_scikit_learns_adaboost_says():
+    rng = np.random.default_rng(3)
+    features = rng.uniform(-1, 1, (80, 28))
+    labels = (features[:, 3] + features[:, 9] > rng.normal(0, 0.5, 80)).astype(float)
+    for x, y in ((features, labels), (features, (features[:, 5] > 0).astype(float))):
+        model = models.build("co-motion-70")
+        model.fit(x, y)  # the second one needs a single stump
+        theirs = AdaBoostClassifier(n_estimators=50, random_state=0).fit(x, y)
+        ours = model.decide(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(ours, theirs.decision_function(x), atol=1e-9)
+        p = theirs.predict_proba(x)[:, 1]
+        np.testing.assert_allclose(torch.sigmoid(torch.from_numpy(ours)), p, atol=1e-9)
+
+
+def test_co_motion_sees_the_course_of_motion_and_not_its_direction_in_time():
+    x = clips("co-motion-70")
+    model = models.build("co-motion-70")
+    f = model.part_features(x)
+    torch.testing.assert_close(model.part_features(x.flip(2)), f)
+    mixed = x[:, :, torch.randperm(16, generator=torch.Generator().manual_seed(0))]
+    assert (model.part_features(mixed) - f).abs().max() > 0.1
 
 
 # ---- what they share

@@ -16,6 +16,7 @@ from pathlib import Path
 from dfil.models.baselines.addnet_3d import ADDNet3D
 from dfil.models.baselines.c3d import C3D
 from dfil.models.baselines.capsule import Capsule
+from dfil.models.baselines.co_motion import CoMotion
 from dfil.models.baselines.d_fwa import DFWA
 from dfil.models.baselines.deeprhythm import DeepRhythm
 from dfil.models.baselines.dianet import DIANet
@@ -66,6 +67,7 @@ BUILT_IN: dict[str, type[Detector]] = {
     "dianet": DIANet,
     "va-logreg": VALogReg,
     "deeprhythm": DeepRhythm,
+    "co-motion-70": CoMotion,
 }
 ENTRY_POINTS = "dfil.methods"
 _methods = dict(BUILT_IN)

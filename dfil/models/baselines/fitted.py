@@ -3,6 +3,8 @@ classifier to the features of all training videos at once (dfil.train.fit)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -45,6 +47,15 @@ class FittedDetector(PartwiseDetector):
         half = 0.5 * ~judged.any(1)
         share = torch.where(judged, share_bn, 0).sum(1) / count + half
         return torch.logit(share, eps=1e-12).float()
+
+
+def boxes(corners: Sequence[Sequence[float]], h: int, w: int) -> torch.Tensor:
+    """1 where a pixel's centre lies in a box, else 0: (boxes, H, W) float64. corners: x0, y0, x1,
+    y1 of each, in fractions of the picture's sides."""
+    y, x = (torch.arange(n, dtype=torch.float64).add(0.5).div(n) for n in (h, w))
+    y = y[:, None]
+    inside = [(x0 < x) & (x < x1) & (y0 < y) & (y < y1) for x0, y0, x1, y1 in corners]
+    return torch.stack(inside).double()
 
 
 def to_grey(frames: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from dfil.models.baselines.dianet import ORGANS
-from dfil.models.baselines.fitted import FittedDetector, to_grey
+from dfil.models.baselines.fitted import FittedDetector, boxes, to_grey
 from dfil.models.detector import About, Sampling, check_choice, check_input
 
 # Laws' vectors: level, edge, spot, ripple.
@@ -143,15 +143,12 @@ def energies(flat_n1hw: torch.Tensor, eight_bits: bool = False) -> torch.Tensor:
 
 def regions(pipeline: str, h: int, w: int) -> torch.Tensor:
     """Which part of each pixel belongs to the two regions of an average face: (2, H, W) float64."""
-    y, x = (torch.arange(n, dtype=torch.float64).add(0.5).div(n) for n in (h, w))
-    y = y[:, None]
-
-    def box(x0: float, y0: float, x1: float, y1: float) -> torch.Tensor:
-        return ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)).double()
-
-    left, right, nose, mouth = (box(*each) for each in ORGANS)
-    face = ((x - 0.5) ** 2 + (y - 0.5) ** 2 < (0.5 / MARGIN) ** 2).double()
-    return torch.stack([left + right, mouth] if pipeline == "deepfake" else [nose, face])
+    left, right, nose, mouth = boxes(ORGANS, h, w)
+    if pipeline == "deepfake":
+        return torch.stack([left + right, mouth])
+    y, x = (torch.arange(n, dtype=torch.float64).add(0.5).div(n) - 0.5 for n in (h, w))
+    face = (x**2 + y[:, None] ** 2 < (0.5 / MARGIN) ** 2).double()
+    return torch.stack([nose, face])
 
 
 def _mean(maps_nchw: torch.Tensor, side: int) -> torch.Tensor:
