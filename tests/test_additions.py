@@ -1,4 +1,4 @@
-"""Additions to DIL: the runs behind their rows, the decision, and the queries' map beside Figure 5's."""
+"""Additions to DIL: their rows' runs, the decision, and the queries' map beside Figure 5's."""
 
 from dataclasses import replace
 from types import SimpleNamespace

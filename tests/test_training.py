@@ -165,6 +165,15 @@ def test_an_interrupted_training_arrives_where_an_uninterrupted_one_does(
     )
 
 
+def test_where_the_last_epoch_is_kept_only_a_few_are_validated(tiny_store):
+    last = dataclasses.replace(SPEC.training, epochs=13, schedule="one-cycle", keep="last")
+    videos = dataset(tiny_store), dataset(tiny_store, "val")
+    lines = pd.DataFrame(training.train(fresh(), *videos, last))
+    assert lines.loc[lines["val_auc"].notna(), "epoch"].tolist() == [1, 4, 7, 10, 13]
+    assert lines.loc[lines["kept"], "epoch"].tolist() == [13]
+    assert lines["best"].iloc[0] and not lines.loc[lines["val_auc"].isna(), "best"].any()
+
+
 def test_gradient_checkpointing_changes_nothing_but_the_memory(tiny_store, monkeypatch):
     trained = []
     for value in ("", "1"):

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 def alignment_and_uniformity(
     embeddings_bc: torch.Tensor, labels_b: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both terms of embeddings of any length (B, C) and labels (B,), as scalars; 0 without pairs."""
+    """Both terms of embeddings (B, C), of any length, and labels (B,): scalars; 0 without pairs."""
     z_bc = normalize(embeddings_bc, dim=1)
     i, j = torch.triu_indices(len(z_bc), len(z_bc), 1, device=z_bc.device)
     squared_p = (z_bc[i] - z_bc[j]).square().sum(1)
