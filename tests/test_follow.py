@@ -260,6 +260,34 @@ def test_someone_who_comes_in_is_found_at_the_next_search(heads):
     assert 30 <= first < 34  # found at 48, followed back
 
 
+@pytest.mark.parametrize(
+    ("frames", "cut", "at"), [(40, 99, 24), (20, 99, 19), (17, 99, 16), (40, 14, 13)]
+)
+def test_smaller_faces_beside_a_large_one_are_found_later_and_followed_back(heads, frames, cut, at):
+    def large(t):
+        return (300, 260, 1.0) if t < cut else None
+
+    def small(t):
+        return (720, 250, 0.7) if t < cut else None
+
+    scene = Scene("test", (large, small), (960, 540), frames)
+    shown = [Shown(f if n < cut else 255 - f) for n, f in enumerate(draw(scene, heads))]
+
+    class Sized(Oracle):
+        def everywhere(self, frame, smallest=None):
+            found_n5 = super().everywhere(frame, smallest)
+            wide_n = found_n5[:, 2] - found_n5[:, 0] >= (smallest or 0)
+            return found_n5[wide_n]
+
+    oracle = Sized(shown, [large, small])
+    first, second = followed(shown, oracle).people
+    last = min(frames, cut) - 1
+    for person, path in ((first, large), (second, small)):
+        assert np.flatnonzero(person.boxes(0, frames)[1])[[0, -1]].tolist() == [0, last]
+        assert overlap(person, path, frames).min() > 0.7
+    assert oracle.searched[:2] == [0, at] or cut < frames
+
+
 def test_who_is_found_again_is_not_searched_for(heads):
     def staying(t):
         return 240, 130, 0.5

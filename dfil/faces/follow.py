@@ -71,6 +71,7 @@ class Follower:
         self._moments: list[int] = []  # frames that wait for the detector, which may take several
         self._next = self._next_search = self._empty = 0
         self._pause = SEARCH[0]
+        self._others = False  # whether smaller faces than the one just found are still to be found
         self._usual: tuple[int, int] | None = None  # next search and pause but for somebody lost
 
     def add(self, frame: Frame) -> None:
@@ -91,9 +92,7 @@ class Follower:
         last = self.count - 1
         if self.live and self._at < last:
             self._follow(last)
-        if last >= 0 and (self._moments or any(p.seen[-1] < last for p in self.live)):
-            self._detect(last, at_once=True)
-        self.live = []
+        self._end(last)
 
     @property
     def settled(self) -> int:
@@ -169,6 +168,17 @@ class Follower:
         self._pause = SEARCH[0]
         self._next_search = min(self._next_search, number + self._pause)
 
+    def _end(self, number: int) -> None:
+        """Look for everybody in the last frame of a shot."""
+        others = self._others and bool(self.live)
+        if others:
+            self._next_search = number
+            for person in self.live:
+                person.expected.setdefault(number, to_state(person.found[person.seen[-1]]))
+        if self._moments or others or any(p.seen[-1] < number for p in self.live):
+            self._detect(number, at_once=True, search=others)
+        self.live = []
+
     def _cut(self, number: int) -> None:
         """Nobody is followed over a cut. Who was there is looked for in its last frame, who is
         there now everywhere."""
@@ -178,9 +188,7 @@ class Follower:
                 person.expected.pop(n, None)
                 person.steps.pop(n, None)
         self._moments = [n for n in self._moments if n < number]
-        if any(person.seen[-1] < number - 1 for person in self.live):
-            self._detect(number - 1, at_once=True, search=False)
-        self.live = []
+        self._end(number - 1)
         self._next = self._next_search = self.count - 1
         self._pause, self._usual = SEARCH[0], None
 
@@ -218,26 +226,33 @@ class Follower:
         """Faces in the whole picture, of the sizes that are worth the time."""
         frame = self.frames[number]
         short, coarse = min(frame.width, frame.height), usual_size(frame.width, frame.height)
-        widths, found = [width(to_boxes(p.state)) for p in self.live], []
-        if not self.live:
-            # A large face is found in a small picture; then those half as large are looked for.
-            # Small faces cost most and are rare.
-            self._empty += 1
-            large = max(coarse, LARGE * short)
-            found.append(self.finder.everywhere(frame, large))
-            widths = (found[0][:, 2] - found[0][:, 0]).tolist()
-            if not widths and large > coarse:
-                return self.finder.everywhere(frame, None if self._empty % 4 == 1 else coarse)
-            if max(coarse, NEWCOMER * max(widths, default=0)) >= large:  # that was all of it
-                return found[0]
-        smallest = max(coarse, NEWCOMER * max(widths))
-        return np.concatenate([*found, self.finder.everywhere(frame, smallest)])
+        self._others = False
+        if self.live:
+            smallest = max(coarse, NEWCOMER * max(width(to_boxes(p.state)) for p in self.live))
+            return self.finder.everywhere(frame, smallest)
+        # A large face is found in a small picture. Small ones cost most and are rare: beside a
+        # large one they are looked for BACK frames later, and followed back.
+        self._empty += 1
+        large = max(coarse, LARGE * short)
+        found_n5 = self.finder.everywhere(frame, large)
+        if not len(found_n5) and large > coarse:
+            return self.finder.everywhere(frame, None if self._empty % 4 == 1 else coarse)
+        widest = (found_n5[:, 2] - found_n5[:, 0]).max(initial=0)
+        self._others = len(found_n5) > 0 and max(coarse, NEWCOMER * widest) < large
+        if not self._others:
+            return found_n5
+        # Their boxes are of a coarse raster, so each is taken from where all later ones are.
+        near = self.finder.near([(frame, box_5[:4], SPREAD) for box_5 in found_n5])
+        pairs = zip(near, found_n5, strict=True)
+        return np.concatenate(
+            [near_n5 if len(near_n5) else box_5[None] for near_n5, box_5 in pairs]
+        )
 
     def _plan_search(self, number: int, found: bool) -> None:
         self._usual = None
         if self.live:
             self._pause = SEARCH[0] if found else min(SEARCH[1], 2 * self._pause)
-            self._next_search = number + self._pause
+            self._next_search = number + (BACK if self._others else self._pause)
         else:
             self._next_search = number + min(BACK, self.every * self._empty)
 
