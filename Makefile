@@ -35,12 +35,13 @@ strip: install
 install: $(VENV)/installed
 
 # A notebook that was run and saved counts as unchanged: git strips outputs (see .gitattributes) by the filter set here.
+# A linked worktree without a .venv of its own has no filter, and git should not complain of it at every call.
 # The exact versions that were tried together; pyproject.toml says what is needed, constraints.txt which release of it.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dfil needs Python 3.11 or later; call make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lab]"
-	@git rev-parse --git-dir >/dev/null 2>&1 && git config filter.stripped.clean '$(STRIP)' && git config filter.stripped.smudge cat || true
+	@git rev-parse --git-dir >/dev/null 2>&1 && git config filter.stripped.clean 'if test -x $(BIN)/nbstripout; then $(STRIP); else cat; fi' && git config filter.stripped.smudge cat || true
 	touch $@
 
 # Everything that can be made again. Trained runs, crops and the published results in outputs/demo stay.
