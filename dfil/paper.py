@@ -63,7 +63,8 @@ class Row:
     so the full model has the same description in every table. heads: the row's leading cells as
     printed, one per entry of the table's `heads`; `label` says the same in one piece. dagger:
     marked † (re-implemented by the paper's authors). quoted: taken by the paper from another
-    publication. bold: keys of the columns whose value is printed in bold.
+    publication. bold: keys of the columns whose value is printed in bold. warped: trained on the
+    real videos and warps of them, and on no forgery.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Row:
     dagger: bool = False
     quoted: bool = False
     bold: tuple[str, ...] = ()
+    warped: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,13 @@ class Cell:
     train: Videos | None
     test: Videos | None
     quoted: bool = False
+    warped: bool = False
 
     @property
     def run(self) -> tuple:
-        """(method, switches, training videos): a run but for its seed and profile."""
-        return self.method, self.switches, self.train
+        """(method, switches, training videos, whether of reals only): a run but for its seed and
+        profile."""
+        return self.method, self.switches, self.train, self.warped
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Table:
             model = row.method or row.name, row.switches
             for column, value in zip(self.columns, row.values, strict=True):
                 place = self.key, row.name, column.key, self.metric
-                yield Cell(*place, value, *model, column.train, column.test, row.quoted)
+                yield Cell(*place, value, *model, column.train, column.test, row.quoted, row.warped)
 
     def extended(self, methods: Iterable[str]) -> Table:
         """The table with a row, without values, for every method that the paper does not know."""
@@ -277,7 +281,7 @@ _TABLE3_ROWS = _rows(_CROSS_COLUMNS, """
 # Two rows of which another row has the name: the authors' network of D-FWA, which has seen warps of
 # real faces only (Table 2's learnt labels), and VA-LogReg with its authors' coefficients.
 _OTHERS = {
-    "d-fwa": {"method": "d-fwa-self-made"},
+    "d-fwa": {"warped": True},
     "va-logreg-published": {"method": "va-logreg", "switches": (("weights", "published"),)},
 }
 _TABLE3_ROWS = tuple(replace(row, **_OTHERS.get(row.name, {})) for row in _TABLE3_ROWS)

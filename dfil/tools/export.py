@@ -25,7 +25,6 @@ from dfil.system.errors import RunError
 from dfil.system.files import atomic, checksum
 from dfil.tools.found import Found, Scores
 from dfil.train.calibration import of_run
-from dfil.train.self_blended import NAME
 from dfil.train.spec import select
 
 CARD = "README.md"
@@ -50,7 +49,7 @@ def export(run: Found, folder: Path) -> Path:
     spec = run.run.spec
     trained = {"dataset": spec.dataset, "compression": spec.compression, "seed": spec.seed}
     trained |= {"manipulations": list(spec.manipulations), "setting": run.setting}
-    trained["fakes"] = NAME if spec.fakes else "the dataset's"
+    trained["fakes"] = spec.fakes.name if spec.fakes else "the dataset's"
     trained["profile"] = run.settings["profile"]
     about = {"library_name": "dfil", "dfil_version": dfil.__version__, "data": trained}
     if scale := of_run(run.folder, config["synthetic"]):

@@ -21,7 +21,8 @@ from dfil.results import metrics
 from dfil.system import paths
 from dfil.system.errors import DataError, RunError
 from dfil.train.run import Run
-from dfil.train.self_blended import NAME, SelfBlended
+from dfil.train.self_blended import SelfBlended
+from dfil.train.self_warped import SelfWarped
 from dfil.train.spec import RunSpec, select
 
 SHORTEST = 4  # letters of a name's end that are taken for it
@@ -91,7 +92,7 @@ class Found:
         told |= {self.settings["profile"], self.setting or "real", self.folder.name}
         told |= {"synthetic"} if self.setting else set()
         own_fakes = {"all"} if len(spec.manipulations) != 1 else set()
-        told |= {NAME} if spec.fakes else own_fakes
+        told |= {spec.fakes.name} if spec.fakes else own_fakes
         told |= {f"seed={spec.seed}", *self.switches.split()}
         return {word.lower() for word in told if word}
 
@@ -225,7 +226,8 @@ def _spec(settings: dict) -> RunSpec:
     manipulations = tuple(settings["manipulations"])
     others = {"switches": switches, "manipulations": manipulations}
     if made := settings.get("fakes"):
-        others["fakes"] = SelfBlended(**{name: _tuples(value) for name, value in made.items()})
+        kind = SelfWarped if "smallest" in made else SelfBlended
+        others["fakes"] = kind(**{name: _tuples(value) for name, value in made.items()})
     return RunSpec(**told, **others, training=Training(**own), start=start)
 
 

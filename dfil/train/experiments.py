@@ -15,9 +15,11 @@ from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.system.errors import RunError
 from dfil.train.runs import Run, RunSpec, RunStore
+from dfil.train.self_warped import SelfWarped
 from dfil.train.spec import missing, select
 
 POOLED = "one model for all manipulations"
+WARPED = "trained on real videos and warps of them, on no forgery"
 READ = "built mostly on readings of its source"
 STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
 
@@ -140,6 +142,10 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
     where = videos.dataset, videos.compression, kinds
     beyond = paper.table(cell.table) is None and videos.dataset != "ffpp"
     table = "table2" if beyond else cell.table  # a dataset of one's own is trained like Table 2's
+    if cell.warped:
+        how = {"fakes": SelfWarped(), "table": table, "switches": cell.switches}
+        what = cell.method, *where[:2]
+        return [RunSpec.of_reals(profile, *what, **how, seed=n) for n in profile.seeds_for(table)]
     return [
         RunSpec.of_table(profile, table, cell.method, *where, switches=cell.switches, seed=seed)
         for seed in profile.seeds_for(table)
@@ -149,8 +155,12 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
 def remarks(cell: paper.Cell, found: Sequence[RunSpec]) -> tuple[str, ...]:
     """What is to be said of a cell beside its runs: whose number the paper's is, and whether one
     model stands for all columns."""
-    pooled = found[0].manipulations != cell.train.manipulations
-    return (POOLED,) * pooled + (paper.QUOTED_VALUE,) * (cell.quoted and cell.value is not None)
+    pooled = found[0].manipulations != cell.train.manipulations and not cell.warped
+    return (
+        (WARPED,) * cell.warped
+        + (POOLED,) * pooled
+        + (paper.QUOTED_VALUE,) * (cell.quoted and cell.value is not None)
+    )
 
 
 def tested_on(table: str, column: str) -> paper.Videos | None:

@@ -31,7 +31,6 @@ from dfil.train.fit import fit
 from dfil.train.loop import train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
 from dfil.train.run import Run, digest_of, machine_errors, made
-from dfil.train.self_blended import NAME
 from dfil.train.spec import RunSpec, missing
 
 __all__ = ["Run", "RunSpec", "RunStore", "load_weights", "save_weights"]
@@ -51,7 +50,7 @@ class RunStore:
     def key(self, spec: RunSpec, store: CropStore) -> str:
         """A readable name that ends in the hash of `describe`."""
         what = spec.manipulations[0] if len(spec.manipulations) == 1 else "all"
-        what = NAME if spec.fakes else what
+        what = spec.fakes.name if spec.fakes else what
         name = (spec.method, spec.dataset, spec.compression, what)
         return "-".join(filter(None, (*name, digest_of(self.describe(spec, store)))))
 

@@ -23,6 +23,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -62,6 +63,7 @@ LUMA = np.float32([0.299, 0.587, 0.114])
 class SelfBlended:
     """How pseudo-forgeries are made; part of a run's spec. jitter: 0 to 1. hull: one of HULLS."""
 
+    name: ClassVar[str] = NAME
     jitter: float = 0.5
     hull: str = "ellipse"
 
@@ -71,19 +73,23 @@ class SelfBlended:
         if self.hull not in HULLS:
             raise RunError(f"no hull is called {self.hull!r}; choose {' or '.join(HULLS)}")
 
+    def make(self, clip_uthwc: np.ndarray, rng: np.random.Generator, margin: float) -> np.ndarray:
+        """See `blend`."""
+        return blend(clip_uthwc, rng, self, margin)
+
 
 def default_hull() -> str:
     """ "landmarks" where LANDMARKS names their file, else "ellipse"."""
     return HULLS[bool(os.environ.get(LANDMARKS))]
 
 
-def with_fakes(rows: pd.DataFrame) -> pd.DataFrame:
+def with_fakes(rows: pd.DataFrame, name: str = NAME) -> pd.DataFrame:
     """The real videos of an index, then each of them again as its pseudo-forgery: label 1,
-    manipulation NAME, video_id NAME/<its own>, the same target."""
+    manipulation `name`, video_id `name`/<its own>, the same target."""
     reals = rows[rows["label"] == 0]
-    ids = NAME + "/" + reals["video_id"]
+    ids = name + "/" + reals["video_id"]
     return pd.concat(
-        [reals, reals.assign(video_id=ids, label=1, manipulation=NAME)], ignore_index=True
+        [reals, reals.assign(video_id=ids, label=1, manipulation=name)], ignore_index=True
     )
 
 
@@ -97,18 +103,15 @@ class SelfBlendedDataset(SnippetDataset):
     def __init__(self, store: CropStore, rows: pd.DataFrame, *, fakes: SelfBlended, **how):
         super().__init__(store, rows, **how)
         self.fakes = fakes
-        self._made = {i: number_of(name) for i, name in enumerate(self._ids) if _is_made(name)}
-        self._ids = [name.removeprefix(f"{NAME}/") for name in self._ids]
+        mark = f"{fakes.name}/"
+        self._made = {i: number_of(n) for i, n in enumerate(self._ids) if n.startswith(mark)}
+        self._ids = [name.removeprefix(mark) for name in self._ids]
 
     def _read(self, item: int, drawn_for: int, clip_uthwc: np.ndarray) -> None:
         super()._read(item, drawn_for, clip_uthwc)
         if (row := self.videos[item]) in self._made:
             rng = np.random.default_rng([self.seed, self.epoch * self.train, self._made[row], 1])
-            blend(clip_uthwc, rng, self.fakes, self.margin)
-
-
-def _is_made(video_id: str) -> bool:
-    return video_id.startswith(f"{NAME}/")
+            self.fakes.make(clip_uthwc, rng, self.margin)
 
 
 def blend(
@@ -124,7 +127,7 @@ def blend(
     z_utk = alterations(rng, snippets, frames, fakes.jitter)
     masks_uthw = np.empty((snippets, frames, side, side), np.float32)
     for clip_thwc, z_tk, masks_thw in zip(clip_uthwc, z_utk, masks_uthw, strict=True):
-        hull_hw = _hull(clip_thwc, fakes, margin)
+        hull_hw = hull(clip_thwc, fakes, margin)
         for t, (frame_hwc, z_k) in enumerate(zip(clip_thwc, z_tk, strict=True)):
             how = dict(zip(LAWS, ndtr(z_k[: len(LAWS)]), strict=True))
             how = {name: low + (high - low) * how[name] for name, (low, high) in LAWS.items()}
@@ -175,7 +178,7 @@ def _mask(
     return np.clip(2 * soft_hw - 1, 0, 1) * (bent_hw > 0) * np.float32(ratio)
 
 
-def _hull(clip_thwc: np.ndarray, fakes: SelfBlended, margin: float) -> np.ndarray:
+def hull(clip_thwc: np.ndarray, fakes: SelfBlended, margin: float) -> np.ndarray:
     """1 inside the face, 0 outside: (S, S) float32."""
     side = clip_thwc.shape[1]
     if fakes.hull == "landmarks":

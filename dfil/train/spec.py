@@ -10,7 +10,7 @@ from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import Profile, Training
 from dfil.system.errors import RunError
-from dfil.train.self_blended import NAME, SelfBlended, with_fakes
+from dfil.train.self_blended import SelfBlended, with_fakes
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class RunSpec:
     @property
     def videos(self) -> str:
         """Its data in words."""
-        fakes = NAME if self.fakes else "+".join(self.manipulations) or "all fakes"
+        fakes = self.fakes.name if self.fakes else "+".join(self.manipulations) or "all fakes"
         return " ".join(filter(None, (self.dataset, self.compression, fakes)))
 
     def select(self, store: CropStore, split: str) -> pd.DataFrame:
@@ -86,7 +86,7 @@ class RunSpec:
                 f"{store.folder}: no usable real video in the {split} split; videos of at least two"
                 " people are needed, one for validation; look at the reasons in its index"
             )
-        rows = with_fakes(rows) if self.fakes else rows
+        rows = with_fakes(rows, self.fakes.name) if self.fakes else rows
         if rows["label"].nunique() < 2:
             raise RunError(
                 f"{store.folder}: the {split} split has {len(rows)} usable videos of {self.videos},"

@@ -16,7 +16,7 @@ GRIDS = (1, 2, 6)
 
 class DFWA(BackboneDetector, FrameDetector):
     """Dual spatial pyramid face-warping-artefact detector, the authors' successor of Li and Lyu
-    (CVPR Workshops 2019), trained on labelled videos.
+    (CVPR Workshops 2019).
 
     ResNet-50; its last map is pooled by maximum on grids of 1, 2 and 6 cells a side, and all cells
     go to one linear layer [code]. At the published 7 x 7 cells torch's adaptive pooling has the
@@ -24,7 +24,7 @@ class DFWA(BackboneDetector, FrameDetector):
 
     One name stands for two things. Table 2's row is this network trained on the dataset, as the
     paper cites it. Table 3's is the authors' network, which has seen no forgery but its own warps
-    of real faces; that training is not what this class does.
+    of real faces: there it is trained so (dfil.train.self_warped).
 
     What is read, and how:
     - Frames of the project's crops; the code draws boxes around 68 landmarks at random, scores ten
