@@ -36,6 +36,7 @@ from dfil.models.baselines.va_logreg import VALogReg
 from dfil.models.baselines.xception import Xception
 from dfil.models.detector import About, Detector, Sampling
 from dfil.models.dil import DIL
+from dfil.models.dil_and_later import DILAndLater
 from dfil.models.fast import plain
 from dfil.models.saved import fill, read, switches
 from dfil.system import plugins
@@ -59,7 +60,7 @@ BUILT_IN: dict[str, type[Detector]] = {
     "s-mil": SMIL,
     "s-mil-t": SMILT,
     "stil": STIL,
-    "dil": DIL,
+    "dil": DILAndLater,
     "capsule": Capsule,
     "d-fwa": DFWA,
     "facenet-lstm": FaceNetLSTM,

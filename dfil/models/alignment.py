@@ -41,8 +41,6 @@ def with_gradients(
 ) -> torch.Tensor:
     """The cross-entropy as it is, with the gradients of both terms, each times its weight, added
     to its own."""
-    if not (alignment or uniformity):
-        return entropy
     terms = alignment_and_uniformity(embeddings_bc.float(), labels_b)
     weighed = alignment * terms[0] + uniformity * terms[1]
     return entropy + weighed - weighed.detach()

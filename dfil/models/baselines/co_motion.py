@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.ensemble import AdaBoostClassifier
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, pad
 
@@ -78,6 +77,8 @@ class CoMotion(FittedDetector):
         return self.part_logits(x)
 
     def fit(self, features_nf: np.ndarray, labels_n: np.ndarray) -> None:
+        from sklearn.ensemble import AdaBoostClassifier  # loads pandas, which only a fit needs
+
         boosted = AdaBoostClassifier(n_estimators=STUMPS, random_state=0).fit(features_nf, labels_n)
         trees = [each.tree_ for each in boosted.estimators_]
         with torch.no_grad():

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
@@ -112,6 +111,8 @@ class VALogReg(FittedDetector):
         return self.part_logits(x).unflatten(1, x.shape[1:3])
 
     def fit(self, features_nf: np.ndarray, labels_n: np.ndarray) -> None:
+        from sklearn.linear_model import LogisticRegression  # loads pandas, only a fit needs it
+
         if not self.published:
             # Newton's steps do not mind that the features have very different sizes.
             found = LogisticRegression(C=1.0, solver="newton-cholesky", max_iter=1000)

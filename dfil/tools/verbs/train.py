@@ -86,8 +86,9 @@ def switches(method: str, given: Sequence[str], backbone: dict) -> tuple[tuple[s
     """ "queries=4" and the like as a run has them: sorted, without what the method does anyway, so
     that a table's run is found. Raises RunError for what the method's constructor does not take.
     """
-    named = inspect.signature(type(registry.build(method, **backbone))).parameters
-    known = {name: p.default for name, p in named.items() if p.kind is p.KEYWORD_ONLY}
+    made = type(registry.build(method, **backbone)).__mro__[::-1]
+    named = [p for cls in made[1:] for p in inspect.signature(cls).parameters.values()]
+    known = {p.name: p.default for p in named if p.kind is p.KEYWORD_ONLY}
     for name in ("frames", "depth", "width", "stem"):  # the profile's
         known.pop(name, None)
     found = {}
