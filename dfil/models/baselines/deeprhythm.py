@@ -3,14 +3,12 @@ frames."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d, normalize
 from torchvision.models.resnet import BasicBlock
 
-from dfil.models.baselines.frames import ClipDetector, to_unit_range
+from dfil.models.baselines.frames import ClipDetector, exactly, to_unit_range
 from dfil.models.detector import About, Sampling, check_choice
 from dfil.models.resnet import conv_norm
 
@@ -87,8 +85,7 @@ class DeepRhythm(ClipDetector):
 
     def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:
         """Clips (N, T, 3, H, W) -> logits (N,)."""
-        kind = clips_ntchw.device.type  # a pulse is less than a grey level: never in bfloat16
-        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
+        with exactly(clips_ntchw):  # a pulse is less than a grey level: never in bfloat16
             map_n3tb = rhythm(clips_ntchw)
             s_nb = normalize(self.along(map_n3tb), dim=1)
             states_ntc, _ = self.lstm(map_n3tb.permute(0, 2, 3, 1).flatten(2))

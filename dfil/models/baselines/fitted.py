@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dfil.models.baselines.frames import PartwiseDetector, to_unit_range
+from dfil.models.baselines.frames import PartwiseDetector, exactly, to_unit_range
 
 
 class FittedDetector(PartwiseDetector):
@@ -18,8 +18,6 @@ class FittedDetector(PartwiseDetector):
     buffers, so that a fitted model is saved, loaded and scored like any other. A part that cannot
     be judged has features that are not numbers: it is left out of the fit and of its video's
     probability, and a video without any other gets one half.
-
-    Features are computed in float64, which autocast leaves alone.
     """
 
     def part_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -36,7 +34,8 @@ class FittedDetector(PartwiseDetector):
         raise NotImplementedError
 
     def part_logits(self, x: torch.Tensor) -> torch.Tensor:
-        return self.decide(self.part_features(x))
+        with exactly(x):
+            return self.decide(self.part_features(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> logits (B,) of the mean probability over the parts that can be

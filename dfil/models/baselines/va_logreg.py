@@ -3,6 +3,8 @@ regression."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import nn
@@ -92,16 +94,15 @@ class VALogReg(FittedDetector):
         """x (B, U, T, 3, H, W) -> (B, U T, 18): the mean energies of the first region, then those
         of the second."""
         b, u, t = check_input("VALogReg", x)
-        grey = to_grey(x.flatten(0, 2))[:, None]  # (N, 1, H, W)
-        if self.published:
-            grey = interpolate(grey, (SIDE, SIDE), mode="bilinear").round()
-        regions_rhw = regions(self.pipeline, *grey.shape[-2:]).to(grey)
         found = []
-        for some_n1hw in grey.split(64):  # sixteen filters of all of them would fill the memory
-            flat = _limited(some_n1hw - _mean(some_n1hw, 15), self.published)
-            found.append(torch.einsum("nehw,rhw->nre", energies(flat, self.published), regions_rhw))
-        means_nre = torch.cat(found) / regions_rhw.sum((1, 2))[:, None]
-        return means_nre.flatten(1).unflatten(0, (b, u * t))
+        for frames in x.flatten(0, 2).split(4):  # more of them would leave the caches
+            grey = to_grey(frames)[:, None].float()  # (N, 1, H, W)
+            if self.published:
+                grey = interpolate(grey, (SIDE, SIDE), mode="bilinear").round()
+            flat = _limited(grey - _mean(grey, 15), self.published)
+            weights_rp = weights(self.pipeline, *grey.shape[-2:]).to(grey).flatten(1)
+            found.append(weights_rp @ energies(flat, self.published).flatten(2).transpose(1, 2))
+        return torch.cat(found).double().flatten(1).unflatten(0, (b, u * t))  # (N, 2, 9) before
 
     def decide(self, features: torch.Tensor) -> torch.Tensor:
         return self.fc(features).squeeze(-1)
@@ -126,12 +127,12 @@ class VALogReg(FittedDetector):
 
 
 def energies(flat_n1hw: torch.Tensor, eight_bits: bool = False) -> torch.Tensor:
-    """Laws' texture energies of pictures less their 15 x 15 means: (N, 1, H, W) -> (N, 9, H, W), in
-    the order of ENERGIES.
+    """Laws' energies of every pixel, not yet averaged over its neighbours, of pictures less their
+    15 x 15 means: (N, 1, H, W) -> (N, 9, H, W), in the order of ENERGIES.
 
-    Of a pair of vectors a and b: the mean over 10 x 10 pixels of |a^T b * picture|, and the average
-    of that and of b^T a's where they differ. eight_bits: filters' results are rounded to whole
-    numbers and kept between 0 and 255.
+    Of a pair of vectors a and b: |a^T b * picture|, and the average of that and of b^T a's where
+    they differ. eight_bits: filters' results are rounded to whole numbers and kept between 0 and
+    255.
     """
     vectors = {letter: flat_n1hw.new_tensor(vector) for letter, vector in LAWS.items()}
     masks = torch.stack([torch.outer(a, b) for a in vectors.values() for b in vectors.values()])
@@ -139,7 +140,19 @@ def energies(flat_n1hw: torch.Tensor, eight_bits: bool = False) -> torch.Tensor:
     found = _limited(found, eight_bits).abs().unflatten(1, (4, 4))
     place = {letter: i for i, letter in enumerate(LAWS)}
     pairs = [(found[:, place[a], place[b]] + found[:, place[b], place[a]]) / 2 for a, b in ENERGIES]
-    return _mean(torch.stack(pairs, 1), 10)
+    return torch.stack(pairs, 1)
+
+
+@lru_cache
+def weights(pipeline: str, h: int, w: int) -> torch.Tensor:
+    """What each pixel counts in the two regions' means of means over 10 x 10 pixels: (2, H, W)
+    float64. Both means are linear: these are their derivatives."""
+    regions_rhw = regions(pipeline, h, w)
+    with torch.enable_grad():
+        pixels = torch.zeros(1, 1, h, w, dtype=torch.float64, requires_grad=True)
+        means_r = (_mean(pixels, 10)[0] * regions_rhw).sum((1, 2)) / regions_rhw.sum((1, 2))
+        of_each = [torch.autograd.grad(mean, pixels, retain_graph=True)[0] for mean in means_r]
+    return torch.cat(of_each)[:, 0]
 
 
 def regions(pipeline: str, h: int, w: int) -> torch.Tensor:
@@ -156,8 +169,10 @@ def _mean(maps_nchw: torch.Tensor, side: int) -> torch.Tensor:
     """Means over side x side pixels, the borders mirrored; of an even side the middle is the later
     of the two."""
     before, after = side // 2, (side - 1) // 2
-    return avg_pool2d(pad(maps_nchw, (before, after, before, after), "reflect"), side, 1)
+    padded = pad(maps_nchw, (before, after, before, after), "reflect")
+    return avg_pool2d(avg_pool2d(padded, (side, 1), 1), (1, side), 1)
 
 
 def _limited(maps: torch.Tensor, eight_bits: bool) -> torch.Tensor:
-    return maps.round().clamp(0, 255) if eight_bits else maps
+    """In place: what is left of the maps in 8 bits, or all of it."""
+    return maps.round_().clamp_(0, 255) if eight_bits else maps
