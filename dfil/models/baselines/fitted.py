@@ -20,6 +20,8 @@ class FittedDetector(PartwiseDetector):
     probability, and a video without any other gets one half.
     """
 
+    fixed = False  # whether its numbers are given, so that nothing is fitted
+
     def part_features(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, U, T, 3, H, W) -> (B, n, F) float64: the features of the n parts."""
         raise NotImplementedError

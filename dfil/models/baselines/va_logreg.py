@@ -62,8 +62,8 @@ class VALogReg(FittedDetector):
     Args:
         frames, depth, width, stem: accepted and ignored: there is no network.
         pipeline: `deepfake` or `face2face`.
-        weights: `fitted`; or `published`: the authors' 19 numbers of the pipeline, unchanged by
-            `fit`, and then their 256 pixels and 8 bits. Their order is derived, and on regions
+        weights: `fitted`; or `published`: the authors' 19 numbers of the pipeline, nothing is
+            fitted, and then their 256 pixels and 8 bits. Their order is derived, and on regions
             without landmarks they are not what they were.
     """
 
@@ -84,9 +84,9 @@ class VALogReg(FittedDetector):
         check_choice("VALogReg", "pipeline", pipeline, *PIPELINES)
         check_choice("VALogReg", "weights", weights, "fitted", "published")
         check_choice("VALogReg", "stem", stem, "imagenet", "small")
-        self.pipeline, self.published = pipeline, weights == "published"
+        self.pipeline, self.fixed = pipeline, weights == "published"
         self.fc = nn.Linear(2 * len(ENERGIES), 1, dtype=torch.float64)
-        if self.published:
+        if self.fixed:
             intercept, *coefficients = PUBLISHED[pipeline]
             self._take(np.concatenate(coefficients), intercept)
 
@@ -97,11 +97,11 @@ class VALogReg(FittedDetector):
         found = []
         for frames in x.flatten(0, 2).split(4):  # more of them would leave the caches
             grey = to_grey(frames)[:, None].float()  # (N, 1, H, W)
-            if self.published:
+            if self.fixed:
                 grey = interpolate(grey, (SIDE, SIDE), mode="bilinear").round()
-            flat = _limited(grey - _mean(grey, 15), self.published)
+            flat = _limited(grey - _mean(grey, 15), self.fixed)
             weights_rp = weights(self.pipeline, *grey.shape[-2:]).to(grey).flatten(1)
-            found.append(weights_rp @ energies(flat, self.published).flatten(2).transpose(1, 2))
+            found.append(weights_rp @ energies(flat, self.fixed).flatten(2).transpose(1, 2))
         return torch.cat(found).double().flatten(1).unflatten(0, (b, u * t))  # (N, 2, 9) before
 
     def decide(self, features: torch.Tensor) -> torch.Tensor:
@@ -114,11 +114,10 @@ class VALogReg(FittedDetector):
     def fit(self, features_nf: np.ndarray, labels_n: np.ndarray) -> None:
         from sklearn.linear_model import LogisticRegression  # loads pandas, only a fit needs it
 
-        if not self.published:
-            # Newton's steps do not mind that the features have very different sizes.
-            found = LogisticRegression(C=1.0, solver="newton-cholesky", max_iter=1000)
-            found.fit(features_nf, labels_n)
-            self._take(found.coef_[0], found.intercept_[0])
+        # Newton's steps do not mind that the features have very different sizes.
+        found = LogisticRegression(C=1.0, solver="newton-cholesky", max_iter=1000)
+        found.fit(features_nf, labels_n)
+        self._take(found.coef_[0], found.intercept_[0])
 
     def _take(self, coefficients: np.ndarray, intercept: float) -> None:
         with torch.no_grad():
