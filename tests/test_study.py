@@ -18,7 +18,7 @@ from dfil.system import cores
 from dfil.system.errors import RunError
 from dfil.tools import verify
 from dfil.tools.study import Study, begin, work
-from dfil.train import rates, scoring
+from dfil.train import devices, rates
 from dfil.train.runs import RunSpec, RunStore
 
 METHODS = ["resnet50", "dil"]
@@ -110,16 +110,16 @@ def test_a_run_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
 
 
 def test_runs_side_by_side_share_the_cores_and_compute_in_float32(monkeypatch):
-    monkeypatch.setattr(scoring, "_full", False)
+    monkeypatch.setattr(devices, "_full", False)
     monkeypatch.setattr(cores, "_beside", 1)
     gpu, there = torch.device("cuda"), cores.cores()
-    assert scoring.autocast_type(gpu) == torch.bfloat16
+    assert devices.autocast_type(gpu) == torch.bfloat16
     threads = torch.get_num_threads()
     try:
         begin(2 * there)
     finally:
         torch.set_num_threads(threads)
-    assert cores.cores() == 1 and scoring.autocast_type(gpu) == torch.float32
+    assert cores.cores() == 1 and devices.autocast_type(gpu) == torch.float32
 
 
 def test_heavy_compression_is_trained_for_longer():

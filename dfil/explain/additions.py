@@ -18,8 +18,8 @@ from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS, AUC, Table
 from dfil.profiles import Profile
 from dfil.results import located, tables
+from dfil.train.devices import pick_device
 from dfil.train.runs import RunSpec, RunStore
-from dfil.train.scoring import pick_device
 
 TITLE = "Two additions to DIL: AUC at c40"
 # row -> DIL's switches. The number of queries is a reading, the weights are GenD's.

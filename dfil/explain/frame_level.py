@@ -13,8 +13,8 @@ from dfil.faces.crops import Crops
 from dfil.faces.store import CropStore
 from dfil.results import metrics
 from dfil.system.errors import DataError
+from dfil.train.devices import pick_device, precision
 from dfil.train.runs import Run
-from dfil.train.scoring import pick_device, precision
 from dfil.train.snippets import normalise
 
 

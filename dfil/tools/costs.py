@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfil import models, paper
 from dfil.models import Detector, Sampling
-from dfil.train.scoring import pick_device, place, precision
+from dfil.train.devices import pick_device, place, precision
 
 PAPER_SAMPLING = Sampling(
     paper.SETTINGS.train_snippets, paper.SETTINGS.test_snippets, paper.SETTINGS.frames_per_snippet

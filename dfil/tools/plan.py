@@ -40,8 +40,8 @@ from dfil.system.progress import progress_bar
 from dfil.tools import environment
 from dfil.tools.bench.common import using_threads
 from dfil.train import data, experiments
+from dfil.train.devices import pick_device, place, precision
 from dfil.train.runs import Run, RunSpec
-from dfil.train.scoring import pick_device, place, precision
 from dfil.train.snippets import batches, normalise
 
 # Real and fake videos by split. FaceForensics++: people, of whom each has one real video and one

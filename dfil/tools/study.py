@@ -27,8 +27,8 @@ from dfil.system.cores import cores, share_cores
 from dfil.system.errors import RunError
 from dfil.tools import plan
 from dfil.train import data, experiments, rates
+from dfil.train.devices import full_precision
 from dfil.train.runs import Run, RunSpec, RunStore
-from dfil.train.scoring import full_precision
 
 MECHANISM = "temporal-only"  # the built-in tree that feeds the table of this name
 ROUND = 3  # seeds that every claim gets before any gets more

@@ -14,9 +14,10 @@ from dfil.profiles import Training
 from dfil.system.errors import RunError
 from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
-from dfil.train.loop import check, validate
-from dfil.train.scoring import loader, pick_device, place
+from dfil.train.devices import pick_device, place
+from dfil.train.scoring import loader
 from dfil.train.snippets import SnippetDataset, batches, normalise
+from dfil.train.validation import check, validate
 
 
 def fit(

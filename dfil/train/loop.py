@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.optim.swa_utils import update_bn
 
@@ -21,25 +19,13 @@ from dfil.system.errors import RunError
 from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
-from dfil.train.scoring import loader, pick_device, place, precision, score
+from dfil.train.devices import pick_device, place, precision
+from dfil.train.scoring import loader
 from dfil.train.snippets import SnippetDataset, batches, normalise
+from dfil.train.validation import JUDGED_BY, UNKNOWN, check, is_validated, validate
 
 # Set: gradient checkpointing, less memory for more time and the same result, so no part of a run.
 CHECKPOINT = "DFIL_CHECKPOINT"
-# What an epoch is judged by, the larger the better; equals are decided by the next one.
-JUDGED_BY = {
-    "auc": lambda line: (line["val_auc"], -line["val_loss"]),
-    "loss": lambda line: (-line["val_loss"],),
-    "accuracy": lambda line: (line["val_accuracy"], -line["val_loss"]),
-}
-POINTS = 6  # of a validation curve on which nothing hangs
-UNKNOWN = dict.fromkeys(("val_loss", "val_auc", "val_accuracy"), math.nan)
-CHOICES = {
-    "schedule": ("plateau", "one-cycle"),
-    "plateau_on": ("loss", "auc"),
-    "keep": ("best", "last", "average"),
-    "best_by": tuple(JUDGED_BY),
-}
 
 
 def train(
@@ -61,7 +47,7 @@ def train(
     weights; the first one validates and writes.
 
     Returns one dict per epoch: epoch, lr, train_loss, val_loss, val_auc, val_accuracy (not numbers
-    where an epoch was not validated, `_is_validated`), seconds, clips (seen so far), best (so far)
+    where an epoch was not validated, `is_validated`), seconds, clips (seen so far), best (so far)
     and kept (whether the weights left are this epoch's, or their mean has them).
 
     Raises RunError for settings that do not exist, if the loss stops being a number, or if the
@@ -78,7 +64,7 @@ def train(
             begun = time.perf_counter()
             loss = state.learn(epoch)
             found = UNKNOWN
-            if _is_validated(epoch, settings):
+            if is_validated(epoch, settings):
                 found = parallel.in_first_process(validate, model, val_data, settings.batch, device)
             state.judge(epoch, loss, found, begun)
             if checkpoint and parallel.is_first():
@@ -186,29 +172,9 @@ class _State:
         return self.history
 
 
-def _is_validated(epoch: int, settings: Training) -> bool:
-    """Every epoch, where a choice hangs on it. Else the validation videos only show a curve, for
-    which six points are enough and the others' time is saved."""
-    chosen = settings.keep == "best" or settings.schedule == "plateau"
-    left = settings.epochs - 1 - epoch
-    return chosen or left % math.ceil(settings.epochs / POINTS) == 0
-
-
 def _window(settings: Training) -> int:
     """How many of the last epochs' weights are kept where it is not the best one's."""
     return min(settings.averaged, settings.epochs) if settings.keep == "average" else 1
-
-
-def check(settings: Training, val_data: SnippetDataset, label: str) -> None:
-    """Raises RunError for settings that do not exist and a validation split that lacks a class."""
-    for name, known in CHOICES.items():
-        if (asked := getattr(settings, name)) not in known:
-            raise RunError(f"no {name} is called {asked!r}; choose {', '.join(known)}")
-    if len(set(val_data.rows["label"])) < 2:
-        raise RunError(
-            f"{label}: the validation split needs real and fake videos to select by; it has "
-            f"{len(val_data)} of one class"
-        )
 
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
@@ -216,16 +182,3 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
         return OneCycleLR(optimiser, max_lr=settings.lr, total_steps=max(steps, 5), pct_start=0.25)
     how = {"patience": settings.patience, "min_lr": settings.lowest_lr}
     return ReduceLROnPlateau(optimiser, "max", factor=0.1, threshold_mode="abs", **how)
-
-
-def validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> dict:
-    """AUC, accuracy and mean cross-entropy of the validation videos."""
-    rows = score(model, data, batch=batch, device=device)
-    logits_n, labels_n = (torch.tensor(rows[name].tolist()).float() for name in ("logit", "label"))
-    if not torch.isfinite(logits_n).all():
-        raise RunError("a validation logit is not a number; lower the learning rate")
-    return {
-        "val_loss": float(binary_cross_entropy_with_logits(logits_n, labels_n)),
-        "val_auc": float(roc_auc_score(labels_n, logits_n)),
-        "val_accuracy": float(((logits_n >= 0) == (labels_n == 1)).float().mean()),
-    }

@@ -35,7 +35,8 @@ from dfil.models.saved import read
 from dfil.system.errors import RunError
 from dfil.system.progress import progress_bar
 from dfil.train.calibration import Calibration, of_weights
-from dfil.train.scoring import pick_device, place, precision, video_logits
+from dfil.train.devices import pick_device, place, precision
+from dfil.train.scoring import video_logits
 from dfil.train.snippets import normalise, snippet_starts
 
 PICTURES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())

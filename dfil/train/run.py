@@ -38,8 +38,9 @@ from dfil.profiles import Profile
 from dfil.system.errors import MachineError, machine_fault
 from dfil.system.files import atomic
 from dfil.train import data, fingerprint
+from dfil.train.devices import autocast_type, pick_device
 from dfil.train.repeat import repeatable
-from dfil.train.scoring import SCORE_COLUMNS, autocast_type, pick_device, score
+from dfil.train.scoring import SCORE_COLUMNS, score
 from dfil.train.self_blended import SelfBlendedDataset
 from dfil.train.snippets import SnippetDataset
 from dfil.train.spec import RunSpec, missing, select

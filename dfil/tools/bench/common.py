@@ -13,7 +13,7 @@ import torch
 from dfil import models, synthetic
 from dfil.profiles import Profile
 from dfil.system.cores import cores
-from dfil.train.scoring import place
+from dfil.train.devices import place
 
 
 @contextmanager

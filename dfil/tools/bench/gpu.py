@@ -27,7 +27,7 @@ from dfil.tools import plan
 from dfil.tools.bench import train
 from dfil.tools.bench.common import network, now
 from dfil.tools.bench.model import MODES, compare
-from dfil.train.scoring import pick_device
+from dfil.train.devices import pick_device
 
 LIMIT = 480.0  # seconds
 WANTED = {"step": 1.15, "forward": 1.10}  # at most, times ResNet-50's

@@ -21,7 +21,7 @@ from dfil import models, profiles
 from dfil.system.cores import cores
 from dfil.system.memory import reuse_freed_memory
 from dfil.tools.bench.common import machine, network, now, using_threads, where
-from dfil.train.scoring import pick_device, place
+from dfil.train.devices import pick_device, place
 
 SNIPPET = 4  # frames; U follows from the number of frames
 MODES = {"cpu": ("float32",), "cuda": ("float32", "bfloat16", "bfloat16, compiled")}

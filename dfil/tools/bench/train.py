@@ -33,8 +33,8 @@ from dfil.system import workers
 from dfil.system.errors import RunError
 from dfil.tools.bench.common import machine, network, now, small_tree, where
 from dfil.tools.plan import FFPP
+from dfil.train.devices import pick_device
 from dfil.train.loop import train
-from dfil.train.scoring import pick_device
 from dfil.train.snippets import SnippetDataset
 
 VARIANTS = {  # precision, checkpointing
