@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from dfil.faces.settings import COMPACT
 from dfil.tools.bench import data as bench
+from dfil.tools.bench import disk
 from dfil.train.snippets import SnippetDataset
 
 
@@ -53,26 +55,46 @@ def test_speed_and_memory_are_measured(served, pngs):
     assert memory["own_after"] < memory["own"] + 64  # MiB
 
 
-def test_disk_is_that_of_the_files(tiny_store, pngs):
-    disk = bench._disk(tiny_store, tiny_store, pngs)
-    rows = tiny_store.index
-    on_disk = sum((tiny_store.folder / name).stat().st_size for name in rows["crops"])
-    assert disk["store"]["bytes_per_frame"] * rows["faces"].sum() == pytest.approx(
-        on_disk, rel=0.05
-    )
-    assert disk["store"]["mb_per_video"] == pytest.approx(500e-6 * disk["store"]["bytes_per_frame"])
-    assert disk["compact"]["gb_ffpp"] == pytest.approx(disk["store"]["gb_ffpp"] * 64 / 500)
+@pytest.mark.parametrize("name", disk.WAYS)
+def test_every_way_gives_the_patches_back_in_any_order(tiny_store, name):
+    crops = tiny_store.open(tiny_store.index["video_id"][0])
+    kept = disk.Patches(crops, disk.WAYS[name])
+    order = np.random.default_rng(0).permutation(len(crops.frames)).tolist()
+    for n in [0, *order, len(crops.frames) - 1]:
+        assert np.array_equal(kept[n, 3:9, 2:40], crops.patches[n, 3:9, 2:40])
+    assert 0.05 < kept.bytes / crops.patches.nbytes < 0.9
+
+
+def test_ways_are_measured_and_multiplied_by_the_datasets_videos(tiny_store, served):
+    found = disk.ways(served, repeats=1)
+    assert set(found) == {"raw", *disk.WAYS} and all(way["read"] > 0 for way in found.values())
+    rows = disk.rows({"all frames": 300.0**2, "4 x 16": 100.0**2}, found)
+    raw, compact = rows[0], next(row for row in rows if row["store"] == "4 x 16")
+    assert raw["gb_ffpp"] == pytest.approx(3e-9 * 300**2 * 500 * 10_000)
+    assert compact["gb_ffpp"] == pytest.approx(3e-9 * 100**2 * 64 * 10_000)
+    assert compact["gb_all"] > 2 * compact["gb_ffpp"] and raw["of_step"]["cpu"] > 0
+    assert [row["way"] for row in rows].count("raw") == 2 and len(rows) == 3 + len(disk.WAYS)
+
+
+def test_stretches_of_a_long_clip_are_scored_like_all_of_it(tmp_path):
+    found = disk.scores(tmp_path, people=2, frames=80)
+    assert found["clips"] == 4 and 0 < found["apart"] < 0.5 and 0 < found["redrawn"] < 0.5
+    about = disk.table({"rows": [], "about": "", "scores": found})
+    assert "Scores of 4 synthetic clips of 80 frames" in about
 
 
 def test_all_of_it_at_the_smallest_size():
     threads = torch.get_num_threads()
-    found = bench.measure(size=48, people=2, frames=20, repeats=1, epochs=1)
+    small = {"size": 48, "people": 2, "frames": 20, "repeats": 1, "epochs": 1}
+    found = bench.measure(**small, long=None)
     assert found["clips"] == 4 and found["ratio"] > 0 and torch.get_num_threads() == threads
-    assert "compact" in bench.table(found) and "from 256-px PNG files" in bench.table(found)
+    assert "| 4 x 16 | PNG |" in bench.table(found) and "from 256-px PNG files" in bench.table(
+        found
+    )
 
 
 def test_eight_test_snippets_of_the_compact_option_are_eight_places():
-    stretches, each = bench.COMPACT["stretches"]
+    stretches, each = COMPACT["stretches"]
     for n in (120, 300, 500, 1000):
         runs = [(int(start), each) for start in np.linspace(0, n - each, stretches).round()]
         starts = bench.snippet_starts(runs, 8, 4)

@@ -5,13 +5,11 @@ One PNG per frame is what common deepfake benchmarks train from. Both sides deli
 uint8 batches of the model's size as the loader hands them to the training step, with one thread,
 and are timed by processor time, by turns; files are in the page cache on both sides. The training
 step normalises on its device, so that is not part of either; a second ratio adds it on the CPU to
-both.
+both. Then what other ways of keeping the crops take on disk and to read (disk.py).
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -22,43 +20,54 @@ import psutil
 import torch
 
 from dfil.datasets import load_records
-from dfil.faces.preprocess import COMPACT, preprocess
+from dfil.datasets.records import VideoRecord
+from dfil.faces.preprocess import preprocess
 from dfil.faces.store import CropStore
 from dfil.synthetic.codec import decode, encode
 from dfil.system.cores import cores
+from dfil.system.errors import DataError
 from dfil.system.memory import reuse_freed_memory
+from dfil.tools.bench import disk
 from dfil.tools.bench.common import small_tree, using_threads
-from dfil.tools.plan import FFPP, FRAMES
+from dfil.tools.bench.scenes import footage
 from dfil.train.scoring import loader
 from dfil.train.snippets import SnippetDataset, normalise, snippet_starts
 
 PNG = 256  # pixels of the files
 ENLARGED = 2  # synthetic frames have 320 pixels, whose faces are smaller than the paper's crop
-FFPP_VIDEOS = 2 * 5 * sum(FFPP.values())  # two qualities, reals and four manipulations
+CLIP = {"snippets": 4, "frames": 4}
 
 
 def measure(
-    size: int = 224, people: int = 4, frames: int = 80, repeats: int = 7, epochs: int = 5
+    clips: Path | None = None,
+    size: int = 224,
+    people: int = 4,
+    frames: int = 80,
+    repeats: int = 7,
+    epochs: int = 5,
+    long: tuple[int, int] | None = (20, 240),
 ) -> dict:
     """Snippets of four frames per second and core from the store and from PNG files, `ratio` of the
     two, memory, and disk.
 
+    clips: a folder of real videos, by which disk is measured; built-in ones compress too well.
     people: an even number, each with a real and a forged clip of so many frames. repeats: medians
     are of so many turns, each a batch of all clips. epochs: passes of random access between the two
-    readings of memory, the first pass, which opens the files, before them. Freed memory is kept,
-    for both ways, as training and scoring do.
+    readings of memory, the first pass, which opens the files, before them. long: people and frames
+    of the clips whose scores are compared, None for no scores. Freed memory is kept, for both ways,
+    as training and scoring do. Raises DataError if no face in `clips` is large enough.
     """
     reuse_freed_memory()
     with tempfile.TemporaryDirectory(prefix="dfil-bench-") as folder, using_threads(1):
-        records, stores = load_records("ffpp", _tree(Path(folder) / "tree", people, frames)), {}
-        for name, settings in (("store", {}), ("compact", COMPACT)):
-            place = Path(folder) / name
-            stores[name] = preprocess(records, place, size, jobs=1, progress=False, **settings)
-        rows = stores["store"].index.query("status == 'ok'")
-        data = SnippetDataset(stores["store"], rows, snippets=4, frames=4, size=size, train=True)
-        names = _write_pngs(stores["store"], Path(folder) / "png")
+        records = load_records("ffpp", _tree(Path(folder) / "tree", people, frames))
+        store = preprocess(records, Path(folder) / "store", size, jobs=1, progress=False)
+        rows = store.index.query("status == 'ok'")
+        data = SnippetDataset(store, rows, **CLIP, size=size, train=True)
+        names = _write_pngs(store, Path(folder) / "png")
         found = _speed(data, names, repeats) | {"memory_mib": _memory(data, epochs)}
-        found["disk"] = _disk(*stores.values(), names)
+        found["disk"] = _disk(Path(folder), clips, records, size, repeats)
+        if long:
+            found["disk"]["scores"] = disk.scores(Path(folder) / "long", *long)
     about = {"size": size, "png": PNG, "cores": cores(), "clips": len(rows), "frames": frames}
     return about | found
 
@@ -142,23 +151,28 @@ def _memory(data: SnippetDataset, epochs: int) -> dict[str, float]:
 
 
 def _disk(
-    store: CropStore, compact: CropStore, names: dict[tuple[str, int], str]
-) -> dict[str, dict[str, float]]:
-    """Bytes per frame, megabytes per video of FaceForensics++ and gigabytes of its two qualities;
-    patch: side over the crop's."""
-    png = statistics.mean(Path(name).stat().st_size for name in names.values())
-    found = {"png": {"bytes_per_frame": png, "frames": FRAMES["ffpp"]}}
-    for name, made, kept in (
-        ("store", store, FRAMES["ffpp"]),
-        ("compact", compact, math.prod(COMPACT["stretches"])),
-    ):
-        patches = made.index.query("status == 'ok'")["patch"]
-        found[name] = {"bytes_per_frame": 3 * float((patches**2).mean()), "frames": kept}
-        found[name]["patch"] = float(patches.mean()) / made.meta["size"]
-    for what in found.values():
-        what["mb_per_video"] = 1e-6 * what["bytes_per_frame"] * what["frames"]
-        what["gb_ffpp"] = 1e-3 * what["mb_per_video"] * FFPP_VIDEOS
-    return found
+    folder: Path, clips: Path | None, records: list[VideoRecord], size: int, repeats: int
+) -> dict:
+    """The table of disk: of real videos in `clips`, where they are there, else of `records`."""
+    kind = "synthetic"
+    if clips:
+        kind = "real"
+        records = [VideoRecord("ffpp", p.stem, 0, "", "", "", p) for p in footage(clips)]
+    mean, data = {}, None
+    for name, settings in disk.STORES.items():
+        place = folder / f"disk-{name.replace(' ', '')}"
+        store = preprocess(records, place, size, jobs=1, progress=False, **settings)
+        rows = store.index.query("status == 'ok' and patch >= @size")
+        if not len(rows):
+            raise DataError(f"{clips}: no face is {size} pixels wide; give larger videos.")
+        mean[name] = float((rows["patch"] ** 2).mean())
+        data = SnippetDataset(store, rows, **CLIP, size=size, train=True)
+    about = (
+        f"Measured on {len(rows)} {kind} videos with patches of {rows['patch'].mean():.0f} pixels."
+        f" write: a video; read: a clip, {CLIP['snippets']} snippets of {CLIP['frames']} frames at"
+        f" {size} px, in one process, and its share of a training step of DIL per clip."
+    )
+    return {"rows": disk.rows(mean, disk.ways(data, repeats)), "about": about}
 
 
 def table(result: dict) -> str:
@@ -175,12 +189,7 @@ def table(result: dict) -> str:
         f" {result['ratio_normalised_on_cpu']:.1f}",
         "Memory after one epoch and after more: {resident:.0f} and {resident_after:.0f} MiB with"
         " mapped files, {own:.0f} and {own_after:.0f} MiB of its own".format(**memory),
-        f"Disk for FaceForensics++ ({FFPP_VIDEOS} videos: two qualities, reals and four"
-        " manipulations):",
+        "",
+        disk.table(result["disk"]),
     ]
-    for name, disk in result["disk"].items():
-        patch = f", patches {disk['patch']:.2f} times the crop" if "patch" in disk else ""
-        kept = f"{disk['frames']} frames of {disk['bytes_per_frame'] / 1e3:.0f} kB{patch}"
-        size = f"{disk['mb_per_video']:8.1f} MB per video, {disk['gb_ffpp']:7.0f} GB"
-        lines.append(f"  {name:8}{size} ({kept})")
     return "\n".join(lines)

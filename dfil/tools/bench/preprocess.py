@@ -4,6 +4,10 @@ detecting in every frame.
 Times are processor times of one process with one thread, taken in turns, medians of several; their
 ratio holds on other machines, they themselves do not. dlib's own boxes jump from frame to frame, so
 two detections that differ by nothing but that reach about the IoU given as `neighbours`.
+
+Built-in scenes are quicker to follow than footage. With `--clips FOLDER` the longest of the
+folder's videos is measured too, at each size and in each format, and the boxes in all of them, as
+they are.
 """
 
 from __future__ import annotations
@@ -26,50 +30,50 @@ from dfil.faces.preprocess import COMPACT, Settings, process_video
 from dfil.faces.video import decode, read_frames
 from dfil.system.cores import cores
 from dfil.tools.bench.common import using_threads
-from dfil.tools.bench.scenes import Scene, scenes, write
+from dfil.tools.bench.scenes import Scene, encode, footage, rescaled, scenes, write
 
 FORMATS = "yuv420p", "yuv444p"  # most videos', and FaceForensics++'s own
 
 
 def measure(
-    sizes: Sequence[int] = (720, 1080),
+    clips: Path | None = None,
+    sizes: Sequence[int] = (480, 720, 1080),
     frames: int = 300,
-    repeats: int = 3,
+    repeats: int = 5,
     every: int = 4,
     mtcnn_frames: int = 100,
 ) -> dict:
     """Times in milliseconds per frame, their ratios, IoU with per-frame detection, and identity
     switches, for each height in `sizes`.
 
-    frames: per clip. repeats: turns of which the median counts. every: per-frame detection is done
-    in every so manieth frame, which decides nothing about the following, only how many comparisons
-    there are. mtcnn_frames: length of the clip for MTCNN.
+    clips: a folder of real videos, each with a face. frames: per clip. repeats: turns of which the
+    median counts. every: per-frame detection is done in every so manieth frame, which decides
+    nothing about the following, only how many comparisons there are. mtcnn_frames: length of the
+    clip for MTCNN. Raises DataError if there is no video in the folder.
     """
-    rows = []
+    rows, real = [], footage(clips) if clips else []
     with tempfile.TemporaryDirectory(prefix="dfil-bench-") as temporary, using_threads(1):
         for height in sizes:
             folder = Path(temporary)
             *open_scenes, occluded = scenes(height, frames)
-            clips = [write(folder / f"{k}.mp4", s, seed=k) for k, s in enumerate(open_scenes)]
+            drawn = [write(folder / f"{k}.mp4", s, seed=k) for k, s in enumerate(open_scenes)]
             short = write(folder / "short.mp4", scenes(height, mtcnn_frames)[0])
-            row = {"height": height} | _times(clips[0], short, frames, mtcnn_frames, repeats)
+            row = {"height": height} | _times(drawn[0], short, frames, mtcnn_frames, repeats)
             for pixels in FORMATS:
                 clip = write(folder / "occluded.mp4", occluded, pixels=pixels)
                 row[f"occluded_{pixels}"] = _ratio(clip, repeats)
-            compared = [_compare(*pair, every) for pair in zip(clips, open_scenes, strict=True)]
-            overlaps, neighbours = (
-                np.concatenate([each[name] for each in compared]) for name in ("iou", "neighbours")
-            )
-            row |= {"iou_mean": float(overlaps.mean()), "neighbours": float(neighbours.mean())}
-            row["iou_p5"] = float(np.percentile(overlaps, 5))
-            for name in ("missed", "compared", "switches"):
-                row[name] = sum(each[name] for each in compared)
-            row["scenes"] = {
-                s.name: float(each["iou"].mean())
-                for s, each in zip(open_scenes, compared, strict=True)
-            }
+                if real:
+                    encode(clip, rescaled(real[0], height, frames), pixels)
+                    row[f"real_{pixels}"] = _ratio(clip, repeats)
+            compared = [_compare(clip, every) for clip in drawn]
+            row |= _agreement(compared)
+            pairs = list(zip(open_scenes, compared, strict=True))
+            row["switches"] = sum(switches(each["people"], scene) for scene, each in pairs)
+            row["scenes"] = {scene.name: float(each["iou"].mean()) for scene, each in pairs}
             rows.append(row)
-    return {"cores": cores(), "frames": frames, "repeats": repeats, "sizes": rows}
+        found = _agreement([_compare(path, every) for path in real]) if real else None
+    about = {"cores": cores(), "frames": frames, "repeats": repeats, "sizes": rows}
+    return about | {"clips": [path.name for path in real], "real": found}
 
 
 def table(result: dict) -> str:
@@ -85,6 +89,8 @@ def table(result: dict) -> str:
     rows |= {
         f"a hand before the face, {pixels}": f"{{occluded_{pixels}:.2f}}" for pixels in FORMATS
     }
+    if result["clips"]:
+        rows |= {f"real footage, {pixels}": f"{{real_{pixels}:.2f}}" for pixels in FORMATS}
     rows |= {
         "mean IoU": "{iou_mean:.3f}",
         "5th percentile of IoU": "{iou_p5:.3f}",
@@ -100,7 +106,24 @@ def table(result: dict) -> str:
         f"{result['frames']} frames per clip, medians of {result['repeats']} turns, one thread;"
         f" {result['cores']} cores in this machine."
     )
-    return "\n".join([*lines, "", about])
+    real = "No real footage; `--clips FOLDER` measures on a folder's videos too."
+    if clips := result["clips"]:
+        real = (
+            f"Real footage: times of {clips[0]}, rescaled; boxes in {len(clips)} videos as they"
+            " are: mean IoU {iou_mean:.3f}, 5th percentile {iou_p5:.3f}, {missed} of {compared}"
+            " detections without a track."
+        ).format(**result["real"])
+    return "\n".join([*lines, "", about, real])
+
+
+def _agreement(compared: Sequence[dict]) -> dict:
+    """What `_compare` says of several clips, as one."""
+    overlaps, neighbours = (
+        np.concatenate([each[name] for each in compared]) for name in ("iou", "neighbours")
+    )
+    found = {"iou_mean": float(overlaps.mean()), "neighbours": float(neighbours.mean())}
+    found["iou_p5"] = float(np.percentile(overlaps, 5))
+    return found | {n: sum(each[n] for each in compared) for n in ("missed", "compared")}
 
 
 def _preprocess(path: Path, **settings) -> None:
@@ -160,9 +183,9 @@ def _milliseconds(work: Callable) -> float:
     return 1000 * (time.process_time() - start)
 
 
-def _compare(path: Path, scene: Scene, every: int) -> dict:
-    """IoU of the tracks with detections in single frames, of detections in neighbouring frames, and
-    whom each track shows."""
+def _compare(path: Path, every: int) -> dict:
+    """IoU of the tracks with detections in single frames, and of detections in neighbouring
+    frames."""
     with watch(decode(path), finder("dlib"), Settings(size=224, tracks="all")) as people:
         tracks = people.tracks
     find, overlaps, neighbours, before = detector("dlib"), [], [], None
@@ -182,7 +205,7 @@ def _compare(path: Path, scene: Scene, every: int) -> dict:
         "neighbours": next_[next_ > 0.3],
         "missed": int((best <= 0.2).sum()),
         "compared": len(best),
-        "switches": switches(people, scene),
+        "people": people,
     }
 
 

@@ -1,13 +1,15 @@
-"""Clips whose truth is known: built-in heads that move through a larger, panning scene.
+"""Clips to measure on. Some whose truth is known: built-in heads that move through a larger,
+panning scene. And real footage, rescaled.
 
 One walks about, two cross, of two one leaves, and a hand passes over the one who walks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice
 from math import sin
 from pathlib import Path
 
@@ -15,8 +17,11 @@ import av
 import cv2
 import numpy as np
 
+from dfil.datasets.adapter import videos_in
+from dfil.faces.video import count_frames, read_frames
 from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.codec import X264
+from dfil.system.errors import DataError
 
 SIDE = 320  # pixels of a rendered head's frame
 FACE = 125  # pixels of the face in it, about
@@ -24,6 +29,7 @@ DRAWN = 60  # frames of a head that are drawn; they are shown forwards and backw
 # grey levels at most that the sensor adds; at crf 23 a clip then has about 1.3 Mbit a second at
 # 720p, 3.9 at 1080p
 NOISE = 7
+GRAIN = 5  # grey levels, standard deviation, in real footage that is rescaled
 
 # Frame -> centre x, y and scale of a head; None where it is not there.
 Path_ = Callable[[int], tuple[float, float, float] | None]
@@ -82,14 +88,40 @@ def scenes(height: int, frames: int) -> tuple[Scene, ...]:
 
 def write(path: Path, scene: Scene, seed: int = 0, pixels: str = "yuv420p") -> Path:
     """The scene as H.264 at crf 23."""
+    return encode(path, draw(scene, rendered(), seed), pixels)
+
+
+def encode(path: Path, frames_hwc: Iterable[np.ndarray], pixels: str) -> Path:
+    """RGB frames of one size as H.264 at crf 23."""
     options = {"crf": "23", "preset": "medium", **X264}
+    rest_hwc = iter(frames_hwc)
+    first_hwc = next(rest_hwc)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options=options)
-        (stream.width, stream.height), stream.pix_fmt = scene.size, pixels
-        for frame_hwc in draw(scene, rendered(), seed):
+        (stream.height, stream.width), stream.pix_fmt = first_hwc.shape[:2], pixels
+        for frame_hwc in chain([first_hwc], rest_hwc):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_hwc, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def footage(folder: Path) -> list[Path]:
+    """A folder's videos, the longest first. Raises DataError if there is none."""
+    found = videos_in(folder, (".mp4", ".mov", ".mkv", ".avi", ".webm"))
+    if not found:
+        raise DataError(f"{folder}: no video in it; name a folder of MP4, MOV or MKV files.")
+    return sorted(found, key=count_frames, reverse=True)
+
+
+def rescaled(video: Path, height: int, frames: int) -> Iterator[np.ndarray]:
+    """The first frames of a video at another height, with the grain that rescaling takes away."""
+    rng = np.random.default_rng(0)
+    for frame_hwc in islice(read_frames(video), frames):
+        size = round(frame_hwc.shape[1] * height / frame_hwc.shape[0] / 2) * 2, height
+        way = cv2.INTER_AREA if height < len(frame_hwc) else cv2.INTER_CUBIC
+        frame_hwc = cv2.resize(frame_hwc, size, interpolation=way)
+        grain_hwc = GRAIN * rng.standard_normal(frame_hwc.shape, np.float32)
+        yield np.clip(frame_hwc + grain_hwc, 0, 255).astype(np.uint8)
 
 
 def draw(scene: Scene, heads: Sequence[np.ndarray], seed: int = 0) -> Iterator[np.ndarray]:
