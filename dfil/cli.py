@@ -364,6 +364,7 @@ VERBS = {
                 metavar="WHAT",
                 help="; ".join(f"{name}: {text}" for name, text in BENCHES.items()),
             ),
+            _file("--clips", "FOLDER", "preprocess, data: real videos, measured too"),
             JSON,
         ),
     ),

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dfil.cli import main
 from dfil.faces.video import read_frames
 from dfil.system.errors import DataError
 from dfil.tools.bench import preprocess as bench
@@ -58,3 +59,10 @@ def test_rescaled_footage_has_grain_and_the_format_asked_for(footage, tmp_path):
 def test_a_folder_without_videos_is_an_error_before_anything_is_drawn(tmp_path):
     with pytest.raises(DataError, match="no video in it"):
         bench.measure(tmp_path)
+
+
+def test_clips_are_for_two_of_the_benches(tmp_path, capsys):
+    assert main(["bench", "preprocess", "--clips", str(tmp_path)]) == 1
+    assert "no video in it" in capsys.readouterr().err
+    assert main(["bench", "model", "--clips", str(tmp_path)]) == 1
+    assert "leave out --clips" in capsys.readouterr().err

@@ -170,7 +170,9 @@ def models(a: Namespace) -> int:
 
 
 def bench(a: Namespace) -> int:
+    if a.clips and a.what not in ("preprocess", "data"):
+        raise RunError(f"bench {a.what} does not look at videos; leave out --clips.")
     measured = import_module(f"dfil.tools.bench.{a.what}")
-    result = measured.measure()
+    result = measured.measure(**({"clips": a.clips} if a.clips else {}))
     print(json.dumps(result, indent=1) if a.json else measured.table(result))
     return 0
