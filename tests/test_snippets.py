@@ -161,3 +161,15 @@ def test_of_a_short_video_frames_are_repeated_evenly_and_in_order():
 def test_between_gaps_no_snippet_is_taken_twice_and_they_stay_in_order():
     starts = snippet_starts([(0, 16), (95, 16), (189, 16), (284, 16)], 8, 4)
     assert (np.diff(starts) >= 4).all()
+
+
+def test_in_clips_longer_than_a_box_serves_every_frame_has_its_own_and_the_last_is_held(tiny_store):
+    rows = tiny_store.index[tiny_store.index["status"] == "ok"].iloc[:1]
+    data = SnippetDataset(tiny_store, rows, snippets=1, frames=24, size=32)
+    crops = tiny_store.open(rows["video_id"].iloc[0])
+    first, count = crops.longest
+    assert tiny_store.meta["reach"] < count < 24
+    found = data[0][0][0].permute(0, 2, 3, 1).numpy()  # T, H, W, C
+    for t in range(24):
+        own = crops.snippet(first + min(t, count - 1), 1, 32)[0]
+        assert (found[t] == own).all()

@@ -96,7 +96,8 @@ class SnippetDataset(Dataset):
             on the number of workers and a resumed run sees what an uninterrupted one would have.
         paired: the target in place of the id: a real clip and its fakes share their draws.
         margin, box: see Crops.snippet. A video whose longest stretch is shorter than a snippet
-            shows that stretch and holds its last frame.
+            shows that stretch and holds its last frame; in one longer than the store's reach
+            every frame has its own box.
         all_tracks: one item per person followed through the video, where the store keeps several
             (its index's column `tracks`), instead of one per video with the largest face.
             `videos` says which row of `rows` each item belongs to.
