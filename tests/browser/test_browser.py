@@ -67,13 +67,46 @@ for _ in progress_bar(range(40), desc="a step"):
 interactive.choose(draw, draw(0, True), frame=range(3), BP=[True, False])"""
 
 
-def test_a_bar_moves_and_goes_and_controls_change_the_picture(lab):
+UPLOADED = """from pathlib import Path
+from dfil.explain.upload import Upload
+from ipywidgets import Label
+
+upload, label = Upload(), Label("nothing yet")
+
+def read(_):
+    label.value = upload.path("", Path("none")).read_text()
+
+upload.button.observe(read, "value")
+display(upload, label)"""
+
+
+def open_cell(lab, name, source):
+    """A notebook of one cell, shown."""
     (lab.root / "executed").mkdir(exist_ok=True)
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3 (ipykernel)"}
-    cells = [nbformat.v4.new_code_cell(WATCHED, id="watched")]
+    cells = [nbformat.v4.new_code_cell(source, id=name)]
     written = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=cells)
-    nbformat.write(written, lab.root / "executed" / "watched.ipynb")
-    lab.open("executed/watched.ipynb")
+    nbformat.write(written, lab.root / "executed" / f"{name}.ipynb")
+    lab.open(f"executed/{name}.ipynb")
+
+
+def test_a_video_given_to_the_button_arrives(lab):
+    open_cell(lab, "uploaded", UPLOADED)
+    lab.run_all()
+    try:
+        shown = lab.page.locator(".jp-NotebookPanel:visible .jp-OutputArea")
+        shown.get_by_text("nothing yet").wait_for()
+        file = {"name": "film.mp4", "mimeType": "video/mp4", "buffer": b"what the file holds"}
+        with lab.page.expect_file_chooser() as chosen:
+            shown.get_by_role("button", name="a video").click()
+        chosen.value.set_files([file])
+        shown.get_by_text("what the file holds").wait_for()
+    finally:
+        lab.close()
+
+
+def test_a_bar_moves_and_goes_and_controls_change_the_picture(lab):
+    open_cell(lab, "watched", WATCHED)
     here = lab.page.locator(".jp-NotebookPanel:visible .jupyter-widgets:visible")
     lab.run_all(wait=False)
     try:
