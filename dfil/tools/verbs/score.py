@@ -8,7 +8,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from dfil.explain.own_page import Evidence, section, write
 from dfil.results import verdict
 from dfil.system.errors import RunError
 from dfil.train import own_video
@@ -24,7 +23,11 @@ def score(a: Namespace) -> int:
     if config["synthetic"]:  # first of all: before any number
         print(verdict.WARNING, file=sys.stderr if a.json or a.csv else sys.stdout, flush=True)
     show = _json if a.json else _table() if a.csv else _say
-    watch = Evidence() if a.report else own_video.unseen
+    watch = own_video.unseen
+    if a.report:  # what draws takes memory and a second, which an answer in words does not need
+        from dfil.explain.own_page import Evidence, section, write
+
+        watch = Evidence()
     try:
         for result in own_video.score_videos(a.videos, weights, a.snippets, a.detector, watch):
             if a.report:
