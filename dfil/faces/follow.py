@@ -25,7 +25,6 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from dfil.faces.boxes import MAX_GAP, apart, iou, overlap
 from dfil.faces.detect import NOTHING, Finder, usual_size, width
@@ -285,8 +284,7 @@ class Follower:
             if not (clear and people[i].followed):
                 likeness = alike(people[i].look_hw, look(self.frames[number], found_n5[j]))
                 value[i, j] = value[i, j] + 2 * likeness if likeness >= LOOK else -np.inf
-        pairs = zip(*linear_sum_assignment(np.where(np.isfinite(value), -value, 1e3)), strict=True)
-        taken = {j: i for i, j in pairs if np.isfinite(value[i, j])}
+        taken = {j: i for i, j in _best_pairs(value) if np.isfinite(value[i, j])}
         for j, i in taken.items():
             alone = (np.delete(overlaps[:, j], i) < 0.05).all()
             self._seen(people[i], number, found_n5[j], alone)
@@ -463,3 +461,17 @@ def _distinct(found_n5: np.ndarray) -> np.ndarray:
         if iou(found_n5[j : j + 1], found_n5[kept]).max(initial=0) < 0.4:
             kept.append(int(j))
     return found_n5[sorted(kept)]
+
+
+def _best_pairs(value_ij: np.ndarray) -> list[tuple[int, int]]:
+    """The pairs i, j of the largest sum, each i and j at most once; minus infinity: not this pair.
+
+    One of one is no question, and most videos never ask another: SciPy's optimisers, 20 MB, are
+    loaded where there is one.
+    """
+    if max(value_ij.shape) <= 1 or not value_ij.size:
+        return [(0, 0)] if value_ij.size else []
+    from scipy.optimize import linear_sum_assignment
+
+    pairs = linear_sum_assignment(np.where(np.isfinite(value_ij), -value_ij, 1e3))
+    return list(zip(*(places.tolist() for places in pairs), strict=True))
