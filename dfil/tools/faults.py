@@ -53,13 +53,16 @@ def faults(
         undisturbed = _contents(tables)
         say(f"undisturbed: {len(undisturbed)} tables in {seconds:.0f} s")
         shutil.rmtree(home)
-        done = []
+        done, left = [], seconds
         while len(done) < kills:
-            after = chance.uniform(0.05, 0.95) * seconds
+            after = chance.uniform(0.05, 0.95) * left
             if _run(command, environment, log, after):
                 say("the reproduction had ended before; it is killed while it runs again")
                 shutil.rmtree(home)
+                left = seconds
                 continue
+            # what was done is found again, so less is left; a tenth goes to finding it
+            left = max(left - after, seconds / 10)
             done.append(Kill(round(after, 1), _last_line(log)))
             say(f"kill {len(done)} of {kills} after {after:.0f} s: {done[-1].during}")
         _run(command, environment, log, None)
