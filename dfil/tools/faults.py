@@ -61,8 +61,8 @@ def faults(
                 shutil.rmtree(home)
                 left = seconds
                 continue
-            # what was done is found again, so less is left; a tenth goes to finding it
-            left = max(left - after, seconds / 10)
+            # what was done is found again, so less is left; finding it takes time, too
+            left = max(left - after, seconds / 3)
             done.append(Kill(round(after, 1), _last_line(log)))
             say(f"kill {len(done)} of {kills} after {after:.0f} s: {done[-1].during}")
         _run(command, environment, log, None)
