@@ -120,7 +120,7 @@ def test_a_video_shorter_than_a_dense_clip_is_shown_whole_and_held(tiny_store):
     crops = tiny_store.open(rows["video_id"].iloc[0])
 
     class TenFrames:
-        runs, snippet = [(3, 10)], crops.snippet
+        runs, snippet, limits = [(3, 10)], crops.snippet, crops.limits
 
         def open(self, video_id, track):
             return self
