@@ -16,7 +16,7 @@ import pandas as pd
 
 from dfil import paper
 from dfil.results import metrics
-from dfil.results.arrange import extent, grid, is_synthetic, layout, metric_text, pivot  # noqa: F401  # fmt: skip
+from dfil.results.arrange import extent, grid, is_synthetic, layout, metric_text, pivot
 from dfil.results.markdown import markdown
 from dfil.results.notes import Notes, earlier
 from dfil.system.errors import DataError, RunError
