@@ -39,8 +39,9 @@ from dfil.system.files import atomic
 from dfil.system.progress import progress_bar
 from dfil.tools import environment
 from dfil.tools.bench.common import using_threads
-from dfil.train import data, experiments
+from dfil.train import data, experiments, parallel
 from dfil.train.devices import pick_device, place, precision
+from dfil.train.recorded import Gradients, Recorded
 from dfil.train.runs import Run, RunSpec
 from dfil.train.snippets import batches, normalise
 
@@ -240,30 +241,44 @@ def measure(
         x = torch.randint(256, shape, dtype=torch.uint8, device=device)
         y = (torch.arange(clips, device=device) % 2).float()
         step = _training_step if what == "train" else _scoring_step
+        calls = step(model, optimiser, device)
         model.train(what == "train")
         times: list[float] = []
         end = time.perf_counter() + patience
         while len(times) < 2 or (len(times) <= steps and time.perf_counter() < end):
             start = clock()
-            step(model, optimiser, x, y)
+            calls(x, y)
             times.append(clock() - start)
         found |= {what: statistics.median(times[1:]) / clips, f"{what} clips": clips}
     return found
 
 
-def _training_step(model: models.Detector, optimiser: torch.optim.Adam, x, y) -> None:
-    with precision(x.device):
-        loss = model.loss(normalise(x), y)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    loss.item()  # waits for a GPU
+def _training_step(
+    model: models.Detector, optimiser: torch.optim.Adam, device: torch.device
+) -> Callable:
+    """A step of training as train/loop.py takes it; waits for a GPU."""
+    gradients = Gradients(parallel.shared_loss(model, device), device)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        loss = gradients(normalise(x), y)
+        optimiser.step()
+        loss.item()
+
+    return step
 
 
-@torch.no_grad()
-def _scoring_step(model: models.Detector, optimiser: torch.optim.Adam, x, y) -> None:
-    with precision(x.device):
-        model(normalise(x)).cpu()
+def _scoring_step(
+    model: models.Detector, optimiser: torch.optim.Adam, device: torch.device
+) -> Callable:
+    """A batch's logits as train/scoring.py takes them."""
+
+    @torch.no_grad()
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with precision(device):
+            return model(x).float()
+
+    recorded = Recorded(forward)
+    return lambda x, y: recorded(normalise(x))[0].cpu()
 
 
 def _run(

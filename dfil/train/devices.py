@@ -39,7 +39,8 @@ def autocast_type(device: torch.device) -> torch.dtype:
 
 @contextmanager
 def precision(device: torch.device) -> Iterator[None]:
-    """Autocast to `autocast_type`."""
-    kind = autocast_type(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=kind == torch.bfloat16):
+    """Autocast to `autocast_type`. Casts are not kept: no weight is used twice in a pass, and what
+    is kept from outside cannot be recorded (recorded.py)."""
+    low = autocast_type(device) == torch.bfloat16
+    with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
         yield

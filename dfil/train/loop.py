@@ -20,6 +20,7 @@ from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
 from dfil.train.devices import pick_device, place, precision
+from dfil.train.recorded import Gradients
 from dfil.train.scoring import loader
 from dfil.train.snippets import SnippetDataset, batches, normalise
 from dfil.train.validation import JUDGED_BY, UNKNOWN, check, is_validated, validate
@@ -79,8 +80,8 @@ class _State:
         self.model, self.data, self.settings, self.seed = model, data, settings, seed
         self.device, self.label = device, label
         place(model, device)
-        backbone = getattr(model, "backbone", None)
-        if os.environ.get(CHECKPOINT) and isinstance(backbone, ResNet):
+        backbone, checkpoint = getattr(model, "backbone", None), bool(os.environ.get(CHECKPOINT))
+        if checkpoint and isinstance(backbone, ResNet):
             backbone.checkpoint = True
         how = {"redraw": settings.redraw, "balance": settings.balance}
         draws = (np.random.default_rng([seed, epoch]) for epoch in range(settings.epochs))
@@ -88,6 +89,7 @@ class _State:
             batches(data.rows, settings.batch, settings.paired, rng, **how) for rng in draws
         ]
         self.criterion = parallel.shared_loss(model, device)
+        self.gradients = Gradients(self.criterion, device, wanted=not checkpoint)
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
         self.schedule = _schedule(self.optimiser, settings, sum(map(len, self.plan)))
         self.history: list[dict] = []
@@ -122,14 +124,11 @@ class _State:
     def step(self, x: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
         """One update: x (B, U, T, 3, H, W) uint8, y (B,); the loss times the process's weight."""
         x, y = x.to(self.device, non_blocking=True), y.to(self.device)
-        with precision(self.device):
-            loss = weight * self.criterion(normalise(x), y)
-        self.optimiser.zero_grad()
-        loss.backward()
+        loss = self.gradients(normalise(x), y, weight)
         self.optimiser.step()
         if self.settings.schedule == "one-cycle":
             self.schedule.step()
-        return loss.detach()
+        return loss
 
     def judge(self, epoch: int, train_loss: float, validated: dict, begun: float) -> None:
         """Write an epoch's line into the history, and keep its weights if they are to be kept."""

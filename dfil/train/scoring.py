@@ -11,6 +11,7 @@ from dfil.system.cores import cores
 from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train.devices import pick_device, precision
+from dfil.train.recorded import FEWEST, Recorded
 from dfil.train.snippets import SnippetDataset, batch_as_read, normalise
 
 VIDEO_COLUMNS = ["video_id", "label", "manipulation", "compression", "split", "person"]
@@ -53,11 +54,15 @@ def score(
     device = device or pick_device()
     model.to(device).eval()
     order = [list(range(i, min(i + batch, len(data)))) for i in range(0, len(data), batch)]
-    logits = []
-    for x, _, _ in progress_bar(loader(data, order, device), desc="scoring", unit="batch"):
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
         with precision(device):
-            x = normalise(x.to(device, non_blocking=True))
-            logits.append(video_logits(model, x, views).float().cpu())
+            return video_logits(model, x, views).float()
+
+    logits, recorded = [], Recorded(forward, wanted=len(order) >= FEWEST)
+    for x, _, _ in progress_bar(loader(data, order, device), desc="scoring", unit="batch"):
+        found, _ = recorded(normalise(x.to(device, non_blocking=True)))
+        logits.append(found.cpu())
     rows = data.rows[VIDEO_COLUMNS]
     logits_n = torch.full((len(rows),), -torch.inf, dtype=torch.double)
     if logits:

@@ -22,9 +22,13 @@ from dfil.system.cores import cores
 from dfil.system.memory import reuse_freed_memory
 from dfil.tools.bench.common import machine, network, now, using_threads, where
 from dfil.train.devices import pick_device, place
+from dfil.train.recorded import Gradients, Recorded
 
 SNIPPET = 4  # frames; U follows from the number of frames
-MODES = {"cpu": ("float32",), "cuda": ("float32", "bfloat16", "bfloat16, compiled")}
+MODES = {
+    "cpu": ("float32",),
+    "cuda": ("float32", "bfloat16", "bfloat16, recorded", "bfloat16, compiled"),
+}
 CLIPS = {"cpu": 1, "cuda": 10}  # at the paper's size; 10 is its batch
 
 
@@ -38,6 +42,21 @@ class _ResNet50(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         frames = x.flatten(0, 2).contiguous(memory_format=torch.channels_last)
         return self.network(frames).float().unflatten(0, (len(x), -1)).mean((1, 2))
+
+
+class _Loss(nn.Module):
+    """The cross-entropy of a network, computed in bfloat16 or not."""
+
+    def __init__(self, network: nn.Module, low: bool):
+        super().__init__()
+        self.network, self.low = network, low
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, self.low, cache_enabled=False):
+            return self.network(x).float()
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(self.logits(x), y)
 
 
 def measure(
@@ -87,9 +106,10 @@ def compare(
     Returns {"forward" | "step": {name: seconds, ..., "ratio": {name: ratio to the first}}}. The
     one called "plain" computes its modules' own text (models.plain). A step is the cross-entropy
     of half fakes, its gradients and Adam's update; a forward pass is in evaluation mode without
-    gradients. The running statistics are those of x, as they would be of the training videos: with
-    a new network's, activations grow from block to block until sigmoids underflow, which costs
-    time that no trained network takes.
+    gradients. "recorded" is how training and scoring launch them on a GPU (train/recorded.py). The
+    running statistics are those of x, as they would be of the training videos: with a new
+    network's, activations grow from block to block until sigmoids underflow, which costs time that
+    no trained network takes.
     """
     y = (torch.arange(len(x), device=x.device) % 2).float()
     made, calls, optimisers = {}, {}, {}
@@ -98,7 +118,12 @@ def compare(
         made[name] = make()
         place(made[name], x.device)
         update_bn([x], made[name])
-        calls[name] = torch.compile(made[name]) if "compiled" in mode else made[name]
+        network = torch.compile(made[name]) if "compiled" in mode else made[name]
+        loss = _Loss(network, "bfloat16" in mode)
+        calls[name] = {
+            "forward": Recorded(loss.logits, wanted="recorded" in mode),
+            "step": Gradients(loss, x.device, wanted="recorded" in mode),
+        }
         optimisers[name] = torch.optim.Adam(made[name].parameters(), lr=1e-4, fused=x.is_cuda)
     seconds = {what: {name: [] for name in networks} for what in ("forward", "step")}
     for _ in range(repeats + 1):
@@ -108,12 +133,8 @@ def compare(
                 made[name].train(step)
                 start = now(x.device)
                 with text, torch.set_grad_enabled(step):
-                    with torch.autocast(x.device.type, torch.bfloat16, "bfloat16" in mode):
-                        logits = calls[name](x)
+                    calls[name][what](x, *[y] * step)
                 if step:
-                    loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), y)
-                    optimisers[name].zero_grad(set_to_none=True)
-                    loss.backward()
                     optimisers[name].step()
                 seconds[what][name].append(now(x.device) - start)
     first, *others = networks
