@@ -12,9 +12,11 @@ import resource
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -35,6 +37,7 @@ from dfil.tools.bench.common import machine, network, now, small_tree, where
 from dfil.tools.plan import FFPP
 from dfil.train.devices import pick_device
 from dfil.train.loop import train
+from dfil.train.recorded import Gradients
 from dfil.train.snippets import SnippetDataset
 
 VARIANTS = {  # precision, checkpointing
@@ -79,8 +82,8 @@ def measure(
 
 
 class _Clock(models.Detector):
-    """A detector whose `loss` notes when it is called, at the precision asked for; `updated` notes
-    the ends of the updates."""
+    """A detector at the precision asked for. `gradients`, in the place of the loop's, notes when
+    the loss and its gradients are begun, and `updated` the ends of the updates."""
 
     def __init__(self, model: models.Detector, precision: str, device: torch.device):
         super().__init__()
@@ -92,9 +95,18 @@ class _Clock(models.Detector):
         return self.model(x)
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        self.starts.append(now(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        low = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
             return self.model.loss(x, y)
+
+    def gradients(self, *how, **options) -> Callable:
+        taken = Gradients(*how, **options)
+
+        def noted(*batch) -> torch.Tensor:
+            self.starts.append(now(self.device))
+            return taken(*batch)
+
+        return noted
 
     def updated(self, *_) -> None:
         self.ends.append(now(self.device))
@@ -124,7 +136,8 @@ def run(
     label = f"{precision}{', checkpointed' if checkpoint else ''}"
     hook = register_optimizer_step_post_hook(clock.updated)
     try:
-        train(clock, *data, training, device=device, label=label)
+        with patch("dfil.train.loop.Gradients", clock.gradients):
+            train(clock, *data, training, device=device, label=label)
     finally:
         hook.remove()
     return summary(clock, data[0], training.batch) | {
