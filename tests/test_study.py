@@ -80,7 +80,7 @@ def test_searches_come_first_and_what_they_decide_names_the_other_runs(tmp_path,
     monkeypatch.setattr(rates, "decided", lambda *a, **how: {"dil": 0.02})
     after = Study(profiles.get("study"), METHODS)
     lr = {item.spec.method: item.spec.training.lr for item in after.items}
-    assert lr == {"dil": 0.02, "resnet50": 0.01}
+    assert lr == {"dil": 0.02, "resnet50": 0.001}
 
 
 def test_a_method_without_a_rate_holds_up_no_other(tmp_path, monkeypatch):
