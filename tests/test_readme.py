@@ -94,12 +94,6 @@ def test_the_published_result_is_whole():
     assert "synthetic" in (DEMO / "report.html").read_text().lower()
 
 
-def test_three_seeds_have_three_seeds():
-    for name, df in tables.load(PROJECT / "outputs" / "three-seeds" / "demo" / "tables").items():
-        if name in ("temporal_only", *paper.TABLES):
-            assert df.loc[df["ours"].notna(), "seeds"].eq(3).all(), name
-
-
 @pytest.mark.parametrize(
     "path",
     sorted((PROJECT / "outputs").glob("**/demo/notebooks/*.ipynb")),
