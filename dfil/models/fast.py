@@ -48,14 +48,30 @@ def intra_sim(m: nn.Module, x: torch.Tensor, overwrite: bool) -> torch.Tensor:
     """IntraSIM.forward: x (B·U·T, C, H, W) -> the same shape, over x where that is allowed."""
     if overwrite and _may_overwrite(m, x):
         return _overwrite(m, x)
-    i1, i2 = x.chunk(2, 1)
-    i2 = i2.contiguous(memory_format=torch.channels_last)
+    i1, i2 = _Halves.apply(x)
     logits = [_pointwise_norm(recover, view) for view, recover in _views(m, i2)]
     rows, *weights = (as_rows(t).unflatten(0, (-1, m.frames)) for t in (i2, *logits))
     kernel = m.kernels(i2).permute(2, 0, 1)[:, :, None, None]
     taps = per_row(kernel, rows).to(rows.dtype)  # k, B·U, 1, 1, r·C/2
     first, second = (*weights, None)[:2]
     return torch.cat([i1, from_rows(_WeighAndAggregate.apply(rows, taps, first, second), i2)], 1)
+
+
+class _Halves(torch.autograd.Function):
+    """x (N, C, H, W) -> I1, a view, and I2, channels_last, as is x's gradient: torch's own of two
+    chunks is not, and every operation before then reads it slowly."""
+
+    @staticmethod
+    def forward(ctx, x):
+        i1, i2 = x.chunk(2, 1)
+        return i1.view_as(i1), i2.clone(memory_format=torch.channels_last)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        n, half, h, w = grads[1].shape
+        like = {"dtype": grads[1].dtype, "device": grads[1].device}
+        out = torch.empty(n, 2 * half, h, w, memory_format=torch.channels_last, **like)
+        return torch.cat(grads, 1, out=out)
 
 
 def _views(m: nn.Module, i2: torch.Tensor) -> list[tuple[torch.Tensor, nn.Sequential]]:
