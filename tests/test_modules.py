@@ -456,6 +456,18 @@ def test_the_fast_text_is_the_plain_one(module, switches, training):
         torch.testing.assert_close(found[1][name], value, msg=name)
 
 
+@pytest.mark.parametrize("make, call", [(intra, ()), (inter, (U,))])
+def test_gradients_keep_the_memory_order_of_the_activations(make, call):
+    # In the other order all that comes before in the network reads them slowly.
+    m = make().train()
+    x = features().contiguous(memory_format=torch.channels_last).requires_grad_()
+    into = []
+    doubled = x * 2
+    doubled.register_hook(into.append)
+    m(doubled, *call).square().sum().backward()
+    assert into[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_plain_ends_with_its_block_also_after_an_error():
     with pytest.raises(ZeroDivisionError), plain():
         assert not fast._switched_on
