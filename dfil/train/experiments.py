@@ -215,10 +215,11 @@ def result(
     trained: Sequence[Run], store: CropStore, videos: paper.Videos, notes: tuple[str, ...] = ()
 ) -> CellResult:
     """The runs' scores of the test videos that a selection names, and what is to be said of them:
-    where their weights began, a learning rate of their own, trainings that learnt nothing, and how
-    many videos of those that the index lists are missing."""
+    where their weights began, a learning rate and a length of their own, trainings that learnt
+    nothing, and how many videos of those that the index lists are missing."""
     spec, seeds, which = trained[0].spec, tuple(run.spec.seed for run in trained), _which(videos)
     lost, about = [run.spec.seed for run in trained if run.at_chance], models.about(spec.method)
+    longer = spec.compression == "c40" and trained[0].profile.heavy_epochs
     said = (
         *notes,
         _seeds(seeds),
@@ -226,6 +227,7 @@ def result(
         about.note,
         STARTED if spec.start else "",
         f"learning rate {spec.training.lr:g}" if spec.method in trained[0].profile.rates else "",
+        f"{spec.training.epochs} epochs at c40" if longer else "",
         f"{_seeds(lost)} never left chance in training" if lost else "",
         missing(select(store.index, "test", *which)),
     )
