@@ -170,8 +170,8 @@ STUDY = replace(
     "has real ones, at several seeds: it decides the paper's claims for this benchmark.",
     within=replace(_SMALL_TRAINING, epochs=12),
     # DIL's AUC on the validation videos of seeds 100 and 101, which no table uses: .74 after 12
-    # epochs at c40, .89 after 24, .96 after 36, and .99 on the way to 72, where the training loss
-    # has come down to .01 and .04 and seeds lie together; at c23 .99 after 12
+    # epochs at c40, .89 after 24, .96 after 36, and .99 after 72, where the training loss has come
+    # down to .03 and .01 and seeds lie together; at c23 .99 after 12
     heavy_epochs=72,
     search_rates=True,
     methods={},

@@ -48,7 +48,7 @@ def test_gradients_are_those_of_backward(device, weight):
             torch.testing.assert_close(p.grad, q.grad, atol=1e-5, rtol=1e-4, msg=name)
     for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(a, b)
-    assert (gradients.recorded.graph is not None) == (device.type == "cuda")
+    assert (gradients.recorded.graph is not None) == (device.type == "cuda" and weight == 1)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -241,13 +241,13 @@ def measure(
         x = torch.randint(256, shape, dtype=torch.uint8, device=device)
         y = (torch.arange(clips, device=device) % 2).float()
         step = _training_step if what == "train" else _scoring_step
-        calls = step(model, optimiser, device)
+        take = step(model, optimiser, device)
         model.train(what == "train")
         times: list[float] = []
         end = time.perf_counter() + patience
         while len(times) < 2 or (len(times) <= steps and time.perf_counter() < end):
             start = clock()
-            calls(x, y)
+            take(x, y)
             times.append(clock() - start)
         found |= {what: statistics.median(times[1:]) / clips, f"{what} clips": clips}
     return found

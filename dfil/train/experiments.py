@@ -219,15 +219,17 @@ def result(
     nothing, and how many videos of those that the index lists are missing."""
     spec, seeds, which = trained[0].spec, tuple(run.spec.seed for run in trained), _which(videos)
     lost, about = [run.spec.seed for run in trained if run.at_chance], models.about(spec.method)
-    longer = spec.compression == "c40" and trained[0].profile.heavy_epochs
+    profile = trained[0].profile
+    usual = profile.training_for(spec.method, "", spec.compression).epochs  # not the mechanism's
+    longer = profile.heavy_epochs and spec.compression and spec.training.epochs == usual
     said = (
         *notes,
         _seeds(seeds),
         READ if about.read else "",
         about.note,
         STARTED if spec.start else "",
-        f"learning rate {spec.training.lr:g}" if spec.method in trained[0].profile.rates else "",
-        f"{spec.training.epochs} epochs at c40" if longer else "",
+        f"learning rate {spec.training.lr:g}" if spec.method in profile.rates else "",
+        f"{profile.heavy_epochs} epochs at c40, {profile.training.epochs} at c23" if longer else "",
         f"{_seeds(lost)} never left chance in training" if lost else "",
         missing(select(store.index, "test", *which)),
     )

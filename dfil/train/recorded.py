@@ -47,8 +47,8 @@ class Recorded:
         """Trials leave no trace in the `buffers` by name and in the random numbers."""
         before = {name: value.clone() for name, value in self.buffers()}
         chance = torch.cuda.get_rng_state(given[0].device)
-        self.given, graph, beside = [x.clone() for x in given], torch.cuda.CUDAGraph(), None
-        beside = torch.cuda.Stream()
+        self.given = [x.clone() for x in given]
+        graph, beside = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             self.function(*self.given)  # libraries set themselves up in the first call
@@ -58,7 +58,7 @@ class Recorded:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.out = self.function(*self.given)
         except RuntimeError as error:
-            why = str(error).strip().splitlines()[0]
+            why = str(error).partition("\n")[0]
             print(f"Operations are launched one by one, not as recorded: {why}", flush=True)
         else:
             self.graph = graph
@@ -71,7 +71,8 @@ class Recorded:
 class Gradients:
     """loss(x, y) -> scalar, with its gradients left in the parameters.
 
-    Several processes' parts of a batch and gradient checkpointing are not recorded.
+    x (B, U, T, 3, H, W) normalised, y (B,), 1 = fake. Several processes' parts of a batch and
+    gradient checkpointing are not recorded.
     """
 
     def __init__(self, loss: nn.Module, device: torch.device, wanted: bool = True):
@@ -81,8 +82,9 @@ class Gradients:
         self.recorded = Recorded(self._compute, loss.named_buffers, wanted)
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
-        """The loss times `weight`, which is 1 but for several processes."""
-        self.weight = weight
+        """The loss times `weight`, which is 1 but for several processes' parts of a batch."""
+        if weight != 1:  # a recording knows one weight
+            return self._compute(x, y, weight)
         loss, is_replayed = self.recorded(x, y)
         if not is_replayed:
             return loss
@@ -90,11 +92,11 @@ class Gradients:
             parameter.grad = grad
         return loss.clone()
 
-    def _compute(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _compute(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
         for parameter in self.loss.parameters():
             parameter.grad = None
         with precision(self.device):
-            loss = self.weight * self.loss(x, y)
+            loss = weight * self.loss(x, y)
         loss.backward()
         if x.is_cuda and torch.cuda.is_current_stream_capturing():
             self.left = [(p, p.grad) for p in self.loss.parameters()]
