@@ -8,6 +8,7 @@ import pytest
 import reference as ref
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from dfil.models import fast
 from dfil.models.difference import differences
@@ -398,6 +399,20 @@ def test_mean_difference_is_the_mean_of_the_two_directions(frames):
     torch.testing.assert_close(fast.difference_to_next(f, g), forward)
     assert torch.autograd.gradcheck(mean_difference, (f, g))
     assert torch.autograd.gradcheck(lambda f, g: differences(f, g, 1), (f, g))
+
+
+@pytest.mark.parametrize("kernel,padding", [((3, 3, 1), (1, 1, 0)), ((3, 1, 3), (1, 0, 1))])
+def test_the_gradients_of_a_plane_convolution_as_a_gpu_takes_them(kernel, padding):
+    generator = torch.Generator().manual_seed(6)
+    x, weight, grad = (
+        torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for shape in [(3, 2, 4, 5, 6), (7, 2, *kernel), (3, 7, 4, 5, 6)]
+    )
+    expected, found = F.conv3d(x, weight, padding=padding), fast._Conv3d.apply(x, weight, padding)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(y, (x, weight), grad) for y in (found, expected)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("channels,h,w", [(4, 8, 8), (8, 7, 7), (3, 6, 2), (64, 4, 4)])

@@ -97,8 +97,35 @@ def _plane_conv(view: nn.Module, d: torch.Tensor) -> torch.Tensor:
 def _conv(view: nn.Module, d: torch.Tensor, weight: torch.Tensor, bias=None) -> torch.Tensor:
     # No permutation: folded channels_last frames are a snippet in channels_last_3d.
     weight = weight.unsqueeze(4 if view.along == 2 else 3)
-    padding = (1, 1, 0) if view.along == 2 else (1, 0, 1)
-    return F.conv3d(d.transpose(1, 2), weight, bias, padding=padding).transpose(1, 2).flatten(0, 1)
+    x, padding = d.transpose(1, 2), (1, 1, 0) if view.along == 2 else (1, 0, 1)
+    if bias is None and x.device.type == "cuda" and not torch.is_autocast_enabled("cuda"):
+        out = _Conv3d.apply(x, weight, padding)
+    else:
+        out = F.conv3d(x, weight, bias, padding=padding)
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+class _Conv3d(torch.autograd.Function):
+    """A convolution of few channels, (G, c, T, H, W), padded by half of its kernel. In float32 on a
+    GPU cuDNN takes half of a small network's step for the gradient of its weight; here that is the
+    product of the gradient and the windows of x, one beside the other."""
+
+    @staticmethod
+    def forward(ctx, x, weight, padding):
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv3d(x, weight, padding=padding)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        grad_x = torch.nn.grad.conv3d_input(x.shape, weight, grad, padding=ctx.padding)
+        ends = [end for p in reversed(ctx.padding) for end in (p, p)]
+        windows = F.pad(x.permute(0, 2, 3, 4, 1), (0, 0, *ends))  # G, T, H, W, c
+        for dim, size in enumerate(weight.shape[2:], start=1):
+            windows = windows.unfold(dim, size, 1)  # and behind c: kT, kH, kW
+        products = grad.flatten(2) @ windows.flatten(4).flatten(1, 3)  # G, out, c·kT·kH·kW
+        return grad_x, products.sum(0).view_as(weight), None
 
 
 class _MeanDifference(torch.autograd.Function):
