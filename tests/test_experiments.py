@@ -150,6 +150,14 @@ def test_a_method_of_ones_own_gets_its_row_in_table_1(tiny_store, tmp_path, monk
     assert results["toy", "HQ DF"].runs == [key]
 
 
+def test_qualities_that_are_not_asked_for_are_left_out(tiny_store, tmp_path):
+    runs, table = RunStore(tmp_path / "runs", SMOKE), paper.TABLES["table1"]
+    results, reasons = experiments.fill(table, runs, {"ffpp": tiny_store}, ["dil"], ["c40"])
+    assert not results and not list(tmp_path.glob("runs/*"))
+    assert reasons["dil", "HQ DF"] == "this run trains c40 only"
+    assert reasons["dil", "LQ DF"] == "the tree has no c40 Deepfakes videos"
+
+
 def test_videos_without_crops_are_counted_and_a_lacking_class_leaves_the_cell_empty(
     tiny_store, tmp_path
 ):

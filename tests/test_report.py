@@ -248,6 +248,41 @@ def test_all_figures_are_synthetic_where_all_tables_are(folder):
     )  # nothing of ours in Table 2
 
 
+def study_beside(tmp_path, synthetic=True):
+    """A demonstration with HQ of Table 1 and no Table 4, and a study that has both."""
+    demo, study = tmp_path / "demo", tmp_path / "study"
+    for place, keep in ((demo, "HQ"), (study, "")):
+        table = paper.TABLES["table1"]
+        results = {
+            (cell.row, cell.column): tables.CellResult([scores(0)], [place.name])
+            for cell in table.cells()
+            if cell.row == "dil" and cell.column.startswith(keep)
+        }
+        df = tables.build(table, results, "left out", synthetic=synthetic)
+        tables.save(df, place / "tables", "table1", table.title)
+    save_table(study, "table4", ["none", "intra"])
+    (demo / "environment.json").write_text('{"profile": "demo"}')
+    return demo, study
+
+
+def test_a_demonstration_shows_the_studys_numbers_where_it_leaves_them_to_it(tmp_path):
+    demo, study = study_beside(tmp_path)
+    page, text = Page(report.build(demo).read_text()), (demo / "RESULTS.md").read_text()
+    (dil,) = (row for row in page.rows["table1"] if row[0].startswith("DIL"))
+    assert all("[" in cell for cell in dil[1:]) and "table4" in page.rows
+    assert text.count("from the study's records") == 3  # a note of each table, and a sentence
+    assert "(../study/RESULTS.md)" in text
+    own = tables.load_file(demo / "tables" / "table1.csv").query("row == 'dil'")
+    assert own["ours"].notna().sum() == 4  # the file has its own numbers alone
+    assert "study's records" not in report.build(study).read_text()
+
+
+def test_a_page_of_ones_own_videos_takes_nothing_from_the_study(tmp_path):
+    demo, _ = study_beside(tmp_path, synthetic=False)
+    assert "study's records" not in report.build(demo).read_text()
+    assert "study" not in (demo / "RESULTS.md").read_text()
+
+
 def test_times_differences_and_environment(folder):
     text = report.build(folder).read_text(encoding="utf-8")
     assert (

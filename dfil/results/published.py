@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfil import paper
+from dfil.profiles import PROFILES, STUDY
 from dfil.results import arrange, claims, tables
 from dfil.system.errors import DataError
 
@@ -34,6 +35,7 @@ class Published:
     status: list[dict] | None = None
     makers: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    study: Path | None = None  # where numbers come from that this profile leaves to the study
 
     @property
     def profile(self) -> str:
@@ -80,7 +82,20 @@ def read(folder: Path) -> Published:
     except DataError as error:
         found.problems.append(str(error))
         found.claims = claims.decided({})
+    _take_from_study(found)
     return found
+
+
+def _take_from_study(found: Published) -> None:
+    """The paper's tables with the study's numbers where a demonstration leaves them to it."""
+    profile, study = PROFILES.get(found.profile), found.folder.resolve().parent / STUDY.name
+    if profile is None or not profile.qualities or not found.all_synthetic:
+        return
+    for name, theirs in _frames(study / "tables", found.problems).items():
+        ours = found.frames.get(name)
+        if name.partition("_")[0] in paper.TABLES and (ours is None or ours["ours"].isna().any()):
+            found.frames[name], found.study = tables.with_study(ours, theirs), study
+    found.frames = {name: found.frames[name] for name in in_order(found.frames, paper.TABLES)}
 
 
 def in_order(names: Mapping[str, object], known: Mapping[str, object]) -> list[str]:

@@ -36,6 +36,7 @@ NO_CONTACT = (
     "The authors were not asked: nothing here was checked by them, and where a row disagrees with "
     "theirs, a reading of ours may be the reason."
 )
+REST = "What this profile does not train, tables take from the study's records and say so."
 LABELS = {f"table{number}": f"Table {number}" for number in range(1, 7)}
 LABELS |= {"temporal_only": "the mechanism", "fig3_localisation": "Figure 3"}
 LABELS |= {"fig4_localisation": "Figure 4", "fig5_frames": "Figure 5"}
@@ -100,6 +101,8 @@ def write(found: Published) -> Path:
             "accuracy on real forgeries, which the paper's values are."
         )
     parts += ["## Claims", f"**{counted(found.claims)}.** {_reading()}", _claims_table(found)]
+    if found.study:
+        parts.append(f"{REST} [Its page](../study/RESULTS.md) decides the claims with its seeds.")
     parts += [power.of_the_paper(), "## What was easy, and what was not"]
     parts += ["Easy:", _bullets(EASY), "Difficult:", _bullets(DIFFICULT), NO_CONTACT]
     parts.append("## Tables")

@@ -21,6 +21,7 @@ from dfil.train.spec import missing, select
 POOLED = "one model for all manipulations"
 WARPED = "trained on real videos and warps of them, on no forgery"
 READ = "built mostly on readings of its source"
+LEFT = "this run trains {} only"
 STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
 
 
@@ -39,18 +40,26 @@ class CellResult:
 
 
 def fill(
-    table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore], methods: Sequence[str]
+    table: paper.Table,
+    runs: RunStore,
+    stores: Mapping[str, CropStore],
+    methods: Sequence[str],
+    qualities: Sequence[str] = (),
 ) -> tuple[dict[tuple[str, str], CellResult], dict[tuple[str, str], str]]:
     """(results, reasons), both by (row, column): what feeds every cell that can be run, and for
     every other one why it cannot.
 
     stores: by dataset name, as in paper.Videos; methods: the registry names to run. Of those,
-    methods that the paper does not know get rows of their own. Whether one model per manipulation
-    or one for all of them is trained is the profile's choice.
+    methods that the paper does not know get rows of their own. qualities: the only compressions to
+    train on, default all. Whether one model per manipulation or one for all of them is trained is
+    the profile's choice.
     """
     results, reasons, possible = {}, {}, []
     for cell in table.extended(methods).cells():
-        reasons[cell.row, cell.column] = _obstacle(cell, stores, methods)
+        reason = _obstacle(cell, stores, methods)
+        if not reason and qualities and cell.train.compression not in qualities:
+            reason = LEFT.format(", ".join(qualities))
+        reasons[cell.row, cell.column] = reason
         possible += [] if reasons[cell.row, cell.column] else [cell]
     for dataset, store in stores.items():
         cells = [cell for cell in possible if cell.train.dataset == dataset]
