@@ -111,7 +111,7 @@ def test_notebooks_are_copied_and_what_lies_there_is_kept(tmp_path, capsys):
 def test_a_forecast_counts_like_calls_that_went_well_only():
     path = Path("notebooks/30_train_faceforensics.ipynb")
     row = {"notebook": path.stem, "status": "failed", "seconds": "40.0", "peak MiB": "1"}
-    assert "about 9.2 min" in reproduce._forecast([path], "demo", {path.stem: row})
+    assert "about 3.3 min" in reproduce._forecast([path], "demo", {path.stem: row})
     well = {path.stem: row | {"status": "ok", "seconds": "300.0"}}
     assert "about 5.0 min" in reproduce._forecast([path], "demo", well)
     assert "time unknown" in reproduce._forecast([path], "demo", {}, usual=False)

@@ -62,7 +62,7 @@ def _state() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         step = ("dfil train dil --test", "a model on the demo's clips, and its test figures")
         yield f"{_count(crops, 'crop store')} in {_near(paths.data())} ({stores}):", [step]
     if (trained or crops) and not reports:
-        step = ("dfil reproduce", "all notebooks, tables and the report: about 40 minutes")
+        step = ("dfil reproduce", "all notebooks, tables and the report: about 35 minutes")
         yield "No report yet:", [step]
     for report in reports[:3]:
         yield f"Open {_near(report)}", []
