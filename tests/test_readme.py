@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dfil import paper
+from dfil import paper, profiles
 from dfil.results import page, tables
 from dfil.tools import reproduce
 
@@ -38,10 +38,12 @@ def test_every_notebook_is_on_the_map_and_was_published():
     names = set(reproduce.titles(PROJECT / "notebooks"))
     assert set(re.findall(r"notebooks/(\d\d_\w+)\.ipynb", README)) == names
     published = reproduce.read_status(DEMO / "status.csv")
-    assert {row["status"] for row in published.values()} == {"ok"}
-    assert published.keys() == {path.stem for path in (DEMO / "notebooks").glob("*.ipynb")}
-    if names != published.keys():
-        pytest.skip(f"to be published: {', '.join(sorted(names ^ published.keys()))}")
+    done = {name for name, row in published.items() if row["status"] == "ok"}
+    left = {name for name in names if name[:2] in profiles.DEMO.on_request}
+    assert done == {path.stem for path in (DEMO / "notebooks").glob("*.ipynb")}
+    assert published.keys() - done <= left
+    if done | left != names:
+        pytest.skip(f"to be published: {', '.join(sorted(names ^ (done | left)))}")
 
 
 def test_it_is_short_and_its_two_commands_stand_at_the_top():
@@ -87,9 +89,13 @@ def test_the_published_tables_say_that_they_are_synthetic(folder):
 def test_the_published_result_is_whole():
     frames = tables.load(DEMO / "tables")
     filled = frames["table1"][frames["table1"]["ours"].notna()]
-    assert set(filled["row"]) >= {"dil", "resnet50"} and len(filled.query("row == 'dil'")) == len(
-        paper.TABLES["table1"].columns
-    )
+    trained = {
+        column.key
+        for column in paper.TABLES["table1"].columns
+        if column.train.compression in profiles.DEMO.qualities
+    }
+    for row in ("dil", "resnet50"):
+        assert set(filled[filled["row"] == row]["column"]) == trained
     assert filled[["ci_low", "ci_high", "n_videos"]].notna().all(axis=None)
     assert "synthetic" in (DEMO / "report.html").read_text().lower()
 

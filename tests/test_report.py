@@ -271,7 +271,8 @@ def test_a_demonstration_shows_the_studys_numbers_where_it_leaves_them_to_it(tmp
     (dil,) = (row for row in page.rows["table1"] if row[0].startswith("DIL"))
     assert all("[" in cell for cell in dil[1:]) and "table4" in page.rows
     assert text.count("from the study's records") == 3  # a note of each table, and a sentence
-    assert "(../study/RESULTS.md)" in text
+    assert "(../study/RESULTS.md)" in text and "(../study/tables/table4.md)" in text
+    assert "[Table 1](tables/table1.md)" in text
     own = tables.load_file(demo / "tables" / "table1.csv").query("row == 'dil'")
     assert own["ours"].notna().sum() == 4  # the file has its own numbers alone
     assert "study's records" not in report.build(study).read_text()

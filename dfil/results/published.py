@@ -35,7 +35,9 @@ class Published:
     status: list[dict] | None = None
     makers: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    study: Path | None = None  # where numbers come from that this profile leaves to the study
+    # by name, where the study's numbers stand in for those that this profile leaves to it, whether
+    # all of the table is the study's
+    study: dict[str, bool] = field(default_factory=dict)
 
     @property
     def profile(self) -> str:
@@ -94,7 +96,8 @@ def _take_from_study(found: Published) -> None:
     for name, theirs in _frames(study / "tables", found.problems).items():
         ours = found.frames.get(name)
         if name.partition("_")[0] in paper.TABLES and (ours is None or ours["ours"].isna().any()):
-            found.frames[name], found.study = tables.with_study(ours, theirs), study
+            found.frames[name] = tables.with_study(ours, theirs)
+            found.study[name] = ours is None or ours["ours"].isna().all()
     found.frames = {name: found.frames[name] for name in in_order(found.frames, paper.TABLES)}
 
 

@@ -144,7 +144,8 @@ def _claims_table(found: Published) -> str:
     for line in claim_lines(found.claims):
         makers = found.makers.get(f"tables/{line['table']}", [])
         name = line["table"]
-        where = f"[{line['label']}](tables/{name}.md)" if name in found.frames else line["label"]
+        folder = "../study/tables" if found.study.get(name) else "tables"
+        where = f"[{line['label']}]({folder}/{name}.md)" if name in found.frames else line["label"]
         where += "".join(f", [{stem[:2]}](notebooks/{stem}.ipynb)" for stem in makers)
         numbers = (line[name] for name in ("difference", "n", "seeds"))
         cells = line["claim"], f"**{line['verdict']}**", *numbers, where, line["note"]
