@@ -68,9 +68,7 @@ class Profile:
     validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model each, as in the paper, or one for all four
     on_request: tuple[str, ...] = ()  # notebooks that only `--only` runs
-    # the qualities of Table 1 that are trained by default, where not all are: then the report has
-    # the study's numbers of the others and of the tables that are left out
-    qualities: tuple[str, ...] = ()
+    qualities: tuple[str, ...] = ()  # of Table 1, if not all; the study has the others
     seeds: tuple[int, ...] = (0,)
     ablation_seeds: tuple[int, ...] = ()  # of Tables 4 to 6; empty: as the others
     # sizes of the synthetic trees by setting; empty: real data only

@@ -91,3 +91,11 @@ def ours_text(line: Mapping) -> str:
     if pd.isna(line["ours"]):
         return "–"
     return f"{line['ours']:.3f} [{line['ci_low']:.3f}, {line['ci_high']:.3f}]"
+
+
+def filled_up(df: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
+    """A table in long form with those of the `lines` in it whose place has no number there."""
+    place = ["row", "column"]
+    ours, theirs = df.set_index(place, drop=False), lines.set_index(place, drop=False)
+    take = theirs.index.intersection(ours.index[ours["ours"].isna()])
+    return pd.concat([ours.drop(take), theirs.loc[take]]).loc[ours.index].reset_index(drop=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 SYNTHETIC = "synthetic data"
 EARLIER = "found by an earlier call, with the same data and settings"
 _BEFORE = "found by an earlier call"
-STUDY = "from the study's records"
+FROM_STUDY = "from the study's records"
 _PER_SEED, _SEPARATOR = "per seed ", "; "
 
 
@@ -32,7 +32,7 @@ class Notes:
             elif text.startswith(_PER_SEED):
                 values = tuple(map(float, text.removeprefix(_PER_SEED).split()))
                 notes = replace(notes, per_seed=values)
-            elif text.startswith((_BEFORE, STUDY)):
+            elif text.startswith((_BEFORE, FROM_STUDY)):
                 notes = replace(notes, earlier=text)
             else:
                 texts.append(text)

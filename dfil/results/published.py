@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ import pandas as pd
 from dfil import paper
 from dfil.profiles import PROFILES, STUDY
 from dfil.results import arrange, claims, tables
+from dfil.results.notes import FROM_STUDY, Notes
 from dfil.system.errors import DataError
 
 _STATUS = ["notebook", "status", "seconds", "peak MiB"]
@@ -96,9 +97,22 @@ def _take_from_study(found: Published) -> None:
     for name, theirs in _frames(study / "tables", found.problems).items():
         ours = found.frames.get(name)
         if name.partition("_")[0] in paper.TABLES and (ours is None or ours["ours"].isna().any()):
-            found.frames[name] = tables.with_study(ours, theirs)
+            found.frames[name] = _with_study(ours, theirs)
             found.study[name] = ours is None or ours["ours"].isna().all()
     found.frames = {name: found.frames[name] for name in in_order(found.frames, paper.TABLES)}
+
+
+def _with_study(df: pd.DataFrame | None, study: pd.DataFrame) -> pd.DataFrame:
+    """df with the study's numbers where it has none, each of which says so; without df all of the
+    study's table."""
+    filled = study["ours"].notna()
+    notes = study["note"].where(~filled, study["note"].map(_said_of_study))
+    theirs = study.assign(note=notes)
+    return theirs if df is None else arrange.filled_up(df, theirs[filled])
+
+
+def _said_of_study(note: str) -> str:
+    return replace(Notes.parse(note), earlier=FROM_STUDY).format()
 
 
 def in_order(names: Mapping[str, object], known: Mapping[str, object]) -> list[str]:

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from dfil import paper
-from dfil.results import metrics
+from dfil.results import arrange, metrics
 from dfil.results.arrange import extent, grid, is_synthetic, layout, metric_text, pivot
 from dfil.results.markdown import markdown
-from dfil.results.notes import STUDY, Notes, earlier
+from dfil.results.notes import Notes, earlier
 from dfil.system.errors import DataError, RunError
 from dfil.system.files import atomic
 from dfil.train.experiments import CellResult
@@ -163,25 +163,7 @@ def with_earlier(
     if set(before["column"]) != set(df["column"]) or not filled.any():
         return df if df["ours"].notna().any() or not filled.any() else before
     others = before[before["row"].isin(set(before.loc[filled, "row"]) - set(df["row"]))]
-    ours, theirs = df.set_index(PLACE, drop=False), before[filled].set_index(PLACE, drop=False)
-    take = theirs.index.intersection(reason.index)
-    merged = pd.concat([ours.drop(take), theirs.loc[take]]).loc[ours.index]
-    return _typed(pd.concat([merged, others]).reset_index(drop=True))
-
-
-def with_study(df: pd.DataFrame | None, study: pd.DataFrame) -> pd.DataFrame:
-    """df with the study's numbers where it has none, each of which says so; without df all of the
-    study's table."""
-    theirs = study.copy()
-    filled = theirs["ours"].notna()
-    notes = theirs.loc[filled, "note"].map(Notes.parse)
-    theirs.loc[filled, "note"] = [replace(each, earlier=STUDY).format() for each in notes]
-    if df is None:
-        return theirs
-    ours, theirs = df.set_index(PLACE, drop=False), theirs[filled].set_index(PLACE, drop=False)
-    take = theirs.index.intersection(ours.index[ours["ours"].isna()])
-    merged = pd.concat([ours.drop(take), theirs.loc[take]]).loc[ours.index]
-    return _typed(merged.reset_index(drop=True))
+    return _typed(pd.concat([arrange.filled_up(df, before[filled]), others], ignore_index=True))
 
 
 def load(folder: Path) -> dict[str, pd.DataFrame]:

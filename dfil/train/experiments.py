@@ -21,7 +21,6 @@ from dfil.train.spec import missing, select
 POOLED = "one model for all manipulations"
 WARPED = "trained on real videos and warps of them, on no forgery"
 READ = "built mostly on readings of its source"
-LEFT = "this run trains {} only"
 STARTED = "begun with the weights of this method's built-in HQ run of Table 1"
 
 
@@ -58,9 +57,9 @@ def fill(
     for cell in table.extended(methods).cells():
         reason = _obstacle(cell, stores, methods)
         if not reason and qualities and cell.train.compression not in qualities:
-            reason = LEFT.format(", ".join(qualities))
+            reason = f"this run trains {', '.join(qualities)} only"
         reasons[cell.row, cell.column] = reason
-        possible += [] if reasons[cell.row, cell.column] else [cell]
+        possible += [] if reason else [cell]
     for dataset, store in stores.items():
         cells = [cell for cell in possible if cell.train.dataset == dataset]
         runs.get_all([spec for cell in cells for spec in specs(cell, runs.profile, store)], store)
