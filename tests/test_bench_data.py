@@ -61,7 +61,7 @@ def test_every_way_gives_the_patches_back_in_any_order(tiny_store, name):
     kept = disk.Patches(crops, disk.WAYS[name])
     order = np.random.default_rng(0).permutation(len(crops.frames)).tolist()
     for n in [0, *order, len(crops.frames) - 1]:
-        assert np.array_equal(kept[n, 3:9, 2:40], crops.patches[n, 3:9, 2:40])
+        assert np.array_equal(kept[n], crops.patches[n])
     assert 0.05 < kept.bytes / crops.patches.nbytes < 0.9
 
 

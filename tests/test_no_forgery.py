@@ -23,6 +23,15 @@ def test_only_the_rows_called_forgeries_have_seen_one():
             assert f"jitter {spec.fakes.jitter:g}" in name and spec.training.paired
 
 
+def test_rows_without_forgeries_see_as_many_clips_as_the_others():
+    """An epoch has each real video with one fake there, and with one of each kind in the others."""
+    for name, kinds in (("smoke", 4), ("study", 4), ("paper", 1)):
+        found = no_forgery.specs(profiles.get(name), ["dil"], seed=0)
+        epochs = {row: spec.training.epochs for row, spec in found.items()}
+        usual = epochs.pop("dil, forgeries")
+        assert set(epochs.values()) == {kinds * usual}
+
+
 def index(*rows):
     names = ["split", "status", "label", "compression", "manipulation"]
     return SimpleNamespace(index=pd.DataFrame(rows, columns=names))

@@ -108,6 +108,23 @@ def test_every_window_at_full_scale_has_the_pixels_of_the_video(tmp_path, margin
             )
 
 
+@pytest.mark.parametrize("place", [np.s_[:, :], np.s_[:, 20:110], np.s_[10:90, 30:90]])
+def test_nothing_outside_the_picture_is_kept(tmp_path, place):
+    """WildDeepfake's pictures are crops themselves, smaller than most of their squares."""
+    frames, boxes = moving(20)
+    frames = frames[(slice(None), *place)]
+    boxes = boxes * 1.5 - np.float32([place[1].start or 0, place[0].start or 0] * 2)
+    crops = written(tmp_path, frames, boxes)
+    assert crops.patches.shape[1] <= max(frames.shape[1:3])
+    assert (crops.origins >= np.minimum(np.array(crops.grid) - crops.patches.shape[1], 0)).all()
+    for T, margin in ((1, 1.0), (4, 1.3), (16, 1.5)):
+        for first in range(20 - T + 1):
+            here = slice(first, first + T)
+            side = crops.square(first, T, margin)[2]
+            expected, _ = reference(frames[here], boxes[here], side, margin)
+            assert np.array_equal(crops.snippet(first, T, side, margin), expected)
+
+
 @pytest.mark.parametrize("size", [24, 48, 90])
 def test_scaled_store_resizes_each_frame_once_on_one_grid(tmp_path, size):
     frames, boxes = moving(20, seed=1)

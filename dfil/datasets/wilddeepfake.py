@@ -32,6 +32,7 @@ from dfil.system.progress import progress_bar
 
 MANIPULATIONS = ("WildDeepfake",)
 CATEGORIES = tuple(f"{label}_{split}" for split in ("train", "test") for label in ("real", "fake"))
+PICTURE = 224  # pixels a side, all that can be kept of one
 EXPECTED = {"WildDeepfake": published(3409, 3099, 396, 410)}  # sequences
 
 

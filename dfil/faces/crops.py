@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfil.faces.boxes import runs
+from dfil.faces.boxes import cut_square, runs
 from dfil.faces.grid import LIMITS, MARGIN, Limits, resized, snippet_square
 from dfil.system.errors import DataError, MachineError, machine_fault
 
@@ -78,7 +78,8 @@ class Crops:
                 n, side = len(self.frames), patches.shape[-2:-1]
                 if (patches.shape, patches.dtype) != ((n, *side, *side, 3), np.uint8):
                     raise ValueError(f"it holds {patches.dtype} of shape {patches.shape}")
-                centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 - self.origins
+                centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+                centres = np.clip(centres, 0, self.grid) - self.origins  # of patches in the picture
                 if not ((centres >= 0) & (centres <= side)).all():
                     raise ValueError("its faces lie outside its patches")
             self._patches = patches
@@ -111,8 +112,7 @@ class Crops:
             if box == "frame":
                 square = snippet_square(self.boxes[n : n + 1], margin)
             (x0, y0, side), (ox, oy) = square, self.origins[n]
-            cut_hwc = self.patches[n, y0 - oy : y0 - oy + side, x0 - ox : x0 - ox + side]
-            resized(cut_hwc, size, out=crop_hwc)
+            resized(cut_square(self.patches[n], x0 - ox, y0 - oy, side), size, out=crop_hwc)
         return crops_thwc
 
     def square(

@@ -118,10 +118,13 @@ def needed(
 
 
 def plan_patches(
-    frames_n: np.ndarray, boxes_n4: np.ndarray, limits: Limits
+    frames_n: np.ndarray, boxes_n4: np.ndarray, limits: Limits, grid: tuple[int, int]
 ) -> tuple[np.ndarray, int, np.ndarray]:
     """Integer origins (N, 2) and the side P of patches that hold the square of every window of up
-    to `reach` consecutive frames, and what those squares reach per frame, (N, 4).
+    to `reach` consecutive frames as far as it lies in the picture, and what of the picture those
+    squares show per frame, (N, 4). grid: (width, height) of the picture.
+
+    Beyond the picture a square shows its edge repeated, which the patch's edge gives as well.
 
     A window's square need not hold the squares of the windows inside it (a tall box at the edge of
     a wide union), so all lengths are gone through.
@@ -134,6 +137,10 @@ def plan_patches(
                 at = slice(start + offset, start + offset + len(squares))
                 low[at] = np.minimum(low[at], squares[:, :2])
                 high[at] = np.maximum(high[at], squares[:, 2:])
+    low, high = np.clip(low, 0, grid), np.clip(high, 0, grid)
     side = int(np.ceil((high - low).max())) + 4  # for the rounding of squares and of origins
+    side = min(side, max(grid))
+    room = np.array(grid) - side  # below 0 where the whole height or width is kept
     origins = np.floor((low + high) / 2 - side / 2).astype(np.int64)
+    origins = np.clip(origins, np.minimum(room, 0), np.maximum(room, 0))
     return origins, side, np.concatenate([low, high], 1)

@@ -45,7 +45,8 @@ class TrackWriter:
         self.grid = tuple(-(-n // (q * k)) * p if p < q * k else n for n in source)
         self.numbers = np.flatnonzero(valid_n)
         self.boxes = (boxes_n4[self.numbers] * self.scale).astype(np.float32)
-        self.origins, self.side, self._shown = plan_patches(self.numbers, self.boxes, limits)
+        planned = plan_patches(self.numbers, self.boxes, limits, self.grid)
+        self.origins, self.side, self._shown = planned
         self.at = self.checksum = self.count = 0
         self.kept: list[int] = []
         file.write(bytes(HEADER))  # the number of frames is known only at the end

@@ -335,7 +335,9 @@ def _crops(profile: Profile, dataset: str, videos: int) -> float:
     tree = profile.trees.get(datasets.get(dataset).setting, {})
     kept, length = COMPACT["stretches"]  # of real videos; of built-in clips all frames are kept
     frames = tree.get("frames", min(kept * length, FRAMES[dataset]))
-    return 1e-9 * videos * frames * 3 * (PATCH[bool(tree)] * profile.size) ** 2
+    side = PATCH[bool(tree)] * profile.size
+    side = min(side, wilddeepfake.PICTURE) if dataset == "wilddeepfake" else side
+    return 1e-9 * videos * frames * 3 * side**2
 
 
 def gigabytes_to_come(profile: Profile, roots: Mapping[str, Path]) -> float:

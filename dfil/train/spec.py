@@ -64,8 +64,11 @@ class RunSpec:
         **others,
     ) -> RunSpec:
         """A run on real videos and their pseudo-forgeries: trained as for a table, but never begun
-        with weights that have seen forgeries, and with both of a pair in one batch."""
+        with weights that have seen forgeries, and with both of a pair in one batch. Its epochs are
+        as many more as make up for having one fake of each real video, not one of each kind."""
         how = replace(profile.training_for(method, table, compression), paired=True)
+        if dataset == "ffpp" and not profile.per_manipulation:
+            how = replace(how, epochs=how.epochs * len(ALL_MANIPULATIONS))
         return cls(method, dataset, compression, (), training=how, fakes=fakes, **others)
 
     @property

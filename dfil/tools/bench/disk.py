@@ -116,7 +116,7 @@ WAYS = {
 
 
 class Patches:
-    """The patches of a track, encoded; indexed as the array they stand for."""
+    """The patches of a track, encoded; [n] is the patch of frame n, as of the array."""
 
     def __init__(self, crops: Crops, way: Way):
         self.way, self.side = way, crops.patches.shape[1]
@@ -134,15 +134,14 @@ class Patches:
         """Of all of them."""
         return sum(len(data) for data, _ in self.parts)
 
-    def __getitem__(self, key: tuple) -> np.ndarray:
-        n, *rest = key
+    def __getitem__(self, n: int) -> np.ndarray:
         part = bisect_right(self.firsts, n) - 1
         at = n - self.firsts[part]
         if self._decoded[0] != part or at >= len(self._decoded[1]):
             data, length = self.parts[part]
             frames_thwc = self.way.decode(data, min(length, at + SNIPPET), self.side)
             self._decoded = part, frames_thwc
-        return self._decoded[1][at][tuple(rest)]
+        return self._decoded[1][at]
 
 
 class Encoded(SnippetDataset):
