@@ -13,6 +13,7 @@ from dfil.explain import frame_level
 from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.profiles import DEMO, PAPER, SMOKE
 from dfil.results import tables
+from dfil.results.records import videos_of
 from dfil.system.errors import DataError, RunError
 from dfil.train import experiments, own_video
 from dfil.train.runs import RunStore
@@ -190,5 +191,4 @@ def test_a_dataset_of_ones_own_has_a_table_trained_as_table_2_is(tiny_store):
     (cell,) = table.cells()
     (spec,) = experiments.specs(cell, SMOKE, tiny_store)
     assert spec.training == SMOKE.training_for("dil", "table2") and spec.dataset == "fifth"
-    assert experiments.tested_on("fifth", "fifth") == cell.test
-    assert experiments.tested_on("dose", "gap 1") is None
+    assert videos_of("fifth", "fifth") == cell.test and videos_of("dose", "gap 1") is None

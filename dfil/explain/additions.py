@@ -15,7 +15,7 @@ import pandas as pd
 from dfil.explain import activation, localisation, no_forgery
 from dfil.explain.localisation import PartlyForged
 from dfil.faces.store import CropStore
-from dfil.paper import ALL_MANIPULATIONS, AUC, Table
+from dfil.paper import ALL_MANIPULATIONS, AUC, Table, Videos
 from dfil.profiles import Profile
 from dfil.results import located, tables
 from dfil.train.devices import pick_device
@@ -28,6 +28,7 @@ ADDED: dict[str, dict[str, object]] = {
     "query pooling": {"queries": 4},
     "alignment and uniformity": {"alignment": 0.1, "uniformity": 0.5},
 }
+ASKED = {f"{name} above dil": (name, "dil") for name in ADDED if name != "dil"}
 TRAINED = "ffpp", "c40"  # dataset and compression
 MAP, UT = "query map", "U–T map"
 
@@ -41,11 +42,16 @@ def specs(profile: Profile, seed: int) -> dict[str, RunSpec]:
     }
 
 
+def tests(store: CropStore) -> dict[str, Videos]:
+    """The columns: each manipulation's test videos at c40, where there are any."""
+    found = no_forgery.tests({TRAINED[0]: store})
+    return {name: videos for name, videos in found.items() if videos.compression == TRAINED[1]}
+
+
 def response(runs: RunStore, stores: Mapping[str, CropStore]) -> no_forgery.Results:
     """What feeds each cell, trained or found again, on each manipulation's test videos at c40;
     nothing where a tree has none."""
-    columns = no_forgery.tests({TRAINED[0]: stores[TRAINED[0]]})
-    columns = {name: videos for name, videos in columns.items() if videos.compression == TRAINED[1]}
+    columns = tests(stores[TRAINED[0]])
     if not columns:
         return {}
     wanted = [specs(runs.profile, seed) for seed in runs.profile.seeds_for("table1")]
@@ -60,8 +66,7 @@ def layout(results: no_forgery.Results) -> Table:
 
 def decisions(results: no_forgery.Results) -> pd.DataFrame:
     """Whether each addition helps, pooled over the columns and decided together, a line each."""
-    asked = {f"{name} above dil": (name, "dil") for name in ADDED if name != "dil"}
-    return no_forgery.decided(results, asked if results else {})
+    return no_forgery.decided(results, ASKED if results else {})
 
 
 def in_time(runs: RunStore, store: CropStore, clips: PartlyForged | str) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfil.faces.store import CropStore
-from dfil.paper import ALL_MANIPULATIONS, AUC, Videos
+from dfil.paper import ALL_MANIPULATIONS, AUC, Table, Videos
 from dfil.profiles import Profile
 from dfil.results import compare, decide, tables
 from dfil.train import data, experiments
@@ -30,6 +30,8 @@ TITLE = "Trained on no forgery: AUC on forgeries"
 FORGERIES = "forgeries"
 JITTERS = (0.0, 0.5, 1.0)
 TRAINED = "ffpp", "c23"  # dataset and compression of the training videos
+DATASETS = "ffpp", "celebdf", "dfdc-preview"  # whose forgeries it is tried on
+METHODS = "dil", "resnet50", "i3d", "stil"  # of the study
 Results = dict[tuple[str, str], CellResult]  # by (row, column)
 
 
@@ -133,15 +135,19 @@ def _left_out(run: Run, store: CropStore) -> pd.DataFrame:
         return score(run.model(), videos, batch=training.batch, views=how.views)
 
 
+def layout(results: Results) -> Table:
+    """The table that the results fill."""
+    rows, columns = (list(dict.fromkeys(key[n] for key in results)) for n in (0, 1))
+    return tables.grid("no-forgery", TITLE, AUC, rows, columns)
+
+
 def table(results: Results, note: str, synthetic: bool) -> pd.DataFrame:
     """The results in the usual columns."""
-    rows, columns = (list(dict.fromkeys(key[n] for key in results)) for n in (0, 1))
-    layout = tables.grid("no-forgery", TITLE, AUC, rows, columns)
-    return tables.build(layout, results, "", note, synthetic=synthetic)
+    return tables.build(layout(results), results, "", note, synthetic=synthetic)
 
 
-def decisions(results: Results, methods: Sequence[str]) -> pd.DataFrame:
-    """What is asked of the rows, pooled over all columns and decided together, a line each."""
+def asked(methods: Sequence[str]) -> dict[str, tuple[str, str | float]]:
+    """By what it says, each claim about the rows: the better one, and the other one or a number."""
     asked = {}
     for m in methods:
         asked[f"{m}: jitter 1 above chance"] = row(m, 1), 0.5
@@ -149,7 +155,12 @@ def decisions(results: Results, methods: Sequence[str]) -> pd.DataFrame:
         asked[f"{m}: forgeries above jitter 1"] = row(m, None), row(m, 1)
     if {"dil", "resnet50"} <= set(methods):
         asked["dil above resnet50, jitter 1"] = row("dil", 1), row("resnet50", 1)
-    return decided(results, asked)
+    return asked
+
+
+def decisions(results: Results, methods: Sequence[str]) -> pd.DataFrame:
+    """What is asked of the rows, pooled over all columns and decided together, a line each."""
+    return decided(results, asked(methods))
 
 
 def decided(results: Results, asked: Mapping[str, tuple[str, str | float]]) -> pd.DataFrame:

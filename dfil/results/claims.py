@@ -6,7 +6,7 @@ the report page and RESULTS.md are rendered.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,19 +92,20 @@ def decided(
     before: pd.DataFrame | None = None,
     synthetic: Collection[str] = (),
     maps: Mapping[str, pd.DataFrame] | None = None,
+    asked: Sequence[Claim] = CLAIMS,
 ) -> pd.DataFrame:
     """A line per claim, columns as in COLUMNS. Holm's p is over the claims that have one.
 
     results: by table what `experiments.fill` or `records.found` gives. before: an earlier such
     table; of a claim whose scores are absent now its line stays and says so. synthetic: the tables
-    that rest on built-in data. maps: what `located.load` gives.
+    that rest on built-in data. maps: what `located.load` gives. asked: the claims.
     """
     maps = maps or {}
     synthetic = {*synthetic, *(name for name, df in maps.items() if df["synthetic"].any())}
     earlier = {} if before is None else before.set_index("claim").to_dict("index")
     found: dict[Claim, Decision] = {}
     said: dict[Claim, str] = {}
-    for claim in CLAIMS:
+    for claim in asked:
         try:
             if claim.metric == located.METRIC:
                 found[claim] = _of_maps(claim, maps)
@@ -119,7 +120,7 @@ def decided(
                 said[claim] = replace(Notes.parse(line["note"]), earlier=KEPT).format()
     decisions = dict(zip(found, decide(list(found.values())), strict=True))
     lines = []
-    for claim in CLAIMS:
+    for claim in asked:
         names = (claim.text, claim.table, claim.better, str(claim.than), claim.metric)
         line, decision = dict(zip(_NAMES, names, strict=True)), decisions.get(claim)
         known = ("verdict", "about", *_NUMBERS, *_COUNTS) if decision else ()
@@ -128,23 +129,29 @@ def decided(
     return _typed(pd.DataFrame(lines, columns=COLUMNS))
 
 
-def write(folder: Path, frames: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
-    """Decide the claims from a folder's tables, `<folder>/runs` and `<folder>/located`, write
-    `<folder>/claims.csv` if there is anything to decide, and return the table.
+def write(
+    folder: Path,
+    frames: Mapping[str, pd.DataFrame] | None = None,
+    asked: Sequence[Claim] = CLAIMS,
+    name: str = "claims",
+) -> pd.DataFrame:
+    """Decide claims from a folder's tables, `<folder>/runs` and `<folder>/located`, write
+    `<folder>/<name>.csv` if there is anything to decide, and return the table.
 
-    frames: the tables by name, default all that lie in `<folder>/tables`. A claim whose records are
-    not there keeps its line of an earlier claims.csv. Raises DataError if a file is damaged.
+    frames: the tables by name, default all that lie in `<folder>/tables`. asked: the claims, the
+    paper's or others. A claim whose records are not there keeps its line of an earlier file. Raises
+    DataError if a file is damaged.
     """
     folder = Path(folder)
     frames = tables.load(folder / "tables") if frames is None else frames
-    used = {name: frames[name] for name in {c.table for c in CLAIMS} if name in frames}
+    used = {name: frames[name] for name in {c.table for c in asked} if name in frames}
     results = {name: records.found(df, folder / "runs")[0] for name, df in used.items()}
     synthetic = [name for name, df in used.items() if tables.is_synthetic(df)]
-    path = folder / "claims.csv"
+    path = folder / f"{name}.csv"
     before, maps = load(path) if path.is_file() else None, located.load(folder)
     if before is not None and not maps and not any(results.values()):
         return before  # published without its records: nothing is known that it does not say
-    df = decided(results, before, synthetic, maps)
+    df = decided(results, before, synthetic, maps, asked)
     if (df["verdict"] != NOT_RUN).any():
         tables.write_text(path, df.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return df

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from dfil import paper
-from dfil.results import arrange, claims, power, published, summary, tables
+from dfil.results import arrange, beyond, claims, power, published, summary, tables
 from dfil.results.markdown import Footnotes, footnotes, markdown, sentences
 from dfil.results.notes import SYNTHETIC, Notes
 from dfil.results.published import Published, in_order
@@ -62,6 +62,7 @@ def build(folder: Path) -> Path:
         figures=figures,
         missing_figures={key: title for key, title in paper.FIGURES.items() if key not in there},
         claims=summary.claim_lines(found.claims),
+        beyond=_beyond(found),
         claims_synthetic=claims.is_synthetic(found.claims),
         power=power.of_the_paper(),
         differences=paper.DIFFERENCES,
@@ -119,6 +120,13 @@ def _readme(readme: Path, folder: Path, names, block: str) -> tuple[str, str]:
         raise DataError(f"{readme} must hold {begin} and, after it, {end}, once each: {what_now}")
     results = readme_table(folder, names)
     return text, f"{text.partition(begin)[0]}{begin}\n\n{results}\n{end}{text.partition(end)[2]}"
+
+
+def _beyond(found: Published) -> dict[str, dict]:
+    return {
+        name: {"title": beyond.QUESTIONS[name].title, "lines": summary.claim_lines(df)}
+        for name, df in found.beyond.items()
+    }
 
 
 def _template() -> jinja2.Template:

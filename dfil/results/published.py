@@ -1,8 +1,9 @@
 """What a profile's output folder holds, read once for the report page and for RESULTS.md.
 
-`tables/*.csv` with their Markdown, `figures/*.png`, `notebooks/*.ipynb`, `claims.csv`, `status.csv`
-(notebook, status, seconds, peak MiB) and `environment.json` (any names and values). A file that is
-damaged is named in `problems` and otherwise passed over.
+`tables/*.csv` with their Markdown, `figures/*.png`, `notebooks/*.ipynb`, `claims.csv` and those of
+what is asked beyond the paper, `status.csv` (notebook, status, seconds, peak MiB) and
+`environment.json` (any names and values). A file that is damaged is named in `problems` and
+otherwise passed over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 
 from dfil import paper
 from dfil.profiles import PROFILES, STUDY
-from dfil.results import arrange, claims, tables
+from dfil.results import arrange, beyond, claims, tables
 from dfil.results.notes import FROM_STUDY, Notes
 from dfil.system.errors import DataError
 
@@ -33,6 +34,7 @@ class Published:
     environment: dict = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     claims: pd.DataFrame | None = None
+    beyond: dict[str, pd.DataFrame] = field(default_factory=dict)  # by name of the question
     status: list[dict] | None = None
     makers: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -82,9 +84,10 @@ def read(folder: Path) -> Published:
     found.makers = _makers(folder / "notebooks")
     try:
         found.claims = claims.write(folder, found.frames)
+        found.beyond = beyond.write(folder, found.frames)
     except DataError as error:
         found.problems.append(str(error))
-        found.claims = claims.decided({})
+        found.claims = claims.decided({}) if found.claims is None else found.claims
     _take_from_study(found)
     return found
 

@@ -17,10 +17,11 @@ from dfil import paper
 from dfil.results import metrics
 from dfil.results.notes import Notes
 from dfil.system.errors import DataError
-from dfil.train.experiments import CellResult, tested_on
+from dfil.train.experiments import MECHANISM, CellResult, own_dataset
 from dfil.train.spec import select
 
 Place = tuple[str, str]  # row, column
+BY_FORGERY = "no-forgery", "additions"  # tables with a column per kind of forgery
 
 
 def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[Place, str]]:
@@ -33,7 +34,7 @@ def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[P
     results, reasons = {}, {}
     for line in df[df["ours"].notna()].to_dict("records"):
         place = line["row"], line["column"]
-        videos = tested_on(line["table"], line["column"])
+        videos = videos_of(line["table"], line["column"])
         if videos is None or line["metric"] not in metrics.METRICS:
             reasons[place] = "no per-video scores feed this cell"
             continue
@@ -52,6 +53,17 @@ def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[P
         else:
             reasons.setdefault(place, "its runs are not named")
     return results, reasons
+
+
+def videos_of(table: str, column: str) -> paper.Videos | None:
+    """The test videos of a column of a saved table, by its key; None for tables of other kinds."""
+    if table == "temporal-only":
+        return MECHANISM
+    if table in BY_FORGERY:  # "FaceSwap c40" of FaceForensics++, or a dataset
+        name, _, compression = column.partition(" ")
+        return paper.Videos("ffpp", compression, (name,)) if compression else paper.Videos(column)
+    known = paper.table(table) or own_dataset(table, ())
+    return next((each.test for each in known.columns if each.key == column), None)
 
 
 def _gives(scores: pd.DataFrame, line: dict, value: float) -> bool:

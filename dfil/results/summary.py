@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfil import paper
-from dfil.results import claims, power, tables
+from dfil.results import beyond, claims, power, tables
 from dfil.results.markdown import markdown
 from dfil.results.notes import SYNTHETIC, Notes
 from dfil.results.published import Published
@@ -40,6 +40,7 @@ REST = "What this profile does not train, tables take from the study's records a
 LABELS = {f"table{number}": f"Table {number}" for number in range(1, 7)}
 LABELS |= {"temporal_only": "the mechanism", "fig3_localisation": "Figure 3"}
 LABELS |= {"fig4_localisation": "Figure 4", "fig5_frames": "Figure 5"}
+LABELS |= {"no_forgery": "trained on no forgery", "additions": "additions to DIL"}
 WORDS = {
     "supported": "Holm's p below 5 % in the claim's direction",
     "contradicted": "the same in the other direction",
@@ -100,7 +101,8 @@ def write(found: Published) -> Path:
             "show how methods behave where the inconsistency is known, and are no estimate of "
             "accuracy on real forgeries, which the paper's values are."
         )
-    parts += ["## Claims", f"**{counted(found.claims)}.** {_reading()}", _claims_table(found)]
+    parts += ["## Claims", f"**{counted(found.claims)}.** {_reading()}"]
+    parts.append(_claims_table(found, found.claims))
     if found.study:
         parts.append(f"{REST} [Its page](../study/RESULTS.md) decides the claims with its seeds.")
     parts += [power.of_the_paper(), "## What was easy, and what was not"]
@@ -110,6 +112,8 @@ def write(found: Published) -> Path:
         if df["ours"].notna().any():
             title = tables.title_of(found.folder / "tables", name)
             parts += [markdown(df, title, only_run=True, level=3), made_by(found, f"tables/{name}")]
+    for name, df in found.beyond.items():
+        parts += [f"## {beyond.QUESTIONS[name].title}: decided", _claims_table(found, df)]
     if pictures := sorted((found.folder / "figures").glob("*.png")):
         parts.append("## Figures")
         names = [(p.stem, made_by(found, f"figures/{p.stem}")) for p in pictures]
@@ -139,9 +143,9 @@ def _reading() -> str:
     )
 
 
-def _claims_table(found: Published) -> str:
+def _claims_table(found: Published, df: pd.DataFrame) -> str:
     lines = ["| Claim | Verdict | Difference | n | Seeds | Table | Evidence |", "|" + " --- |" * 7]
-    for line in claim_lines(found.claims):
+    for line in claim_lines(df):
         makers = found.makers.get(f"tables/{line['table']}", [])
         name = line["table"]
         folder = "../study/tables" if found.study.get(name) else "tables"

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from dfil import models, paper
 from dfil.results import arrange, claims, tables
+from dfil.results.beyond import write as write_beyond
 from dfil.results.compare import Results
 from dfil.system.progress import progress_bar
-from dfil.tools.study import MECHANISM, Study
+from dfil.tools.study import BEYOND, MECHANISM, Study, beyond
 from dfil.train import experiments, fingerprint
 from dfil.train.experiments import CellResult
 from dfil.train.runs import Run, RunSpec
@@ -43,6 +44,19 @@ class Records:
             if table.key in ("table1", "table2"):
                 by_auc = table.measured_by(paper.AUC)
                 yield by_auc.key, by_auc, found
+        for name, found in self._beyond().items():
+            yield name, BEYOND[name].layout(found), found
+
+    def _beyond(self) -> dict[str, Results]:
+        """The results of the tables beyond the paper, by the tables' names."""
+        feeding: dict[tuple, list[RunSpec]] = {}
+        for name, place, spec, videos in beyond(self.profile, models.available(), self.store):
+            feeding.setdefault((name, place, videos), []).append(spec)
+        found: dict[str, Results] = {name: {} for name in BEYOND}
+        for (name, place, videos), specs in feeding.items():
+            if result := self._result(specs, "ffpp", videos.dataset, videos):
+                found[name][place] = result
+        return found
 
     def mechanism(self) -> tuple[paper.Table, Results]:
         """The table of the mechanism, and the results of its one column."""
@@ -94,7 +108,8 @@ def write(study: Study, folder: Path) -> list[Path]:
         frames[name] = tables.load_file(path)
     if frames:
         claims.write(folder, frames)
-        written.append(folder / "claims.csv")
+        decided = write_beyond(folder, frames)
+        written += [folder / "claims.csv", *(folder / f"beyond_{name}.csv" for name in decided)]
     return written
 
 

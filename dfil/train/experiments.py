@@ -171,14 +171,6 @@ def remarks(cell: paper.Cell, found: Sequence[RunSpec]) -> tuple[str, ...]:
     )
 
 
-def tested_on(table: str, column: str) -> paper.Videos | None:
-    """The test videos of a column of a saved table, by its key; None for tables of other kinds."""
-    if table == "temporal-only":
-        return MECHANISM
-    known = paper.table(table) or own_dataset(table, ())
-    return next((each.test for each in known.columns if each.key == column), None)
-
-
 def own_dataset(dataset: str, methods: Sequence[str]) -> paper.Table:
     """A table of a dataset that the paper does not have: trained and tested on it, by accuracy."""
     rows = tuple(paper.Row(name, name, (None,)) for name in methods)
