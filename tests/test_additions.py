@@ -21,7 +21,7 @@ STUDY = profiles.get("study")
 
 def test_rows_are_table_1s_run_and_that_with_one_switch_each():
     found, table = additions.specs(STUDY, seed=2), paper.TABLES["table1"]
-    (cell, *_) = [c for c in table.cells() if (c.row, c.test.compression) == ("dil", "c40")]
+    (cell, *_) = [c for c in table.cells() if (c.row, c.test.compression) == ("dil", "c23")]
     of_table = experiments.specs(cell, replace(STUDY, per_manipulation=True, seeds=(2,)), None)[0]
     assert replace(of_table, manipulations=paper.ALL_MANIPULATIONS) == found["dil"]
     for name, spec in found.items():
@@ -42,7 +42,7 @@ def test_what_helps_is_supported_and_what_harms_contradicted():
     results = {
         (name, column): CellResult([scores(skill, seed) for seed in range(3)])
         for name, skill in skills.items()
-        for column in ("one c40", "two c40")
+        for column in ("one c23", "two c23")
     }
     found = additions.decisions(results)
     assert found["verdict"].tolist() == ["supported", "contradicted"]
@@ -128,14 +128,14 @@ def test_where_nothing_is_known_nothing_is_decided(capsys):
     assert "no map is measured" in capsys.readouterr().out and nothing.empty
     assert additions.found(nothing).empty
     assert additions.decisions_in_time(nothing, "no such clips").empty
-    assert additions.response(None, {"ffpp": SimpleNamespace(index=C23_ALONE)}) == {}
+    assert additions.response(None, {"ffpp": SimpleNamespace(index=C40_ALONE)}) == {}
     assert additions.decisions({}).empty and len(list(additions.layout({}).cells())) == 3
     assert no_forgery.real_people(None, "", ["dil"]) == {}
     assert no_forgery.decided({}, {}).empty
 
 
-C23_ALONE = pd.DataFrame(
-    [("test", "ok", label, "c23", "Deepfakes") for label in (0, 1)],
+C40_ALONE = pd.DataFrame(
+    [("test", "ok", label, "c40", "Deepfakes") for label in (0, 1)],
     columns=["split", "status", "label", "compression", "manipulation"],
 )
 

@@ -93,13 +93,15 @@ def read(folder: Path) -> Published:
 
 
 def _take_from_study(found: Published) -> None:
-    """The paper's tables with the study's numbers where a demonstration leaves them to it."""
+    """The paper's tables, and those of what is asked beyond it, with the study's numbers where a
+    demonstration leaves them to it."""
     profile, study = PROFILES.get(found.profile), found.folder.resolve().parent / STUDY.name
     if profile is None or not profile.qualities or not found.all_synthetic:
         return
     for name, theirs in _frames(study / "tables", found.problems).items():
         ours = found.frames.get(name)
-        if name.partition("_")[0] in paper.TABLES and (ours is None or ours["ours"].isna().any()):
+        known = name.partition("_")[0] in paper.TABLES or name in beyond.QUESTIONS
+        if known and (ours is None or ours["ours"].isna().any()):
             found.frames[name] = _with_study(ours, theirs)
             found.study[name] = ours is None or ours["ours"].isna().all()
     found.frames = {name: found.frames[name] for name in in_order(found.frames, paper.TABLES)}
