@@ -95,12 +95,15 @@ def beyond(
 ) -> Iterator[tuple[str, tuple[str, str], RunSpec, paper.Videos]]:
     """What feeds the tables beyond the paper: table, row and column, run, test videos."""
     forgeries = no_forgery.tests({name: stores(name) for name in no_forgery.DATASETS})
-    heavy = additions.tests(stores("ffpp"))
+    of_ffpp = additions.tests(stores("ffpp"))
     asked = [method for method in no_forgery.METHODS if method in methods]
     for seed in profile.seeds_for("table1"):
         added = additions.specs(profile, seed) if "dil" in methods else {}
         rows = no_forgery.specs(profile, asked, seed)
-        for table, specs, columns in (("no_forgery", rows, forgeries), ("additions", added, heavy)):
+        for table, specs, columns in (
+            ("no_forgery", rows, forgeries),
+            ("additions", added, of_ffpp),
+        ):
             for row, spec in specs.items():
                 for column, videos in columns.items():
                     yield table, (row, column), spec, videos
