@@ -46,7 +46,7 @@ def test_what_helps_is_supported_and_what_harms_contradicted():
     }
     found = additions.decisions(results)
     assert found["verdict"].tolist() == ["supported", "contradicted"]
-    assert found["seeds"].eq(3).all() and found.index[0] == "query pooling above dil"
+    assert found["seeds"].eq(3).all() and found.index[0] == "query pooling improves DIL"
 
 
 def clip(rng):

@@ -60,11 +60,11 @@ def test_questions_are_decided_from_the_records_and_the_others_are_not_run(publi
     found = beyond.write(published, tables.load(published / "tables"))
     assert list(found) == ["no_forgery"]
     df = found["no_forgery"].set_index("claim")
-    gain = df.loc["dil: jitter 1 above jitter 0"]
+    gain = df.loc["dil gains from jitter (1 against 0)"]
     assert gain["verdict"] == decide.SUPPORTED and gain["low"] > 0 and gain["seeds"] == 3
     assert (gain["n_people"], gain["n_videos"], gain["metric"]) == (40, 160, AUC)
-    assert df.loc["dil: forgeries above jitter 1", "verdict"] != decide.SUPPORTED
-    assert df.loc["stil: jitter 1 above chance", "verdict"] == claims.NOT_RUN
+    assert df.loc["dil gains from forgeries (against jitter 1)", "verdict"] != decide.SUPPORTED
+    assert df.loc["stil with jitter 1 recognises forgeries", "verdict"] == claims.NOT_RUN
     again = claims.load(published / "beyond_no_forgery.csv")
     pd.testing.assert_frame_equal(again, found["no_forgery"], rtol=1e-5)
     assert not (published / "beyond_additions.csv").exists()
@@ -74,7 +74,7 @@ def test_the_page_and_results_show_them_below_the_tables(published):
     html = page.build(published).read_text("utf-8")
     said = (published / "RESULTS.md").read_text("utf-8")
     for text in (html, said):
-        assert "Trained on no forgery" in text and "dil: jitter 1 above jitter 0" in text
+        assert "Trained on no forgery" in text and "dil gains from jitter (1 against 0)" in text
     assert html.count("Two additions to DIL") == 0 and html.index('id="beyond"') > html.index(
         'id="no_forgery"'
     )

@@ -11,7 +11,7 @@ import torch
 from dfil import models, paper, profiles
 from dfil.explain import frame_level
 from dfil.models.baselines.frame_resnet import FrameResNet
-from dfil.profiles import DEMO, PAPER, SMOKE
+from dfil.profiles import DEMO, PAPER, SMOKE, STUDY
 from dfil.results import tables
 from dfil.results.records import videos_of
 from dfil.system.errors import DataError, RunError
@@ -192,3 +192,13 @@ def test_a_dataset_of_ones_own_has_a_table_trained_as_table_2_is(tiny_store):
     (spec,) = experiments.specs(cell, SMOKE, tiny_store)
     assert spec.training == SMOKE.training_for("dil", "table2") and spec.dataset == "fifth"
     assert videos_of("fifth", "fifth") == cell.test and videos_of("dose", "gap 1") is None
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "said"),
+    [("table1", "dil", True), ("table3", "va-logreg", False), ("table2", "dil", False)],
+)
+def test_epochs_are_said_of_what_is_trained_by_epochs(tiny_store, table, row, said):
+    cell = next(cell for cell in paper.TABLES[table].cells() if cell.row == row)
+    found = experiments.remarks(cell, experiments.specs(cell, STUDY, tiny_store), STUDY)
+    assert ("72 epochs at c40, 12 at c23" in found) == said

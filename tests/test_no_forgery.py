@@ -71,8 +71,8 @@ def test_the_claims_are_decided_together():
     found = no_forgery.decisions(results, ["dil", "resnet50"])
     verdicts = found["verdict"].to_dict()
     assert len(verdicts) == 7 and (found["p_holm"] >= found["p"]).all()
-    assert verdicts["dil: jitter 1 above chance"] == "supported"
-    assert verdicts["dil: jitter 1 above jitter 0"] == "supported"
-    assert verdicts["dil: forgeries above jitter 1"] != "supported"
+    assert verdicts["dil with jitter 1 recognises forgeries"] == "supported"
+    assert verdicts["dil gains from jitter (1 against 0)"] == "supported"
+    assert verdicts["dil gains from forgeries (against jitter 1)"] != "supported"
     df = no_forgery.table(results, "", synthetic=True)
     assert len(df) == 16 and df["ours"].between(df["ci_low"], df["ci_high"]).all()

@@ -66,7 +66,7 @@ def test_table_3s_d_fwa_is_a_run_of_its_own_that_sees_no_forgery(tiny_store, tmp
     supervised = paper.TABLES["table2"].cell("d-fwa", "Celeb-DF")
     assert cell.method == supervised.method == "d-fwa" and cell.run != supervised.run
     assert spec.fakes == SelfWarped() and spec.manipulations == () and spec.training.paired
-    assert experiments.remarks(cell, [spec]) == (experiments.WARPED, paper.QUOTED_VALUE)
+    assert experiments.remarks(cell, [spec], SMOKE) == (experiments.WARPED, paper.QUOTED_VALUE)
     assert paper.quoted_methods() >= {"d-fwa"}
 
     runs = RunStore(tmp_path, SMOKE)

@@ -28,7 +28,7 @@ ADDED: dict[str, dict[str, object]] = {
     "query pooling": {"queries": 4},
     "alignment and uniformity": {"alignment": 0.1, "uniformity": 0.5},
 }
-ASKED = {f"{name} above dil": (name, "dil") for name in ADDED if name != "dil"}
+ASKED = {f"{name} improves DIL": (name, "dil") for name in ADDED if name != "dil"}
 # dataset and compression. At c40 trainings are six times as long, and DIL's AUC is .995 in the
 # study, where at c23 it is .948.
 TRAINED = "ffpp", "c23"

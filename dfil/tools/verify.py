@@ -75,7 +75,7 @@ class Records:
         if cell.method not in models.available():
             return None
         specs = experiments.specs(cell, self.profile, self.store(cell.train.dataset))
-        notes = experiments.remarks(cell, specs)
+        notes = experiments.remarks(cell, specs, self.profile)
         return self._result(specs, cell.train.dataset, cell.test.dataset, cell.test, notes)
 
     def _result(

@@ -66,7 +66,7 @@ def fill(
     for cell in possible:
         home, tests = stores[cell.train.dataset], stores[cell.test.dataset]
         trained = [runs.get(spec, home) for spec in specs(cell, runs.profile, home)]
-        notes = remarks(cell, [run.spec for run in trained])
+        notes = remarks(cell, [run.spec for run in trained], runs.profile)
         results[cell.row, cell.column] = result(trained, tests, cell.test, notes)
     return results, {place: reason for place, reason in reasons.items() if reason}
 
@@ -160,14 +160,17 @@ def specs(cell: paper.Cell, profile: Profile, store: CropStore) -> list[RunSpec]
     ]
 
 
-def remarks(cell: paper.Cell, found: Sequence[RunSpec]) -> tuple[str, ...]:
-    """What is to be said of a cell beside its runs: whose number the paper's is, and whether one
-    model stands for all columns."""
+def remarks(cell: paper.Cell, found: Sequence[RunSpec], profile: Profile) -> tuple[str, ...]:
+    """What is to be said of a cell beside its runs: whose number the paper's is, whether one model
+    stands for all columns, and whether trainings at c40 are longer."""
     pooled = found[0].manipulations != cell.train.manipulations and not cell.warped
+    by_epochs = found[0].compression and not (cell.warped or models.is_fitted(cell.method))
+    longer = f"{profile.heavy_epochs} epochs at c40, {profile.training.epochs} at c23"
     return (
         (WARPED,) * cell.warped
         + (POOLED,) * pooled
         + (paper.QUOTED_VALUE,) * (cell.quoted and cell.value is not None)
+        + (longer,) * bool(by_epochs and profile.heavy_epochs)
     )
 
 
@@ -220,8 +223,6 @@ def result(
     spec, seeds, which = trained[0].spec, tuple(run.spec.seed for run in trained), _which(videos)
     lost, about = [run.spec.seed for run in trained if run.at_chance], models.about(spec.method)
     profile = trained[0].profile
-    usual = profile.training_for(spec.method, "", spec.compression).epochs  # not the mechanism's
-    longer = profile.heavy_epochs and spec.compression and spec.training.epochs == usual
     said = (
         *notes,
         _seeds(seeds),
@@ -229,7 +230,6 @@ def result(
         about.note,
         STARTED if spec.start else "",
         f"learning rate {spec.training.lr:g}" if spec.method in profile.rates else "",
-        f"{profile.heavy_epochs} epochs at c40, {profile.training.epochs} at c23" if longer else "",
         f"{_seeds(lost)} never left chance in training" if lost else "",
         missing(select(store.index, "test", *which)),
     )
