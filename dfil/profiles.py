@@ -65,6 +65,7 @@ class Profile:
     search_rates: bool = False  # `dfil study` searches every method's first (train/rates.py)
     # rows run by default, by table or "" for the others
     methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    least_updates: int = 460  # of a training on a folder of one's own, which may hold few videos
     validation: float = 0.1  # of the training identities, where the owners give no validation split
     per_manipulation: bool = False  # one model each, as in the paper, or one for all four
     on_request: tuple[str, ...] = ()  # notebooks that only `--only` runs
@@ -126,6 +127,7 @@ SMOKE = Profile(
     within=_SMOKE,
     mechanism=_SMOKE,
     within_starts=True,
+    least_updates=0,
     methods={"": ("resnet50", "dil"), "table1": ()},
     validation=0.5,
     trees=_trees(

@@ -2,6 +2,7 @@
 model that has seen no forgery."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import dlib
@@ -15,6 +16,7 @@ from dfil.faces.preprocess import preprocess
 from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.codec import encode
 from dfil.system.errors import DataError, RunError
+from dfil.train import run as run_module
 from dfil.train import self_blended
 from dfil.train.runs import RunSpec, RunStore
 from dfil.train.self_blended import (
@@ -235,6 +237,30 @@ def test_a_run_without_pseudo_forgeries_keeps_its_key(store, tmp_path):
         assert keys[jitter].startswith(f"dil-folder-{NAME}-")
         assert runs.describe(spec, store)["fakes"] == {"jitter": jitter, "hull": "ellipse"}
     assert len(set(keys.values())) == 3
+
+
+def test_few_videos_are_trained_for_longer_and_the_plateau_waits_as_much_longer(store):
+    spec = RunSpec.of_reals(profiles.get("paper"), "dil", "folder", fakes=SelfBlended())
+    batches = -(-len(spec.select(store, "train")) // spec.training.batch)
+    longer = spec.long_enough(store, 460)
+    assert batches * longer.training.epochs >= 460 > batches * spec.training.epochs
+    assert batches * (longer.training.epochs - spec.training.epochs) < 460
+    times = longer.training.epochs / spec.training.epochs
+    assert longer.training.patience == times * spec.training.patience
+    assert spec.long_enough(store, batches * spec.training.epochs) == spec
+    assert replace(longer, training=spec.training) == spec
+
+
+def test_few_videos_and_a_training_without_result_are_said(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path / "outputs"))
+    smoke = replace(profiles.SMOKE, least_updates=2)
+    monkeypatch.setitem(profiles.PROFILES, "smoke", smoke)
+    monkeypatch.setattr(run_module, "AT_CHANCE", 0.0)
+    train = ["train", "resnet50", "--profile", "smoke", "--fakes", NAME, "--real", str(videos)]
+    assert cli.main(train) == 0
+    said = capsys.readouterr().out
+    assert "real videos are few: 2 epochs, not 1." in said and "never left chance" in said
 
 
 def test_from_a_folder_of_real_videos_to_a_score(videos, tmp_path, monkeypatch, capsys):

@@ -98,7 +98,8 @@ def real_people(
     against their own pseudo-forgeries are the one column. Nothing where no folder is named.
 
     The people left out are in the place of validation, which has no say: the last epoch is kept,
-    and the rate falls by the step. epochs: so few videos need many; 0: the profile's.
+    and the rate falls by the step. epochs: of training; 0: the profile's, or more if the videos
+    are few.
     """
     if not folder:
         print("No folder of real people is named, so nothing is trained on any.")
@@ -112,9 +113,9 @@ def real_people(
         of = profile, method, "folder"
         fakes = SelfBlended(jitter, default_hull())
         each = [RunSpec.of_reals(*of, fakes=fakes, seed=seed) for seed in seeds]
-        wanted[row(method, jitter)] = [
-            replace(s, training=replace(s.training, **how)) for s in each
-        ]
+        each = [replace(s, training=replace(s.training, **how)) for s in each]
+        least = 0 if epochs else profile.least_updates
+        wanted[row(method, jitter)] = [s.long_enough(store, least) for s in each]
     runs.get_all(list(itertools.chain(*wanted.values())), store)
     for name, each in wanted.items():
         trained = [runs.get(spec, store) for spec in each]

@@ -71,6 +71,16 @@ class RunSpec:
             how = replace(how, epochs=how.epochs * len(ALL_MANIPULATIONS))
         return cls(method, dataset, compression, (), training=how, fakes=fakes, **others)
 
+    def long_enough(self, store: CropStore, updates: int) -> RunSpec:
+        """With as many times the epochs, and the plateau's patience, as its training videos need
+        for so many updates; with fewer it is a matter of luck whether anything is learnt."""
+        how, videos = self.training, len(self.select(store, "train"))
+        times = -(-updates // (how.epochs * -(-videos // how.batch)))
+        if times <= 1:
+            return self
+        longer = replace(how, epochs=times * how.epochs, patience=times * how.patience)
+        return replace(self, training=longer)
+
     @property
     def videos(self) -> str:
         """Its data in words."""

@@ -60,6 +60,11 @@ def train(a: Namespace) -> int:
         store = in_first_process(
             lambda: data.crops(profile, data.tree(profile, root, a.dataset), a.dataset)
         )
+        if a.real:
+            usual, spec = spec, spec.long_enough(store, profile.least_updates)
+            if rank == 0 and spec != usual:
+                said = f"{len(spec.select(store, 'train')) // 2} real videos are few"
+                print(f"{said}: {spec.training.epochs} epochs, not {usual.training.epochs}.")
         runs = RunStore(paths.runs(profile.name), profile)
         (run,) = runs.get_all([spec], store)
     if rank == 0:
@@ -68,6 +73,8 @@ def train(a: Namespace) -> int:
             f"Epoch {best['epoch']:.0f} of {len(run.history)}: AUC {best['val_auc']:.3f} on the"
             " validation videos."
         )
+        if run.at_chance:
+            print("It never left chance: by its training loss it has learnt nothing.")
         weights = run.folder / "weights.safetensors"
         if weights.is_file():
             print(f"Weights: {weights}")
