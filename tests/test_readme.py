@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfil import paper, profiles
-from dfil.results import page, tables
+from dfil.results import claims, page, tables
 from dfil.tools import reproduce
 
 PROJECT = Path(__file__).parent.parent
@@ -109,3 +109,12 @@ def test_executed_notebooks_are_small_and_name_no_machine(path):
     text = path.read_text(encoding="utf-8")
     assert len(text) < 2 * 2**20
     assert not re.search(r"/(home|root|Users|work)/\w", text)
+
+
+def test_the_first_table_has_the_rows_that_claims_name():
+    df = tables.load(PROJECT / "outputs" / "study" / "tables")["temporal_only"]
+    named = {row for c in claims.CLAIMS if c.table == "temporal_only" for row in (c.better, c.than)}
+    there = set(df.loc[df["ours"].notna(), "row"])
+    assert named - there == {0.5} and there - named  # the study has trained others too
+    for row in there:
+        assert (f"\n| {row} " in README) == (row in named), row

@@ -74,7 +74,7 @@ def build(folder: Path) -> Path:
 
 def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
     """Markdown of the rows that were run, of the named tables in `<folder>/tables` (default: of
-    all, the paper's first). Raises DataError if a named table, or any table at all, is not
+    all, the paper's first); of a table that claims speak of, the rows that they name. Raises DataError if a named table, or any table at all, is not
     there."""
     folder = Path(folder) / "tables"
     frames = tables.load(folder)
@@ -86,7 +86,14 @@ def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
     chosen = in_order(filled, paper.TABLES) if names is None else names
     titles = {name: tables.title_of(folder, name) for name in chosen}
     how = {"only_run": True, "level": 3}
-    return "\n".join(markdown(frames[name], title, **how) for name, title in titles.items())
+    shown = {name: _claimed(name, frames[name]) for name in chosen}
+    return "\n".join(markdown(shown[name], title, **how) for name, title in titles.items())
+
+
+def _claimed(name: str, df: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that claims name; all of them where they name none."""
+    named = [row for c in claims.CLAIMS if c.table == name for row in (c.better, c.than)]
+    return df[df["row"].isin(named)] if df["row"].isin(named).any() else df
 
 
 def update_readme(
