@@ -74,8 +74,8 @@ def build(folder: Path) -> Path:
 
 def readme_table(folder: Path, names: Sequence[str] | None = None) -> str:
     """Markdown of the rows that were run, of the named tables in `<folder>/tables` (default: of
-    all, the paper's first); of a table that claims speak of, the rows that they name. Raises DataError if a named table, or any table at all, is not
-    there."""
+    all, the paper's first); of a table that claims speak of, the rows that they name. Raises
+    DataError if a named table, or any table at all, is not there."""
     folder = Path(folder) / "tables"
     frames = tables.load(folder)
     absent = sorted(set(names or ()) - set(frames))
