@@ -12,7 +12,7 @@ from dfil.explain import additions, no_forgery
 from dfil.paper import AUC, Videos
 from dfil.results import beyond, claims, decide, page, tables
 from dfil.results.records import videos_of
-from dfil.tools.study import BEYOND, work
+from dfil.tools.study import work
 from dfil.train.experiments import CellResult
 
 ROWS = {"dil, jitter 1": 4.0, "dil, jitter 0": 0.2, "dil, forgeries": 4.1}
@@ -96,7 +96,7 @@ def test_every_question_is_about_rows_that_the_study_trains():
         there = {"no_forgery": specs, "additions": additions.ADDED}[name]
         asked = {row for c in question.claims for row in (c.better, c.than) if row != 0.5}
         assert asked <= set(there)
-    own = [set(item.tables) <= set(BEYOND) for item in items if item.spec.method == "i3d"]
+    own = [set(item.tables) <= set(beyond.QUESTIONS) for item in items if item.spec.method == "i3d"]
     assert sum(own) == 15  # five seeds at three doses, in no table of the paper
     blended = [item for item in items if item.spec.fakes and "no_forgery" in item.tables]
     people, batch = profiles.STUDY.trees["ff-like"]["train"], profiles.STUDY.training.batch

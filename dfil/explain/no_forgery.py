@@ -149,14 +149,14 @@ def table(results: Results, note: str, synthetic: bool) -> pd.DataFrame:
 
 def asked(methods: Sequence[str]) -> dict[str, tuple[str, str | float]]:
     """By what it says, each claim about the rows: the better one, and the other one or a number."""
-    asked = {}
+    found = {}
     for m in methods:
-        asked[f"{m} with jitter 1 recognises forgeries"] = (row(m, 1), 0.5)
-        asked[f"{m} gains from jitter (1 against 0)"] = row(m, 1), row(m, 0)
-        asked[f"{m} gains from forgeries (against jitter 1)"] = row(m, None), row(m, 1)
+        found[f"{m} with jitter 1 recognises forgeries"] = row(m, 1), 0.5
+        found[f"{m} gains from jitter (1 against 0)"] = row(m, 1), row(m, 0)
+        found[f"{m} gains from forgeries (against jitter 1)"] = row(m, None), row(m, 1)
     if {"dil", "resnet50"} <= set(methods):
-        asked["dil is above resnet50 (both jitter 1)"] = (row("dil", 1), row("resnet50", 1))
-    return asked
+        found["dil is above resnet50 (both jitter 1)"] = row("dil", 1), row("resnet50", 1)
+    return found
 
 
 def decisions(results: Results, methods: Sequence[str]) -> pd.DataFrame:

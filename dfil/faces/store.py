@@ -9,8 +9,8 @@ starts, so crops cannot be cut beforehand. What is stored instead:
   typical snippet box is about `size` pixels wide, and so one pixel grid for all frames (grid.py).
 - Per frame a patch of P x P pixels is cut from that grid at an integer origin, large enough for the
   box of every snippet of up to `reach` frames which this frame is part of, at margins up to
-  `store_margin`. Outside the picture the edge is repeated; what no snippet can show need not be the
-  picture's.
+  `store_margin`. Outside the picture the edge is repeated when a snippet is cut, and so not kept;
+  what no snippet can show need not be the picture's.
 - A snippet is then the same square of the grid cut from each of its frames' patches, resized once
   to what the model takes.
 

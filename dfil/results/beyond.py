@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,28 +10,34 @@ import pandas as pd
 
 from dfil import paper
 from dfil.explain import additions, no_forgery
-from dfil.results import claims
+from dfil.results import claims, compare
 from dfil.results.claims import Claim
 
 
 @dataclass(frozen=True)
 class Question:
-    """Claims about one table beyond the paper, decided together."""
+    """Claims about one table beyond the paper, decided together, and how results lay it out."""
 
     title: str
     claims: tuple[Claim, ...]
+    layout: Callable[[compare.Results], paper.Table]
 
 
-def _of(title: str, table: str, asked: Mapping[str, tuple[str, str | float]]) -> Question:
+def _claims(table: str, asked: Mapping[str, tuple[str, str | float]]) -> tuple[Claim, ...]:
     how = {"table": table, "metric": paper.AUC}
-    found = [Claim(text, better=row, than=than, **how) for text, (row, than) in asked.items()]
-    return Question(title, tuple(found))
+    return tuple(Claim(text, better=row, than=than, **how) for text, (row, than) in asked.items())
 
 
 # By the name of the table, which is also that of the file.
 QUESTIONS = {
-    "no_forgery": _of("Trained on no forgery", "no_forgery", no_forgery.asked(no_forgery.METHODS)),
-    "additions": _of("Two additions to DIL", "additions", additions.ASKED),
+    "no_forgery": Question(
+        "Trained on no forgery",
+        _claims("no_forgery", no_forgery.asked(no_forgery.METHODS)),
+        no_forgery.layout,
+    ),
+    "additions": Question(
+        "Two additions to DIL", _claims("additions", additions.ASKED), additions.layout
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from dfil import models, paper
 from dfil.explain import additions, no_forgery
 from dfil.faces.store import CropStore
 from dfil.profiles import Profile
+from dfil.results.beyond import QUESTIONS
 from dfil.results.claims import CLAIMS
 from dfil.system import paths, workers
 from dfil.system.cores import cores, share_cores
@@ -31,7 +32,6 @@ from dfil.train import data, experiments, rates
 from dfil.train.devices import full_precision
 from dfil.train.runs import Run, RunSpec, RunStore
 
-BEYOND = {"no_forgery": no_forgery, "additions": additions}  # tables beyond the paper
 MECHANISM = "temporal-only"  # the built-in tree that feeds the table of this name
 ROUND = 3  # seeds that every claim gets before any gets more
 ON_GPU = 2**31  # bytes of a GPU's memory for one run: CUDA itself, and the small network
@@ -56,7 +56,7 @@ class Item:
         18 runs a round, Table 4's are three for nine. Methods that the paper only quotes come last.
         """
         order = ["temporal_only", "table4", "table5", "table6", "table1", "table3", "table2"]
-        order += BEYOND
+        order += QUESTIONS
         first = min(order.index(name) for name in self.tables)
         quoted = self.spec.method in paper.quoted_methods()
         return not self.claimed, quoted, self.spec.seed // ROUND, first, self.spec.seed
@@ -85,12 +85,12 @@ def work(profile: Profile, methods: Sequence[str] = ()) -> list[Item]:
     for table, cell, spec in plan.runs_of_tables(profile, lambda _: asked, stores):
         test = cell.test.dataset, cell.test.compression
         add(spec, cell.train.dataset, table, cell.row, test)
-    for table, (row, _), spec, videos in beyond(profile, asked, stores):
+    for table, (row, _), spec, videos in feeding_beyond(profile, asked, stores):
         add(spec, "ffpp", table, row, (videos.dataset, videos.compression))
     return sorted(found.values(), key=lambda item: item.urgency)
 
 
-def beyond(
+def feeding_beyond(
     profile: Profile, methods: Sequence[str], stores: Callable[[str], CropStore]
 ) -> Iterator[tuple[str, tuple[str, str], RunSpec, paper.Videos]]:
     """What feeds the tables beyond the paper: table, row and column, run, test videos."""
@@ -100,10 +100,8 @@ def beyond(
     for seed in profile.seeds_for("table1"):
         added = additions.specs(profile, seed) if "dil" in methods else {}
         rows = no_forgery.specs(profile, asked, seed)
-        for table, specs, columns in (
-            ("no_forgery", rows, forgeries),
-            ("additions", added, of_ffpp),
-        ):
+        both = ("no_forgery", rows, forgeries), ("additions", added, of_ffpp)
+        for table, specs, columns in both:
             for row, spec in specs.items():
                 for column, videos in columns.items():
                     yield table, (row, column), spec, videos

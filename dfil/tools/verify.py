@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dfil import models, paper
-from dfil.results import arrange, claims, tables
-from dfil.results.beyond import write as write_beyond
+from dfil.results import arrange, beyond, claims, tables
 from dfil.results.compare import Results
 from dfil.system.progress import progress_bar
-from dfil.tools.study import BEYOND, MECHANISM, Study, beyond
+from dfil.tools.study import MECHANISM, Study, feeding_beyond
 from dfil.train import experiments, fingerprint
 from dfil.train.experiments import CellResult
 from dfil.train.runs import Run, RunSpec
@@ -45,14 +44,15 @@ class Records:
                 by_auc = table.measured_by(paper.AUC)
                 yield by_auc.key, by_auc, found
         for name, found in self._beyond().items():
-            yield name, BEYOND[name].layout(found), found
+            yield name, beyond.QUESTIONS[name].layout(found), found
 
     def _beyond(self) -> dict[str, Results]:
         """The results of the tables beyond the paper, by the tables' names."""
+        of_study = self.profile, models.available(), self.store
         feeding: dict[tuple, list[RunSpec]] = {}
-        for name, place, spec, videos in beyond(self.profile, models.available(), self.store):
+        for name, place, spec, videos in feeding_beyond(*of_study):
             feeding.setdefault((name, place, videos), []).append(spec)
-        found: dict[str, Results] = {name: {} for name in BEYOND}
+        found: dict[str, Results] = {name: {} for name in beyond.QUESTIONS}
         for (name, place, videos), specs in feeding.items():
             if result := self._result(specs, "ffpp", videos.dataset, videos):
                 found[name][place] = result
@@ -108,7 +108,7 @@ def write(study: Study, folder: Path) -> list[Path]:
         frames[name] = tables.load_file(path)
     if frames:
         claims.write(folder, frames)
-        decided = write_beyond(folder, frames)
+        decided = beyond.write(folder, frames)
         written += [folder / "claims.csv", *(folder / f"beyond_{name}.csv" for name in decided)]
     return written
 
