@@ -9,6 +9,7 @@ from scipy.special import expit, logit
 
 from dfil import models, paper
 from dfil.results import claims, decide, located, records, tables
+from dfil.results.notes import Notes
 from dfil.system.errors import DataError
 from dfil.train import experiments
 from dfil.train.experiments import CellResult
@@ -84,6 +85,14 @@ def test_a_claim_is_decided_from_the_scores_pooled_over_columns_and_seeds():
         {c: list(r.scores) for (row, c), r in results.items() if row == "resnet50"},
     )
     assert won["difference"] == pytest.approx(by_hand.difference)
+
+
+def test_two_rows_at_the_ceiling_are_named_as_such(monkeypatch):
+    monkeypatch.setitem(SKILL, "stil", 60.0)
+    monkeypatch.setitem(SKILL, "dil", 60.0)
+    df = claims.decided({"table1": table1()}, synthetic=["table1"])
+    stil, resnet50 = (line(df, "dil", than)["note"] for than in ("stil", "resnet50"))
+    assert Notes.parse(stil).texts == (claims.AT_CEILING,) and Notes.parse(resnet50).texts == ()
 
 
 def test_a_claim_without_scores_was_not_run_and_says_why():

@@ -121,7 +121,7 @@ def found(**changed):
 def test_the_sentences_name_probability_people_seconds_share_and_faceless_stretches():
     text = "\n".join(verdict.sentences(found(no_face=[[5.0, 125.5]], reason="interlaced")))
     assert "clip.mp4: forged with a probability of 70%, if half of such videos are" in text
-    assert "calibrated by 1000 validation videos of ffpp c23, of 40 people;" in text
+    assert "calibrated by 1000 validation videos of ffpp c23, of 40 people or pairs;" in text
     assert "the detector itself says 0.90" in text
     assert "of 200 (95 % interval" in text and "of 800 (95 % interval" in text
     assert (

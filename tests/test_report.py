@@ -281,7 +281,7 @@ def test_a_demonstration_shows_the_studys_numbers_where_it_leaves_them_to_it(tmp
 def test_a_page_of_ones_own_videos_takes_nothing_from_the_study(tmp_path):
     demo, _ = study_beside(tmp_path, synthetic=False)
     assert "study's records" not in report.build(demo).read_text()
-    assert "study" not in (demo / "RESULTS.md").read_text()
+    assert "study's" not in (demo / "RESULTS.md").read_text()
 
 
 def test_times_differences_and_environment(folder):
@@ -341,8 +341,22 @@ def test_the_claims_stand_first_and_every_number_has_its_interval_and_n(folder):
     rows = {row[0]: row for row in Page(text).rows["claims"]}
     row = rows["Intra-SIM improves the backbone (Table 4)."]
     assert row[1] in summary.WORDS and re.fullmatch(r"[+−]\d+\.\d \[[+−]\d.*\]", row[2])
-    assert "10 people, 20 videos" == row[3] and row[4] == "3 (the method)"
+    assert "10 people or pairs, 20 videos" == row[3] and row[4] == "3 (the method)"
     assert "not run" in text and "authors were not asked" in text and "280 videos" in text
+
+
+@pytest.mark.parametrize(
+    ("than", "values", "text"),
+    [
+        ("resnet50", (0.31, 0.141, 0.48), "+31.0 [+14.1, +48.0]"),
+        ("0.5", (0.5, 0.472, 0.528), "+50.0 [+47.2, +50.0]"),  # an AUC has no more than 1
+        ("0.5", (-0.4, -0.61, -0.2), "−40.0 [−50.0, −20.0]"),
+        ("tei", (3.4e-5, -8.1e-5, 1.49e-4), "+0.003 [−0.008, +0.015]"),
+    ],
+)
+def test_a_difference_is_shown_as_fine_as_it_is_and_no_larger_than_it_can_be(than, values, text):
+    found = dict(zip(("difference", "low", "high"), values, strict=True))
+    assert summary._difference({"than": than} | found) == text
 
 
 def results(key, seeds):

@@ -224,6 +224,29 @@ def test_publish_warns_of_a_large_notebook_and_leaves_pictures_alone(tmp_path, o
     assert not (tmp_path / ".running.ipynb").exists()
 
 
+def test_links_of_an_executed_notebook_hold_where_it_is_published(tmp_path, monkeypatch):
+    project, source = tmp_path / "project", tmp_path / "project/notebooks"
+    monkeypatch.setattr(paths, "project", lambda: project)
+    text = "[a](30_b.ipynb) [c](40_d.ipynb) [e](../docs/f.md#g) [h](https://i.org/j.md) [k](#l)"
+    copy, place = source / "10_a.ipynb", project / "outputs/demo/notebooks"
+    source.mkdir(parents=True)
+
+    def relinked(place):
+        cells = [nbformat.v4.new_markdown_cell(text, id="m")]
+        cells.append(nbformat.v4.new_code_cell("a[0](b)", id="c"))
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), copy)
+        execute.relink(copy, source, place, {"30_b.ipynb"})
+        markdown, code = nbformat.read(copy, 4).cells
+        assert code.source == "a[0](b)"
+        return markdown.source
+
+    assert relinked(place) == (
+        "[a](30_b.ipynb) [c](../../../notebooks/40_d.ipynb) [e](../../../docs/f.md#g)"
+        " [h](https://i.org/j.md) [k](#l)"
+    )
+    assert relinked(tmp_path / "elsewhere") == text
+
+
 def test_a_damaged_status_file_is_said_and_replaced(tmp_path, capsys):
     (tmp_path / "status.csv").write_text("notebook,seconds\n10_a,x\n")
     assert reproduce.read_status(tmp_path / "status.csv") == {}

@@ -13,7 +13,8 @@ from dfil.system.errors import DataError
 METRIC_TEXT = {
     paper.ACCURACY: "Accuracy at threshold 0.5",
     paper.AUC: "Area under the ROC curve (AUC)",
-    "localisation": "Share of frames whose peak, or of the map's sum, that lies in the forged mask",
+    "localisation": "Pointing game: share of frames whose highest point lies in the forged mask. "
+    "Energy: share of the map's sum that lies there",
 }
 
 

@@ -14,13 +14,15 @@ import pandas as pd
 from scipy.stats import t
 
 from dfil import paper
-from dfil.results import compare, located, records, tables
+from dfil.results import compare, located, metrics, records, tables
 from dfil.results.decide import Decision, decide
 from dfil.results.decide import compare as difference_of
 from dfil.results.notes import Notes
 from dfil.system.errors import DataError, RunError
 
 NOT_RUN = "not run"
+CEILING = 0.995  # above it two rows have next to nothing left in which they could differ
+AT_CEILING = "both rows are at the ceiling, these videos are too easy to order them"
 KEPT = "found by an earlier call, whose records are not here"
 
 
@@ -73,7 +75,7 @@ CLAIMS = (
     Claim("Learnable kernels improve it further (Table 5).", "table5", "bp+ca+lk", "bp+ca"),
     Claim("Modules in all stages are better than in the late ones alone (Table 6).",
           "table6", "stages 1-4", "stages 3-4"),
-    Claim("Class activation lies on the forged region (Figure 3: share of it in the mask).",
+    Claim("Class activation lies in the forged region more than a uniform map does (Figure 3).",
           "fig3_localisation", "Grad-CAM (DIL)", "whole crop", **_MAPS),
     Claim("So does the activation of Intra-SMA (Figure 4, stage 2).",
           "fig4_localisation", "Grad-CAM, stage 2", "whole crop", **_MAPS),
@@ -111,8 +113,9 @@ def decided(
                 found[claim] = _of_maps(claim, maps)
             else:
                 found[claim] = _difference(claim, results.get(claim.table, {}))
-            texts = () if found[claim].clustered else (tables.NO_PERSON,)
-            said[claim] = Notes(texts, claim.table in synthetic).format()
+            texts = [] if found[claim].clustered else [tables.NO_PERSON]
+            texts += [AT_CEILING] if _at_ceiling(claim, results.get(claim.table, {})) else []
+            said[claim] = Notes(tuple(texts), claim.table in synthetic).format()
         except RunError as error:
             said[claim], line = str(error), earlier.get(claim.text, {"verdict": NOT_RUN})
             if line["verdict"] != NOT_RUN:
@@ -183,6 +186,17 @@ def _difference(claim: Claim, results: compare.Results) -> Decision:
             raise RunError(f"no scores of {row} in {claim.table}")
     first, *second = (compare.scores_of(chosen, row) for row in rows)
     return difference_of(first, second[0] if second else claim.than, claim.metric)
+
+
+def _at_ceiling(claim: Claim, results: compare.Results) -> bool:
+    """Whether both rows that a claim compares have all but the highest value there is."""
+    rows = [compare.scores_of(results, row) for row in (claim.better, claim.than)]
+    values = [
+        [metrics.PARTS[claim.metric](df["label"].to_numpy(), df["score"].to_numpy(float))[0]
+         for frames in row.values() for df in frames]
+        for row in rows
+    ]  # fmt: skip
+    return all(each and sum(each) / len(each) > CEILING for each in values)
 
 
 def _of_maps(claim: Claim, maps: Mapping[str, pd.DataFrame]) -> Decision:

@@ -145,7 +145,7 @@ def _template() -> jinja2.Template:
 def _table_view(name: str, found: Published) -> dict:
     """What the template shows of one table, arranged as the paper's; of an absent one its title."""
     df = found.frames.get(name)
-    title = tables.title_of(found.folder / "tables", name)
+    title = found.title_of(name)
     view = {"id": name, "title": title.removesuffix(f" ({SYNTHETIC})"), "there": df is not None}
     if df is None:
         return view

@@ -46,6 +46,16 @@ class Published:
     def profile(self) -> str:
         return str(self.environment.get("profile", self.folder.resolve().name))
 
+    def title_of(self, name: str) -> str:
+        """The title that a table was saved under, here or by the study."""
+        folder = self.folder.resolve().parent / STUDY.name if self.study.get(name) else self.folder
+        return tables.title_of(folder / "tables", name)
+
+    @property
+    def what(self) -> str:
+        """What the profile's numbers mean, where it is a known one."""
+        return PROFILES[self.profile].what if self.profile in PROFILES else ""
+
     @property
     def filled(self) -> list[pd.DataFrame]:
         return [df for df in self.frames.values() if df["ours"].notna().any()]

@@ -16,7 +16,7 @@ from dfil.train.readings import READINGS
 
 EASY = (
     "The equations of both modules, the sizes of snippets and most settings of the training are in "
-    "the text; written as ordinary modules the two are under 150 lines.",
+    "the text; written as ordinary modules the two are about 150 lines.",
     "Every accuracy that the authors measured on FaceForensics++ is a multiple of 1/280, so the "
     "size of the test sets can be told from the tables.",
     "The mechanism can be shown apart from everything else: on built-in clips of which no single "
@@ -35,6 +35,18 @@ DIFFICULT = (
 NO_CONTACT = (
     "The authors were not asked: nothing here was checked by them, and where a row disagrees with "
     "theirs, a reading of ours may be the reason."
+)
+ALONE = (
+    "A notebook that was asked for by itself (`--only`) may have trained more than a whole "
+    "reproduction does."
+)
+PAIRS = (
+    "Of FaceForensics++, where the two people of a pair are in each other's forgeries, a pair "
+    "counts as one."
+)
+EACH_ALONE = (
+    "An interval is that of its claim alone; Holm's p allows for all of them, so a claim can be "
+    "open whose interval leaves out zero."
 )
 REST = "What this profile does not train, tables take from the study's records and say so."
 LABELS = {f"table{number}": f"Table {number}" for number in range(1, 7)}
@@ -66,18 +78,23 @@ def _claim_line(line: dict, mixed: bool) -> dict[str, str]:
     if line["verdict"] == "open":
         said.append(f"would have found {100 * line['detectable']:.1f} points")
     said += [SYNTHETIC if notes.synthetic and mixed else "", *notes.texts, notes.earlier]
-    value, low, high = (_points(line[name]) for name in ("difference", "low", "high"))
-    people = "" if tables.NO_PERSON in notes.texts else f"{line['n_people']} people, "
+    people = "" if tables.NO_PERSON in notes.texts else f"{line['n_people']} people or pairs, "
     return shown | {
-        "difference": f"{value} [{low}, {high}]",
+        "difference": _difference(line),
         "n": f"{people}{line['n_videos']} videos",
         "seeds": f"{line['seeds']} ({line['about']})",
         "note": ", ".join(filter(None, said)),
     }
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
+def _difference(line: dict) -> str:
+    """In points, with its interval as far as such a difference can be."""
+    number = pd.to_numeric(line["than"], errors="coerce")  # NaN: another row
+    least, most = (-1.0, 1.0) if pd.isna(number) else (-number, 1.0 - number)
+    low, high = max(line["low"], least), min(line["high"], most)
+    form = "{:+.1f} [{:+.1f}, {:+.1f}]" if high - low >= 0.002 else "{:+.3f} [{:+.3f}, {:+.3f}]"
+    points = (100 * each for each in (line["difference"], low, high))
+    return form.format(*points).replace("-", "−")
 
 
 def _p(value: float) -> str:
@@ -94,7 +111,7 @@ def counted(df: pd.DataFrame) -> str:
 def write(found: Published) -> Path:
     """Write `<folder>/RESULTS.md` and return its path; the same folder gives the same text."""
     mark = f" ({SYNTHETIC})" if found.synthetic else ""
-    parts = [f"# Results of profile `{found.profile}`{mark}"]
+    parts = [f"# Results of profile `{found.profile}`{mark}", found.what]
     if found.synthetic:
         parts.append(
             "Synthetic means: from the built-in clips of procedural talking heads. Such numbers "
@@ -110,7 +127,7 @@ def write(found: Published) -> Path:
     parts.append("## Tables")
     for name, df in found.frames.items():
         if df["ours"].notna().any():
-            title = tables.title_of(found.folder / "tables", name)
+            title = found.title_of(name)
             parts += [markdown(df, title, only_run=True, level=3), made_by(found, f"tables/{name}")]
     for name, df in found.beyond.items():
         parts += [f"## {beyond.QUESTIONS[name].title}: decided", _claims_table(found, df)]
@@ -138,8 +155,8 @@ def _reading() -> str:
     words = ", ".join(f"*{word}*: {text}" for word, text in WORDS.items())
     return (
         f"{words[0].upper()}{words[1:]}. Differences are in points of the table's metric, with "
-        "their 95 % interval: both rows on the same videos, pooled over columns, the videos of "
-        "one person taken together, seeds as drawn from many."
+        "their 95 % interval: both rows on the same videos, pooled over columns, the videos of one "
+        f"person taken together, seeds as drawn from many. {PAIRS} {EACH_ALONE}"
     )
 
 
@@ -169,4 +186,4 @@ def _times(found: Published) -> str:
         values = (row["seconds"], row["peak"])
         numbers = ("–" if value is None else f"{value:.0f}" for value in values)
         lines.append("| " + " | ".join((row["notebook"], row["status"], *numbers)) + " |")
-    return "\n".join([*lines, "", f"In all {found.total['seconds'] / 60:.1f} minutes."])
+    return "\n".join([*lines, "", f"In all {found.total['seconds'] / 60:.1f} minutes. {ALONE}"])

@@ -45,8 +45,9 @@ def _number(result: Mapping) -> list[str]:
     probable = f"forged with a probability of {percent(calibrated)}"
     condition = "if it is a synthetic clip, and half of such clips are" if drawn else ""
     return [
-        f"{video}: {probable}, {condition or 'if half of such videos are'} (calibrated by {count}"
-        f" {scale.videos}, of {scale.people} people; the detector itself says {score:.2f}).",
+        f"{video}: {probable}, {condition or 'if half of such videos are'} (calibrated by"
+        f" {count} {scale.videos}, of {scale.people} people or pairs; the detector itself says"
+        f" {score:.2f}).",
         f"Of these validation videos {shares} come out as high or higher.",
     ]
 

@@ -58,7 +58,7 @@ class Evaluation:
     def __str__(self) -> str:
         """Lines for the terminal."""
         n, fakes, lost = self.auc.n, self.auc.n_positive, sum(self.missing.values())
-        whom = "intervals by video" if self.people is None else f"{self.people} people"
+        whom = "intervals by video" if self.people is None else f"{self.people} people or pairs"
         why = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
         covered = f"{lost} of {n + lost} are missing ({why})" if lost else "none is missing"
         kind = "synthetic " * self.synthetic

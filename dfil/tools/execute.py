@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from dfil.system.errors import MachineError, machine_fault
 from dfil.system.files import atomic
 
 COLUMNS = ["notebook", "status", "seconds", "peak MiB"]
+_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")  # the file of a relative link in Markdown
 LARGEST = 2 * 2**20  # bytes: executed notebooks of the demo profile are published in git
 
 
@@ -115,6 +117,25 @@ def tidy(executed: Path, target: Path, shorten: PathShortener) -> None:
     if (size := target.stat().st_size) > LARGEST:
         said = f"{target} has {size / 2**20:.1f} MiB; smaller figures would keep it below"
         print(f"\nWarning: {said} {LARGEST / 2**20:.0f}.", file=sys.stderr)
+
+
+def relink(executed: Path, source: Path, place: Path, beside: Collection[str]) -> None:
+    """Make the relative links of a notebook out of the folder `source` hold in the folder `place`,
+    where its executed copy will be published beside those of the names `beside`."""
+
+    def link(found: re.Match) -> str:
+        to = (source / found.group()).resolve()
+        near = to.parent == source.resolve() and to.name in beside
+        return to.name if near else Path(os.path.relpath(to, place.resolve())).as_posix()
+
+    if not place.resolve().is_relative_to(paths.project()):
+        return  # a link from there would tell this machine's folders
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(link, cell.source)
+    with atomic(executed) as file:
+        nbformat.write(notebook, file)
 
 
 class _PeakMemory:

@@ -34,7 +34,7 @@ from dfil.system.errors import RunError
 from dfil.system.files import atomic, require_room
 from dfil.system.locks import owner
 from dfil.tools import environment, notebook, plan, shipped
-from dfil.tools.execute import COLUMNS, Outcome, PathShortener, run_notebook
+from dfil.tools.execute import COLUMNS, Outcome, PathShortener, relink, run_notebook
 from dfil.tools.publish import publish, take_back, workplace
 from dfil.train import data
 
@@ -172,7 +172,7 @@ def _skip(job: _Job, profile: Profile) -> Outcome:
 
 def _run(job: _Job, profile: str, shorten: PathShortener) -> Outcome:
     """Run one notebook and publish what it made, or take back what it made before it failed."""
-    work, published = paths.outputs(profile), paths.published(profile)
+    work, published, source = paths.outputs(profile), paths.published(profile), job.path.parent
     copy, failed = work / "notebooks" / job.path.name, _failed_copy(published, job.name)
     outcome = run_notebook(job.path, copy, job.values, shorten)
     if outcome.error:
@@ -181,6 +181,8 @@ def _run(job: _Job, profile: str, shorten: PathShortener) -> Outcome:
             shutil.copyfile(copy, failed)
         take_back(profile)
     else:
+        made = {p.name for p in _all(source) if _number(p) not in profiles.get(profile).on_request}
+        relink(copy, source, published / "notebooks", made)
         publish(profile)
         failed.unlink(missing_ok=True)
     print(f"{outcome.status}, {_duration(outcome.seconds)}, {outcome.peak:.0f} MiB", flush=True)
