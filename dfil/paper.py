@@ -281,7 +281,7 @@ _TABLE3_ROWS = _rows(_CROSS_COLUMNS, """
 # Two rows of which another row has the name: the authors' network of D-FWA, which has seen warps of
 # real faces only (Table 2's learnt labels), and VA-LogReg with its authors' coefficients.
 _OTHERS = {
-    "d-fwa": {"warped": True},
+    "d-fwa": {"warped": True, "switches": (("upper", 3),)},
     "va-logreg-published": {"method": "va-logreg", "switches": (("weights", "published"),)},
 }
 _TABLE3_ROWS = tuple(replace(row, **_OTHERS.get(row.name, {})) for row in _TABLE3_ROWS)

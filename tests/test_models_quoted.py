@@ -28,7 +28,8 @@ QUOTED = [
 
 def small(name, **switches):
     torch.manual_seed(0)
-    return models.build(name, **SMALL | {"frames": models.sampling(name).frames} | switches).eval()
+    frames = getattr(models.sampling(name), "frames", 4)
+    return models.build(name, **SMALL | {"frames": frames} | switches).eval()
 
 
 def clips(name, b=2, size=32, seed=0):
@@ -157,11 +158,39 @@ def test_the_pyramid_has_the_windows_of_the_code_at_seven_cells():
     torch.testing.assert_close(d_fwa.pyramid(maps), torch.cat(by_hand, 1))
 
 
-def test_d_fwas_video_is_the_upper_third_of_its_frames():
-    model, x = small("d-fwa"), clips("d-fwa", b=1)
+@pytest.mark.parametrize("upper", [1, 3])
+def test_d_fwas_video_is_the_mean_of_its_frames_or_of_their_upper_third(upper):
+    model, x = small("d-fwa", upper=upper), clips("d-fwa", b=1)
     with torch.no_grad():
         p = torch.sigmoid(model.frame_logits(x)).flatten().sort(descending=True).values
-        torch.testing.assert_close(torch.sigmoid(model(x)), p[: len(p) // 3].mean()[None])
+        torch.testing.assert_close(torch.sigmoid(model(x)), p[: len(p) // upper].mean()[None])
+
+
+def test_a_loss_at_chance_is_that_of_one_answer_to_all():
+    """Of balanced classes; any bias that gives all clips the same costs at least as much."""
+    y = torch.tensor([0.0, 1.0])
+    entropy = float(torch.log(torch.tensor(2.0)))
+    same = torch.linspace(-0.8, 0.8, 33)
+    for name, where, shape in (
+        ("doublernn", "snippet_logits", (2, 1)),
+        ("capsule", "capsule_logits", (2, 1, 1, capsule.OUT)),
+        ("dil", "forward", (2,)),
+    ):
+        model, costs = small(name), []
+        for logit in same:
+            setattr(model, where, lambda x, logit=logit, shape=shape: logit.expand(shape))
+            costs.append(float(model.loss(y, y)))
+        chance = models.loss_at_chance(name, entropy)
+        assert min(costs) == pytest.approx(chance, abs=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers"), [((3, 4, 6, 3), (6, 12, 24, 16)), ((2, 2, 2, 2), (4, 6, 8, 11))]
+)
+def test_doublernns_blocks_shrink_with_the_backbone_it_stands_beside(depth, layers):
+    model = double_rnn.DoubleRNN(depth=depth, width=8, stem="small")
+    shared = [len(block) for name, block in model.shared.named_children() if "block" in name]
+    assert (len(model.picture["block"]), *shared) == layers
 
 
 def test_the_laplacian_of_gaussian_is_blind_to_flat_pictures_and_peaks_at_its_own_scale():

@@ -152,6 +152,46 @@ def test_stride_and_a_box_per_frame(tmp_path):
     assert crops.snippet(0, 4, 32, box="frame").shape == (4, 32, 32, 3)
 
 
+@pytest.mark.parametrize("scale, size", [(1.0, 31), (1.0, 60), (0.64, 20), (1.0, 12)])
+def test_an_exact_box_lies_between_the_pixels(tmp_path, scale, size):
+    """Against bilinear interpolation pixel by pixel, of means of k x k pixels where it shrinks by k
+    or more; the picture is smooth, as OpenCV's places are multiples of 1/32."""
+    frames, boxes = moving(20, seed=3)
+    frames = np.stack([cv2.GaussianBlur(frame, (0, 0), 6) for frame in frames])
+    crops = written(tmp_path, frames, boxes, scale=scale)
+    found = crops.snippet(4, 3, size, box="exact").astype(float)
+    for crop_hwc, n in zip(found, range(4, 7), strict=True):
+        x0, y0, side = square_union(crops.boxes[n : n + 1], 1.3)
+        (x0, y0), k = (x0, y0) - crops.origins[n], max(1, int(side / size))
+        patch = crops.patches[n].astype(float)
+        high, wide = (length // k for length in patch.shape[:2])
+        patch = patch[: high * k, : wide * k].reshape(high, k, wide, k, 3).mean((1, 3))
+        for i, j in np.ndindex(size, size):
+            y, x = ((at + (m + 0.5) * side / size) / k - 0.5 for at, m in ((y0, i), (x0, j)))
+            y, x = np.clip(y, 0, high - 1), np.clip(x, 0, wide - 1)
+            top, left = min(int(y), high - 2), min(int(x), wide - 2)
+            dy, dx = y - top, x - left
+            part = patch[top : top + 2, left : left + 2]
+            rows = part[:, 0] * (1 - dx) + part[:, 1] * dx
+            assert np.abs(rows[0] * (1 - dy) + rows[1] * dy - crop_hwc[i, j]).max() < 1.6
+
+
+def test_an_exact_box_that_follows_a_face_holds_it_still(tmp_path):
+    """A face that moves by fractions of a pixel: cut in whole pixels it trembles."""
+    rows, columns = np.mgrid[0:120, 0:160]
+    frames, boxes = [], []
+    for n in range(16):
+        x, y = 70 + 0.37 * n, 60 + 0.23 * n
+        face = 128 + 90 * np.sin((columns + 0.5 - x) / 5) * np.cos((rows + 0.5 - y) / 5)
+        frames.append(np.repeat(face[..., None], 3, -1).round().astype(np.uint8))
+        boxes.append([x - 20, y - 20, x + 20, y + 20])
+    crops = written(tmp_path, np.stack(frames), np.float32(boxes))
+    still, trembling = (
+        crops.snippet(0, 16, 52, box=box).astype(float).std(0).max() for box in ("exact", "frame")
+    )
+    assert still < 1 and trembling > 4
+
+
 def test_a_snippet_never_crosses_a_gap(tmp_path):
     frames, boxes = moving(20)
     valid = np.ones(20, bool)
@@ -171,7 +211,7 @@ def test_what_the_store_cannot_serve(tmp_path):
         ({"T": 9}, "larger reach"),
         ({"T": 4, "stride": 3}, "larger reach"),
         ({"T": 4, "margin": 1.5}, "larger store_margin"),
-        ({"T": 4, "box": "video"}, "snippet or frame"),
+        ({"T": 4, "box": "video"}, "snippet, frame or exact"),
     ):
         with pytest.raises(DataError, match=sentence):
             crops.snippet(**{"first": 0, "size": 16, **asked})

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dfil.faces.boxes import cut_square, runs
-from dfil.faces.grid import LIMITS, MARGIN, Limits, resized, snippet_square
+from dfil.faces.boxes import cut_square, runs, square_union
+from dfil.faces.grid import LIMITS, MARGIN, Limits, placed, resized, snippet_square
 from dfil.system.errors import DataError, MachineError, machine_fault
 
 
@@ -99,19 +99,23 @@ class Crops:
 
         first: native frame number. box: "snippet" cuts every frame with the square union of all
         boxes from the first frame to the last (those between, at stride > 1, included); "frame"
-        cuts each with its own box. Shrinking to less than half takes INTER_AREA, all else
+        cuts each with its own box; "exact" too, and to fractions of a pixel, so that rounding moves
+        nothing. Shrinking to less than half takes INTER_AREA, all else
         INTER_LINEAR. out: where to write, shaped as the result. Raises DataError if a frame is not
         there, margin exceeds the store's, or a snippet with one box is longer than `reach`.
         """
-        at = self._places(first, T, margin, stride, any_length=box == "frame")
-        if box not in ("snippet", "frame"):
-            raise DataError(f"Unknown box {box!r}; choose snippet or frame.")
+        at = self._places(first, T, margin, stride, any_length=box != "snippet")
+        if box not in ("snippet", "frame", "exact"):
+            raise DataError(f"Unknown box {box!r}; choose snippet, frame or exact.")
         crops_thwc = np.empty((T, size, size, 3), np.uint8) if out is None else out
         square = snippet_square(self.boxes[at.start : at.stop], margin)
         for crop_hwc, n in zip(crops_thwc, at, strict=True):
-            if box == "frame":
-                square = snippet_square(self.boxes[n : n + 1], margin)
-            (x0, y0, side), (ox, oy) = square, self.origins[n]
+            own_14, (ox, oy) = self.boxes[n : n + 1], self.origins[n]
+            if box == "exact":
+                x0, y0, side = square_union(own_14, margin)
+                placed(self.patches[n], x0 - ox, y0 - oy, side, size, out=crop_hwc)
+                continue
+            x0, y0, side = snippet_square(own_14, margin) if box == "frame" else square
             resized(cut_square(self.patches[n], x0 - ox, y0 - oy, side), size, out=crop_hwc)
         return crops_thwc
 

@@ -96,6 +96,23 @@ def resized(cut_hwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np
     return cv2.resize(cut_hwc, (size, size), dst=out, interpolation=method)
 
 
+def placed(
+    patch_hwc: np.ndarray, x0: float, y0: float, side: float, size: int, out=None
+) -> np.ndarray:
+    """The square of a patch between the pixels, as wide as a model takes it; beyond the patch its
+    edge is repeated. Written to `out` if given."""
+    k = max(1, int(side / size))  # means of squares first, as long as they leave it wide enough
+    if k > 1:
+        high, wide = (n // k for n in patch_hwc.shape[:2])
+        whole_hwc = patch_hwc[: high * k, : wide * k]
+        patch_hwc = cv2.resize(whole_hwc, (wide, high), interpolation=cv2.INTER_AREA)
+    step = side / size
+    at_x, at_y = ((at + step / 2) / k - 0.5 for at in (x0, y0))  # centre of the first pixel
+    place_23 = np.float64([[step / k, 0, at_x], [0, step / k, at_y]])
+    how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(patch_hwc, place_23, (size, size), dst=out, **how)
+
+
 def needed(
     boxes_n4: np.ndarray,
     valid_n: np.ndarray,

@@ -106,6 +106,11 @@ def about(name: str) -> About:
     return _method(name).about
 
 
+def loss_at_chance(name: str, entropy: float) -> float:
+    """What a method's training loss is as long as it tells nothing apart."""
+    return _method(name).loss_at_chance(entropy)
+
+
 def is_fitted(name: str) -> bool:
     """Whether scikit-learn fits the method called `name` in place of a training by gradient. Raises
     ValueError for an unknown name."""

@@ -108,6 +108,11 @@ class Detector(nn.Module):
         returns a scalar."""
         return nn.functional.binary_cross_entropy_with_logits(self(x).float(), y.float())
 
+    @classmethod
+    def loss_at_chance(cls, entropy: float) -> float:
+        """What `loss` is for one and the same answer to all; entropy: of the classes, in nats."""
+        return entropy
+
 
 def check_input(name: str, x: torch.Tensor, frames: int | None = None) -> tuple[int, int, int]:
     """(B, U, T) of a detector's input, which must be (B, U, T, 3, H, W), and T = frames if given.

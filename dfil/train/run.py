@@ -213,13 +213,14 @@ def made(
     spec, device = run.spec, pick_device()
     fakes = 0.5 if spec.training.paired or spec.training.balance else rows["train"]["label"].mean()
     entropy = -fakes * math.log(fakes) - (1 - fakes) * math.log(1 - fakes)
+    chance = models.loss_at_chance(spec.method, entropy)
     files = ("history.csv", "weights.safetensors", "config.json")
     return {
         "data": store.meta["digest"],
         "videos": {split: len(found) for split, found in rows.items()},
         "missing": lost,
         "kept": spec.training.keep,
-        "at_chance": history[-1]["train_loss"] > AT_CHANCE * entropy,
+        "at_chance": history[-1]["train_loss"] > AT_CHANCE * chance,
         "seconds": round(sum(line["seconds"] for line in history), 1),
         "ended": round(time.time()),  # seconds since 1970
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),

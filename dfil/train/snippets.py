@@ -97,7 +97,7 @@ class SnippetDataset(Dataset):
         paired: the target in place of the id: a real clip and its fakes share their draws.
         margin, box: see Crops.snippet. A video whose longest stretch is shorter than a snippet
             shows that stretch and holds its last frame; in one longer than the store's reach
-            every frame has its own box.
+            every frame has its own box, to a fraction of a pixel.
         all_tracks: one item per person followed through the video, where the store keeps several
             (its index's column `tracks`), instead of one per video with the largest face.
             `videos` says which row of `rows` each item belongs to.
@@ -156,7 +156,7 @@ class SnippetDataset(Dataset):
         starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
         # one box serves `reach` frames; in a longer clip every frame has its own
         long = (frames - 1) * self.stride + 1 > crops.limits.reach
-        how = self.size, self.margin, "frame" if long else self.box, self.stride
+        how = self.size, self.margin, "exact" if long else self.box, self.stride
         for snippet_thwc, start in zip(clip_uthwc, starts.tolist(), strict=True):
             crops.snippet(start, frames, *how, out=snippet_thwc[:frames])
             snippet_thwc[frames:] = snippet_thwc[frames - 1]

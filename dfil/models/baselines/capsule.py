@@ -30,6 +30,7 @@ class Capsule(FrameDetector):
     What is read, and how:
     - The code applies cross-entropy's softmax to probabilities a second time, which leaves a
       certain answer a loss of 0.31; here it is applied once, to the same sum over 4 dimensions.
+      As squashed vectors are shorter than 1, no frame's probability is above 0.73.
     - With ImageNet weights VGG stays as it is (the code detaches its features) [code]; where there
       are none, as at the small scales, it is trained with the rest.
     - Frames of 224 px, as all rows here; the code has 300.
@@ -95,6 +96,11 @@ class Capsule(FrameDetector):
         both = torch.stack([torch.zeros_like(logits_bnd), logits_bnd], 1)  # (B, 2, N, 4)
         target = y.long()[:, None, None].expand_as(logits_bnd)
         return OUT * cross_entropy(both, target)
+
+    @classmethod
+    def loss_at_chance(cls, entropy: float) -> float:
+        """As many times the cross-entropy as there are dimensions."""
+        return OUT * entropy
 
     def pretrained(self, file: Path | None = None) -> str:
         """Load VGG-19's ImageNet weights, keep them as they are, and return where they came from:

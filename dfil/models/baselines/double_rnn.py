@@ -17,6 +17,7 @@ from dfil.models.resnet import he_normal
 SCALES = (1.0, 2.0, 4.0)  # standard deviations of the Gaussians, in cells of the branch's maps
 INNER, OUTER = 0.042, 1.638  # radii inside which real and outside which fake clips cost nothing
 FEATURES = 128
+RESNET50 = (3, 4, 6, 3)
 
 
 class DoubleRNN(ClipDetector):
@@ -38,7 +39,9 @@ class DoubleRNN(ClipDetector):
 
     Args:
         frames: T, consecutive frames per clip. The number of clips U is free at run time.
-        blocks: dense layers of the four blocks; `depth`, if given, takes their place.
+        blocks: dense layers of the four blocks.
+        depth: of the ResNet it stands beside; blocks have as large a share of their layers as it
+            has of ResNet-50's, since a DenseNet is as wide as it is deep.
         width: 64 is DenseNet-121: growth width / 2, first convolution of width channels.
         stem: `imagenet`, or `small`: 3x3 and no pooling.
     """
@@ -50,11 +53,14 @@ class DoubleRNN(ClipDetector):
         "scratch", read=True,
     )  # fmt: skip
 
-    def __init__(self, *, frames=16, blocks=(6, 12, 24, 16), depth=None, width=64, stem="imagenet"):
+    def __init__(
+        self, *, frames=16, blocks=(6, 12, 24, 16), depth=RESNET50, width=64, stem="imagenet"
+    ):
         super().__init__()
         check_choice("DoubleRNN", "stem", stem, "imagenet", "small")
         self.frames, growth = frames, max(width // 2, 1)
-        first, *others = blocks if depth is None else depth
+        shares = (there / whole for there, whole in zip(depth, RESNET50, strict=True))
+        first, *others = (max(1, round(n * s)) for n, s in zip(blocks, shares, strict=True))
         self.picture = _branch(width, growth, first, stem)
         self.bands = _branch(width, growth, first, stem)
         self.amplify = nn.Sequential(
@@ -94,6 +100,11 @@ class DoubleRNN(ClipDetector):
         fake = y.bool()
         parts = (relu(distance_bu[~fake] - INNER), relu(OUTER - distance_bu[fake]))
         return sum(part.mean() for part in parts if part.numel())
+
+    @classmethod
+    def loss_at_chance(cls, entropy: float) -> float:
+        """Anywhere between the radii both parts together cost the same."""
+        return OUTER - INNER
 
 
 class LaplacianOfGaussian(nn.Module):
