@@ -57,6 +57,26 @@ def _from(least: int):
     return number
 
 
+def _hours(text: str) -> float:
+    """A type for argparse: from 0 on."""
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} hours cannot be; give a number from 0 on")
+    return value
+
+
+_hours.__name__ = "number of hours"
+
+
+def _seed(text: str) -> int:
+    """A type for argparse: what torch takes."""
+    if (value := _from(0)(text)) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{value} is too large; give less than 2**63")
+    return value
+
+
+_seed.__name__ = "whole number"
+
+
 def _dataset(text: str) -> str:
     """A type for argparse: a name that the registry knows."""
     try:
@@ -84,7 +104,7 @@ CHECKPOINT = _flag(
 DASK = "of a running dask cluster that does the work; see dfil.system.cluster"
 SCHEDULER = _text("--scheduler", "ADDRESS", DASK, default="")
 EACH = "every model is trained once for each seed, tables hold the mean (default: the profile's)"
-SEEDS = _several("--seeds", "S", EACH, type=_from(0), default=[])
+SEEDS = _several("--seeds", "S", EACH, type=_seed, default=[])
 ROWS = "rows of Tables 1-3, all for every one (default: the profile's)"
 METHODS = _several("--methods", "NAME", ROWS, default=[])
 SHIPPED = "(default: those that came along, which have seen synthetic clips only)"
@@ -190,7 +210,7 @@ VERBS = {
         "dfil selftest faults --kills 3 --only 20 30",
         (
             _number("--kills", "N", "how many (default: %(default)s)", default=20),
-            _number("--seed", "S", "of the moments (default: %(default)s)", 0, default=0),
+            _text("--seed", "S", f"of the moments {SPLIT}", type=_seed, default=0),
             _several("--only", "NN", "of these notebooks (default: all)", default=[]),
             JSON,
         ),
@@ -268,7 +288,13 @@ VERBS = {
             _option("--jitter", type=float, metavar="J", help=JITTER),
             _file("--real", "DIR", "a folder of real videos, instead of --dataset; needs --fakes"),
             _several("--switch", "NAME=VALUE", SWITCH, default=[]),
-            _number("--seed", "S", "of weights and batches (default: %(default)s)", 0, default=0),
+            _text(
+                "--seed",
+                "S",
+                "of weights and batches (default: %(default)s)",
+                type=_seed,
+                default=0,
+            ),
             SCHEDULER,
             CHECKPOINT,
         ),
@@ -280,7 +306,7 @@ VERBS = {
         (
             STUDY,
             METHODS,
-            _option("--hours", type=float, metavar="H", help="begin no run after H hours"),
+            _option("--hours", type=_hours, metavar="H", help="begin no run after H hours"),
             _flag("--list", "only list its runs, in their order"),
             _flag("--publish", "only write the tables of the records there are"),
         ),

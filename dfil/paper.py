@@ -433,13 +433,11 @@ Smoke, demo and study use synthetic videos of procedural talking heads, because 
 datasets may be redistributed. Their numbers say whether the method finds temporal
 inconsistency where it is known to be; they are no estimate of its accuracy on real forgeries.
 Their c40 is H.264 at crf 33, as frames of 320 px lose more at crf 40 than the larger ones of
-FaceForensics++ do. Only the paper profile reads the real datasets, which each user has to request
-from their owners.
+FaceForensics++ do. Only the paper profile reads the real ones, to be had from their owners.
 
 One model per quality:
-The paper trains one model per manipulation and quality for Tables 1, 4, 5 and 6. Demo and study
-train one model per method and quality on all four manipulations and test it on each. The paper
-profile trains as the paper does.
+The paper trains one model per manipulation and quality for Tables 1, 4, 5 and 6, and so does the
+paper profile. Demo and study train one per method and quality on all four, and test it on each.
 
 Backbone and resolution:
 The paper starts from an ImageNet-pretrained ResNet-50 at {SETTINGS.image_size} px. The others
@@ -449,8 +447,7 @@ because from random weights a hundred clips are too few.
 
 Length of training:
 The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across datasets) in
-batches of {SETTINGS.batch_size} videos. The other profiles train on fewer videos, with schedules of
-their own.
+batches of {SETTINGS.batch_size} videos. Other profiles have fewer videos and their own schedules.
 
 Baselines:
 The eight methods that the paper only quotes are here too. All are re-implemented from their papers'
@@ -467,8 +464,8 @@ its people's.
 What the paper leaves open:
 No implementation by the authors is public. The squeeze ratio, normalisation inside the modules,
 zero alignment of the bi-directional differences, the form of the reduced variants of Tables 4 and
-5 and the patience of the schedule are readings of ours, among others. Some are named arguments, of
-the rest a docstring says where they stand. Notebook 80 lists all with their alternatives.
+5 and the patience of the schedule are readings of ours. Notebook 80 lists all of them, their
+alternatives, and the arguments that switch some.
 
 Face crops:
 The paper names the detectors and not the crop. Here a square box with margin 1.3 is held still

@@ -140,6 +140,7 @@ def test_a_suffix_in_capitals_is_a_video(tmp_path):
 BROKEN = {
     "Latin-1": (b'{"Zo\xeb.mp4": {}}', "not UTF-8 text, see byte 4"),
     "twice": (b'{"a.mp4": {}, "a.mp4": {}}', "'a.mp4' is given twice"),
+    "twice in two spellings": (b'{"a.mp4": {}, "./a.mp4": {}}', "names a.mp4 again, as './a.mp4'"),
     "huge": (b'{"a.mp4": {"n": ' + b"9" * 9999 + b"}}", "no JSON"),
     "NaN": (b'{"a.mp4": {"n": NaN}}', "NaN is no number"),
     "deep": (b"[" * 10**5, "nested too deeply"),
@@ -286,3 +287,24 @@ def test_a_name_that_cannot_be_printed_is_an_error(tmp_path):
     (root / "YouTube-real" / os.fsdecode(b"\xff.mp4")).touch()
     with pytest.raises(DataError, match=r"\\udcff.mp4': this name cannot be printed"):
         load_records("celebdf", root)
+
+
+def test_a_name_with_the_spaces_that_macos_writes_is_accepted(tmp_path):
+    root = celeb_tree(tmp_path)
+    name = "Recording 10.15.02\u202fAM \u3000\u200d.mp4"
+    touch(root, f"YouTube-real/{name}")
+    assert root / "YouTube-real" / name in {r.path for r in load_records("celebdf", root)}
+    entries = json.loads((preview_tree(tmp_path / "preview") / "dataset.json").read_text())
+    added = {f"original_videos/100/{name}": {"label": "real", "set": "test"}}
+    touch(tmp_path / "preview", *added)
+    touch(tmp_path / "preview", "dataset.json", content=json.dumps(entries | added))
+    assert f"original_videos/100/{name}"[:-4] in by_id("dfdc-preview", tmp_path / "preview")
+    assert sequences.is_picture("3.png") and not sequences._harm(member(f"./1/real/2/{name}"), 1)
+
+
+@pytest.mark.parametrize("name", [b"tr\xffee", b"tr\nee", "tr\u2028ee".encode()])
+def test_a_tree_below_a_name_that_cannot_be_printed_is_refused_before_it_is_read(tmp_path, name):
+    root = wild_tree(tmp_path / os.fsdecode(name))
+    with pytest.raises(DataError, match="cannot be printed; rename the file or folder") as raised:
+        load_records("wilddeepfake", root)
+    assert "\n" not in str(raised.value) and not (tmp_path / "data").exists()

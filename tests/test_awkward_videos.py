@@ -14,6 +14,7 @@ import pytest
 from dfil.datasets.records import VideoRecord
 from dfil.faces import kept
 from dfil.faces import video as V
+from dfil.faces.clock import Clock
 from dfil.faces.crops import Crops
 from dfil.faces.detect import finder
 from dfil.faces.preprocess import Settings, process_video
@@ -133,6 +134,24 @@ def test_after_damage_it_goes_on_at_the_next_key_frame(head, tmp_path):
     assert (found["status"], found["frames"], found["faces"]) == ("ok", 40, 34)
     assert "damaged in 1 place: 6 of 40 frames left out" in found["reason"]
     assert Crops(tmp_path / "crops/v.npy").runs == [(0, 18), (24, 16)]
+
+
+def test_joined_streams_are_read_to_the_end_of_the_last(head, tmp_path):
+    """The clock starts anew at the join, where the transport stream's packet count jumps, too."""
+    parts = [
+        write(tmp_path / f"{k}.ts", frames) for k, frames in enumerate((head, head[::-1], head))
+    ]
+    whole = [list(V.read_frames(path)) for path in parts]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(path.read_bytes() for path in parts))
+    notes: list[str] = []
+    frames, clock = list(V.decode(joined, notes)), Clock(25)
+    assert len(frames) == 120 and not any("truncated" in note for note in notes)
+    assert sum(frame.lost for frame in frames) < 12 and frames[-1].lost is False
+    for n, frame in enumerate(frames):
+        assert frame.lost or np.array_equal(frame.rgb(), whole[n // 40][n % 40])
+        clock.add(frame.seconds)
+    assert 4 < clock.length < 5
 
 
 def test_a_damaged_fake_that_takes_its_reals_boxes_leaves_the_same_frames_out(head, tmp_path):

@@ -3,12 +3,14 @@
 import dataclasses
 import getpass
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dfil import cli
 from dfil.datasets import load_records
 from dfil.faces.preprocess import preprocess
 from dfil.profiles import PAPER, SMOKE
@@ -233,3 +235,35 @@ def test_a_carved_dataset_gets_the_profiles_share_and_all_people_where_the_proto
     assert seen["dfdc"] == {"share": 0.3} and seen["settings"]["tracks"] == "all"
     data.crops(profile, tmp_path, "ffpp")
     assert seen["ffpp"] == {} and seen["settings"]["detector"] == "dlib"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("preprocess ffpp --root {tree} --size 32 --store {file}", "file: a file is in the way"),
+        ("preprocess ffpp --root {tree} --size 32", "a file is in the way"),  # of $DFIL_DATA
+        ("data make temporal-only --root {file}", "file: a file is in the way"),
+        ("data check ffpp --root {long}", "a longer name than the disk takes"),
+    ],
+)
+def test_a_place_that_cannot_be_a_folder_is_one_sentence(
+    tiny_tree, tmp_path, monkeypatch, capsys, given, said
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "file"))
+    names = {"tree": tiny_tree, "file": tmp_path / "file", "long": tmp_path / ("x" * 300)}
+    assert cli.main(given.format(**names).split()) == 1
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == 1 and "[Errno" not in found
+
+
+def test_what_is_trained_on_is_what_the_tree_holds_now(tiny_tree, tmp_path, capsys):
+    root = tmp_path / "tree"
+    shutil.copytree(tiny_tree, root)
+    before = data.crops(SMOKE, root, jobs=1)
+    gone = before.index[before.index["label"] == 1].iloc[0]
+    Path(gone["path"]).unlink()
+    after = data.crops(SMOKE, root, jobs=1)
+    assert set(before.index["video_id"]) - set(after.index["video_id"]) == {gone["video_id"]}
+    assert f"no longer under {root}" in capsys.readouterr().err
+    assert after.meta["digest"] != before.meta["digest"]

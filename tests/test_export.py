@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 
@@ -97,6 +98,24 @@ def test_a_damaged_record_hides_no_other(outputs, tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path / "out"))
     (found.one(["seed=0"]).folder / "run.json").write_text('{"settings": {}}')
     assert [each.run.spec.seed for each in found.every()] == [1]
+    assert (
+        cli.main(["runs"]) == 0 and "run.json or config.json is damaged" in capsys.readouterr().out
+    )
+    with pytest.raises(RunError, match="1 more are damaged"):
+        found.one(["seed=0"])
+
+
+def test_scores_of_another_tree_are_not_the_runs_own(outputs, tmp_path):
+    shutil.copytree(found.one(["seed=0"]).folder, folder := tmp_path / "run")
+    (mine,) = (folder / "scores").glob("*-test-*.parquet")
+    other = pd.read_parquet(mine)
+    other["logit"] = 9.0 * (2 * other["label"] - 1)
+    other.to_parquet(mine.with_name(mine.name.replace(mine.stem[-10:], "0000000000")))
+    run = found.read(folder)
+    assert run.test_auc == found.one(["seed=0"]).test_auc
+    assert [kept.own for kept in run.scores()] == [False, True]
+    text = (export(run, tmp_path / "out") / "README.md").read_text()
+    assert text.count("(another tree)") == 1
 
 
 def test_runs_are_listed_in_lines_that_can_be_read(capsys):

@@ -1,6 +1,7 @@
 """The FaceForensics++ adapter on trees of empty files; no video is opened."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dfil.datasets import (
     load_records,
     synthetic_setting,
 )
+from dfil.datasets.check import check
 from dfil.system.errors import DataError
 
 PAIRS = {"train": [["000", "003"]], "val": [["001", "002"]], "test": [["004", "005"]]}
@@ -198,3 +200,55 @@ def test_a_pair_of_the_split_is_one_person_in_every_quality_and_manipulation(tmp
     assert people == {"000_003", "001_002", "004_005", "777"}
     shared = {r.person for r in load_records("ffpp", root) if r.split == "test"}
     assert shared == {"004_005"}
+
+
+PLACES = {
+    "a link": (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+    "a folder": (Path.mkdir, "is a folder without a picture"),
+    "a pipe": (os.mkfifo, "is no file"),
+}
+STARTS = {
+    "empty": (b"", "is empty"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+    "page": (b"\n<!DOCTYPE html><title>Sign in</title>", "is a web page"),
+    "archive": (b"PK\x03\x04" + bytes(600), "is an archive; unpack it"),
+    "picture": (b"\x89PNG\r\n", "is a picture"),
+    "answer": (b'{"error": "quota"}', "is JSON"),
+    "zeros": (bytes(4096), "begins with zeros only"),
+}
+PLACES |= {
+    name: (lambda path, start=start: path.write_bytes(start), said)
+    for name, (start, said) in STARTS.items()
+}
+
+
+@pytest.mark.parametrize(("put", "said"), PLACES.values(), ids=PLACES)
+def test_check_names_what_lies_in_a_videos_place(tmp_path, put, said):
+    root = tree(tmp_path)
+    for path in root.rglob("*.mp4"):
+        path.write_bytes(b"\0\0\0\x18ftypmp42" + str(path).encode())
+    assert check("ffpp", root)["unreadable"] == []
+    path = root / "original_sequences/youtube/c23/videos/003.mp4"
+    path.unlink()
+    put(path)
+    (found,) = check("ffpp", root)["unreadable"]
+    assert found.startswith(f"{path} ") and said in found
+
+
+def test_check_names_files_that_would_be_one_video(tmp_path):
+    root = tree(tmp_path)
+    (root / "original_sequences/youtube/c23/videos/003.MP4").touch()
+    said = check("ffpp", root)["unreadable"][-1]
+    assert "003.MP4 and" in said and "would both be video c23/real/003; remove one" in said
+
+
+def test_absent_and_empty_lists_of_splits_are_faults(tmp_path):
+    root = tree(tmp_path)
+    (root / "splits/val.json").unlink()
+    (root / "splits/test.json").write_text("[]")
+    found = check("ffpp", root)
+    assert found["missing"] == ["splits/val.json"]
+    assert f"{root / 'splits/test.json'} names no pair" in found["unreadable"][-1]
+    assert missing(root, splits=["train"]) == []
+    (root / "synthetic.json").write_text("{}")  # there none may have been wanted
+    assert not any("no pair" in said for said in check("ffpp", root)["unreadable"])

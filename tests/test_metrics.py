@@ -3,13 +3,16 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.special import expit
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from dfil.explain.frame_level import auc_over_videos
 from dfil.results import metrics
 from dfil.results.decide import holm
+from dfil.results.scores import ranked
 from dfil.system.errors import DataError
 
 
@@ -248,3 +251,13 @@ def test_nothing_is_certain_where_people_do_not_differ():
     assert (right.low, right.high) == metrics.wilson(1, 12)
     assert one_sided.value == 0.5 and (one_sided.low, one_sided.high) == metrics.wilson(0.5, 12)
     assert metrics.auc(labels, labels, who).low == pytest.approx(0.025 ** (1 / 12))
+
+
+def test_logits_that_round_to_the_same_probability_are_still_ranked():
+    df = pd.DataFrame({"label": [0, 1, 0, 1], "logit": [40.0, 41.0, -1e-3, 0.0]})
+    df["score"] = expit(df["logit"])
+    assert df["score"][0] == df["score"][1] == 1.0
+    assert metrics.auc(df["label"], ranked(df)).value == 0.75
+    assert metrics.auc(df["label"], ranked(df.drop(columns="logit"))).value == 0.625
+    by_score, by_rank = (metrics.accuracy(df["label"], x).value for x in (df["score"], ranked(df)))
+    assert by_score == by_rank == 0.75

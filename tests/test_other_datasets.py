@@ -348,6 +348,22 @@ def test_preview_leak(tmp_path):
     assert any("1 of the 2 target actors" in note for note in found["notes"])
 
 
+def test_preview_follows_the_link_of_an_actors_folder_but_none_back_up(tmp_path):
+    root = preview_tree(tmp_path / "tree")
+    before = set(by_id("dfdc-preview", root))
+    (root / "method_A/101").rename(tmp_path / "elsewhere")
+    (root / "method_A/101").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/up").symlink_to(root / "method_A")
+    assert set(by_id("dfdc-preview", root)) == before
+    assert check("dfdc-preview", root)["missing"] == []
+
+
+def test_preview_list_that_puts_a_video_into_both_splits(tmp_path):
+    again = {"original_videos/100/100_A_001": {"label": "real", "set": "train"}}
+    with pytest.raises(DataError, match="100_A_001 into train and into test"):
+        load_records("dfdc-preview", preview_tree(tmp_path, lambda entries: entries.update(again)))
+
+
 @pytest.mark.parametrize(
     ("name", "entry", "sentence"),
     [
@@ -454,6 +470,28 @@ def test_dfdc_lists_that_cannot_be_right(tmp_path):
     (tmp_path / "dfdc_train_part_2/metadata.json").unlink()
     with pytest.raises(DataError, match="have no labels"):
         load_records("dfdc", tmp_path)
+
+
+def test_dfdc_lists_that_contradict_each_other_are_an_error(tmp_path):
+    root = dfdc_tree(tmp_path)
+    before = load_records("dfdc", root)
+    agreed = {"one.mp4": {"is_fake": 1}, "private.mp4": {"is_fake": 0}, "two.mp4": {"split": "t"}}
+    touch(root, "test/metadata.json", content=json.dumps(agreed))
+    assert load_records("dfdc", root) == before  # what labels.csv says counts, and no more
+    touch(root, "metadata.json", content=json.dumps({"two.mp4": {"is_fake": 1}}))
+    with pytest.raises(DataError, match="metadata.json gives two.mp4 another label"):
+        load_records("dfdc", root)
+    (root / "metadata.json").unlink()
+    listed = {"real20.mp4": {"label": "FAKE"}, "real20.avi": {"label": "REAL"}}
+    touch(root, "dfdc_train_part_2/metadata.json", content=json.dumps(listed))
+    with pytest.raises(DataError, match="gives real20.avi another label .* than real20 has"):
+        load_records("dfdc", root)
+
+
+def test_dfdc_files_that_would_be_one_video_are_named(tmp_path):
+    root = touch(dfdc_tree(tmp_path), "test/one.MP4")
+    (said,) = check("dfdc", root)["unreadable"]
+    assert "one.MP4 and" in said and "would both be video test/one; remove one" in said
 
 
 # ---- WildDeepfake
@@ -665,6 +703,41 @@ def test_wilddeepfake_leak_and_missing_category(tmp_path):
     assert "real_test/1/0/10" in by_id(
         "wilddeepfake", root
     )  # another shard's folder inside: the id says so and stays unique
+
+
+def test_wilddeepfake_names_folders_without_sequences_and_entries_that_are_no_shards(tmp_path):
+    root = wild_tree(tmp_path / "tree")
+    top = root / "real_train"
+    touch(top, "1/0/real/2/3.png", "2/fake/5/3.png", "4/real/2/3.png", "4/real/2/notes.txt")
+    (top / "3").mkdir()
+    touch(top, "13.zip", ".DS_Store")
+    for name in ("3_1.tar.gz", "12 (1).tar.gz"):
+        (top / name).write_bytes((top / "0.tar.gz").read_bytes())
+    (top / "5.tar.gz").symlink_to("nowhere")
+    (top / "1.tar.gz").unlink()
+    found = check("wilddeepfake", root)
+    reasons = ["holds no sequence", "cannot be read to its end"]
+    reasons = ["'1/0/real' is not of the form", "'2/fake/5' is not of the form", *reasons]
+    assert len(found["unreadable"]) == len(reasons)
+    for name, why, said in zip(
+        ("1", "2", "3", "5.tar.gz"), reasons, found["unreadable"], strict=True
+    ):
+        assert said.startswith(f"{top / name} ") and why in said
+    (note,) = found["notes"]
+    assert str(top) in note and "3 (12 (1).tar.gz, 3_1.tar.gz, 13.zip)" in note
+    ids = by_id("wilddeepfake", root)
+    assert "real_train/4/2" in ids and ids["real_train/1"].path == top / "1"
+    assert sum(row["videos"] for row in found["counts"]) == 11 * 2 + 1
+    (top / "4/real/2/5.png").symlink_to("nowhere")
+    assert any("5.png' is no file" in said for said in check("wilddeepfake", root)["unreadable"])
+
+
+@pytest.mark.parametrize("second", ["real train", "deepfake_in_the_wild/real_train"])
+def test_wilddeepfake_refuses_a_category_that_is_there_twice(tmp_path, second):
+    root = wild_tree(tmp_path)
+    (root / second).mkdir(parents=True)
+    with pytest.raises(DataError, match="are one category; put their shards into one folder"):
+        load_records("wilddeepfake", root)
 
 
 def test_wilddeepfake_lists_an_archive_once_until_it_changes(tmp_path, monkeypatch):

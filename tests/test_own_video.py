@@ -1,5 +1,6 @@
 """What is said of one's own videos: seconds, calibration, words, rows."""
 
+import copy
 import csv
 import io
 import json
@@ -14,19 +15,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from dfil import models
 from dfil.cli import main
+from dfil.datasets import folder, load_records
 from dfil.explain import own_page, pointing
 from dfil.explain.upload import Upload
+from dfil.faces import still
 from dfil.faces.clock import Clock
+from dfil.faces.frame import Frame
+from dfil.faces.kept import Track
+from dfil.faces.still import Changes
 from dfil.faces.video import decode, frame_rate
 from dfil.models.saved import save_weights
 from dfil.results import verdict
+from dfil.synthetic import SETTINGS, render_target
 from dfil.synthetic.two_people import Scene, scene
 from dfil.system.errors import RunError
 from dfil.train import calibration, own_video
+from dfil.train.run import digest_of
 
 
 def scores(real, forged):
@@ -49,35 +57,43 @@ def test_calibration_undoes_a_detector_that_is_too_sure_and_weighs_both_kinds_al
     # normal(-1, 2) against normal(1, 2): the log odds are x itself, so a third of the logit
     assert scale.slope == pytest.approx(1 / 3, rel=0.2) and abs(scale.intercept) < 0.15
     for x in (-2.0, 0.0, 1.5):
-        assert scale.probability(expit(3 * x)) == pytest.approx(expit(x), abs=0.05)
+        assert scale.probability(3 * x) == pytest.approx(expit(x), abs=0.05)
 
 
 def test_calibration_of_separable_videos_is_not_infinitely_sure():
     scale = calibration.fit(scores(np.linspace(-9, -4, 20), np.linspace(4, 9, 20)), "few", True)
-    assert 0.8 < scale.probability(expit(6)) < 0.99
+    assert 0.8 < scale.probability(6) < 0.99
 
 
 def test_too_few_validation_videos_of_a_kind_calibrate_nothing():
     assert calibration.fit(scores([0.0] * 9, [1.0] * 50), "few", False) is None
 
 
+def test_validation_videos_that_rank_no_better_than_chance_calibrate_nothing():
+    """A falling line would call what the detector finds forged real."""
+    assert calibration.fit(scores(np.arange(5, 25), np.arange(-15, 5)), "worse", False) is None
+
+
 def test_as_high_counts_validation_videos_and_a_certain_score_is_higher_than_all():
     scale = calibration.fit(scores(np.arange(-10, 10), np.arange(0, 20)), "some", False)
-    assert scale.as_high(0.5) == {"real": (10, 20), "forged": (20, 20)}
-    assert scale.as_high(1.0) == {"real": (0, 20), "forged": (0, 20)}
-    assert scale.probability(1.0) == 1.0
+    assert scale.as_high(0.0) == {"real": (10, 20), "forged": (20, 20)}
+    assert scale.as_high(99.0) == {"real": (0, 20), "forged": (0, 20)}
+    assert scale.probability(999.0) == 1.0
     assert calibration.Calibration(**json.loads(json.dumps(scale.as_dict()))) == scale
 
 
 def test_weights_of_a_run_are_calibrated_by_its_own_validation_scores_only(tmp_path):
     settings = {"dataset": "ffpp", "compression": "c23", "manipulations": ["Deepfakes"]}
+    settings["data"], mine = "the tree's digest", digest_of("the tree's digest")
     (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
     (tmp_path / "scores").mkdir()
     assert calibration.of_run(tmp_path, True) is None
     others = drawn(0, 50).assign(manipulation="FaceSwap", logit=-99.0)
     mixed = pd.concat([drawn(40, 40), others])
-    mixed.to_parquet(tmp_path / "scores" / "ffpp-c23-val-abc.parquet")
-    drawn(30, 30).to_parquet(tmp_path / "scores" / "ffpp-c23-test-abc.parquet")
+    drawn(50, 50).to_parquet(tmp_path / "scores" / "ffpp-c23-val-0.parquet")  # another tree's
+    assert calibration.of_run(tmp_path, True) is None
+    mixed.to_parquet(tmp_path / "scores" / f"ffpp-c23-val-{mine}.parquet")
+    drawn(30, 30).to_parquet(tmp_path / "scores" / f"ffpp-c23-test-{mine}.parquet")
     drawn(20, 20).to_parquet(tmp_path / "scores" / "celebdf-val-abc.parquet")
     scale = calibration.of_run(tmp_path, True)
     assert (len(scale.real), len(scale.forged)) == (40, 40)
@@ -105,14 +121,17 @@ def found(**changed):
     scale = calibration.fit(drawn(), "validation videos of ffpp c23", False)
     left = {"frames_with_face": 100, "examined": 0.32, "seen": [[0.0, 4.0]], "place": [0.2, 0.5]}
     left |= {
+        "logit": logit(0.1),
         "score": 0.1,
         "calibrated": 0.2,
         "snippets": [snippet(n, 0.1) for n in range(0, 96, 25)],
     }
-    right = left | {"seen": [[1.0, 5.0]], "place": [0.8, 0.5], "score": 0.9, "calibrated": 0.7}
+    right = left | {"seen": [[1.0, 5.0]], "place": [0.8, 0.5]}
+    right |= {"logit": logit(0.9), "score": 0.9, "calibrated": 0.7}
     right["snippets"] = [snippet(25, 0.2), snippet(50, 0.97), snippet(71, 0.8), snippet(100, 0.3)]
     result = {"video": "clip.mp4", "status": "ok", "reason": "", "frames": 125, "seconds": 5.0}
-    result |= {"frames_with_face": 100, "examined": 0.3, "score": 0.9, "calibrated": 0.7}
+    result |= {"frames_with_face": 100, "examined": 0.3}
+    result |= {"logit": logit(0.9), "score": 0.9, "calibrated": 0.7}
     result |= {"suspect": 1, "snippets": right["snippets"], "people": [left, right]}
     result |= {"no_face": [], "trained_on": "a-run", "synthetic_training": False}
     return result | {"calibration": scale.as_dict()} | changed
@@ -160,10 +179,11 @@ def test_weights_that_do_not_say_what_they_are_and_damaged_scores_are_named(tmp_
         own_video.described(tmp_path)
     with pytest.raises(RunError, match="not of the form"):
         calibration.of_weights(tmp_path, {"calibration": {"slope": 1}})
-    settings = {"dataset": "ffpp", "compression": "c23", "manipulations": []}
+    settings = {"dataset": "ffpp", "compression": "c23", "manipulations": [], "data": "x"}
     (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
     (tmp_path / "scores").mkdir()
-    (tmp_path / "scores" / "ffpp-c23-val-abc.parquet").write_bytes(b"PAR1 and no more")
+    damaged = tmp_path / "scores" / f"ffpp-c23-val-{digest_of('x')}.parquet"
+    damaged.write_bytes(b"PAR1 and no more")
     with pytest.raises(RunError, match="no whole table of scores"):
         calibration.of_run(tmp_path, True)
 
@@ -227,8 +247,38 @@ def test_json_lines_and_the_table_stay_readable_by_machines(no_model, capsys):
 def test_options_that_cannot_be_are_refused_before_any_video(no_model, tmp_path, capsys):
     assert main(["score", "clip.mp4", "--csv", "--json"]) == 1
     assert "give one of them" in capsys.readouterr().err
-    assert main(["score", "clip.mp4", "--report", str(tmp_path)]) == 1
-    assert "no file's name" in capsys.readouterr().err
+    (tmp_path / "page.html").write_bytes(b"not a page")
+    for wrong, why in (
+        (str(tmp_path), "no name of a page"),
+        ("clip.mp4", "no name of a page"),  # the page's name was forgotten
+        (str(tmp_path / "page.html"), "is there and no page"),
+        ("/proc/page.html", "nothing can be written there"),
+    ):
+        assert main(["score", "other.mp4", "--report", wrong]) == 1
+        assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "broken", [None, {}, {"size": 32, "frames": 4, "stride": 1, "snippets": "8"}, []]
+)
+def test_weights_whose_sampling_is_not_whole_are_named(tmp_path, broken):
+    about = {"method": "dil", "switches": {}, "trained_on": "x", "synthetic": True}
+    save_weights(
+        torch.nn.Linear(1, 1), tmp_path / "weights.safetensors", about | {"sampling": broken}
+    )
+    with pytest.raises(RunError, match="sampling"):
+        own_video.described(tmp_path)
+
+
+def test_weights_that_give_no_number_are_called_broken(small_dil):
+    sampling = {"frames": 4, "stride": 1, "size": 32, "snippets": 4, "detector": "dlib"}
+    clips = [(4 * u, np.zeros((4, 32, 32, 3), np.uint8)) for u in range(4)]
+    whole = own_video.judge(small_dil, clips, sampling)["logit"]
+    broken = copy.deepcopy(small_dil)
+    next(broken.parameters()).data.fill_(math.nan)
+    assert math.isfinite(whole)
+    with pytest.raises(RunError, match="broken"):
+        own_video.judge(broken, clips, sampling)
 
 
 def test_a_page_is_written_of_what_there_is_when_it_is_stopped(no_model, tmp_path, monkeypatch):
@@ -385,3 +435,88 @@ def test_an_uploaded_video_a_path_and_the_built_in_one_are_taken_in_this_order(
     assert upload.path("", built_in) == tmp_path / "uploads" / "odd.mp4"
     assert (tmp_path / "uploads" / "odd.mp4").read_bytes() == b"x"
     assert upload.path("mine.mp4", built_in) == Path("mine.mp4")
+
+
+def test_links_to_folders_are_followed_and_files_of_other_kinds_are_named(tmp_path, capsys):
+    top, linked = tmp_path / "top", tmp_path / "linked"
+    names = [top / "a.mp4", top / "c.MXF", top / "d.vob", top / "e.ogv", linked / "b.mp4"]
+    others = [top / "e.txt", linked / "f.srt", top / "g.srt", top / "h.srt", top / ".DS_Store"]
+    for path in (*names, *others):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (top / "sub").symlink_to(linked)
+    (linked / "up").symlink_to(top)
+    asked = ["a.mp4", "c.MXF", "d.vob", "e.ogv", "sub/b.mp4"]
+    said = f"{top}: files of other kinds, which were not looked at: 4 (e.txt, g.srt, h.srt, ...).\n"
+    found = [str(path.relative_to(top)) for path in own_video._files([top])]
+    assert found == asked and capsys.readouterr().err == said
+    folder._say_once.cache_clear()
+    assert [r.video_id for r in load_records("folder", top)] == asked
+    assert load_records("folder", top) and capsys.readouterr().err.count("not looked at") == 1
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mxf", "mpeg2video"), ("vob", "mpeg2video")])
+def test_videos_of_studios_and_discs_are_read(tmp_path, suffix, codec):
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, width=64, height=64, pix_fmt="yuv420p")
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert f".{suffix}" in folder.VIDEOS and len(list(decode(path))) == 5
+
+
+def shown(path, frames, rate=25, crf="20"):
+    """A video of these pictures."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": crf, "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for frame_hwc in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_hwc, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_still_picture_gets_no_score_and_repeated_frames_a_word(tmp_path):
+    target = next(iter(render_target(0, 1, SETTINGS["ff-like"], methods=(), frames=24)))
+    frames = list(np.ascontiguousarray(target.frames_thwc))
+    videos = [
+        shown(tmp_path / "still.mp4", [frames[5]] * 24, crf="30"),
+        shown(tmp_path / "twice.mp4", [f for f in frames for _ in (0, 1)], rate=50),
+        shown(tmp_path / "once.mp4", frames),
+    ]
+    picture, twice, once = own_video.score_videos(videos)
+    assert (picture["status"], picture["score"], picture["people"]) == ("still picture", None, [])
+    assert "the one of the frame before in 23 of 23 frames" in verdict.sentences(picture)[0]
+    assert verdict.rows(picture)[0]["status"] == "still picture"
+    assert twice["score"] is not None
+    assert 18 <= int(re.search(r"of the frame before in (\d+) of 47", twice["reason"])[1]) <= 24
+    assert any("of 47 frames" in sentence for sentence in verdict.sentences(twice))
+    assert verdict.rows(twice)[0]["reason"] == twice["reason"]
+    assert once["score"] is not None and once["reason"] == ""
+
+
+def test_a_portrait_on_the_wall_is_left_out_and_named():
+    changes, rng, notes = Changes(), np.random.default_rng(0), []
+    for _ in range(20):  # the left half of the picture moves
+        picture = np.full((128, 256, 3), 90, np.uint8)
+        picture[:, :128] = rng.integers(0, 256, (128, 128, 1), np.uint8)
+        changes.add(Frame.of(picture))
+    all_n = np.ones(20, bool)
+    left, right = (
+        Track(np.tile(np.float32([x, 20, x + 80, 100]), (20, 1)), all_n, all_n, np.zeros((1, 1)))
+        for x in (20, 150)
+    )
+    assert changes.repeats(left, (256, 128)) == (0, 19)
+    assert changes.repeats(right, (256, 128)) == (19, 19)
+    assert still.moving([right, left], changes, (256, 128), notes) == [left]
+    (note,) = notes
+    assert note.startswith("1 of 2 faces without a score: still pictures")
+
+
+def test_a_clock_that_starts_anew_goes_on_where_streams_were_joined():
+    clock = Clock(10.0)
+    for seconds in (5.0, 5.1, 7.0, 0.0, 0.1, 3.0):
+        clock.add(seconds)
+    assert [clock.at(n) for n in range(6)] == [0.0, 0.1, 2.0, 2.1, 2.2, 5.1]

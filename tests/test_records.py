@@ -104,8 +104,13 @@ def test_a_cut_file_of_a_run_is_named_and_the_run_made_again(
     _copy(trained[1].folder, run.folder)
     file = run.folder / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (kept,) = (run.folder / "scores").iterdir()
+    before = run.scores(tiny_store, "c23")
+    before.assign(logit=7.0).drop(columns="score").to_parquet(kept)  # as of other weights
+    capsys.readouterr()
     assert not run.is_trained and name in capsys.readouterr().err
     assert weights(runs.get(SPEC, tiny_store)) == weights(trained[1]) and run.is_trained
+    assert run.scores(tiny_store, "c23").equals(before)
 
 
 def test_cut_scores_and_checkpoints_are_named_and_made_again(

@@ -1,10 +1,12 @@
 """The crop store: what it serves, and how preprocessing fills it from a synthetic tree."""
 
 import errno
+import io
 import json
 import os
 import pickle
 import shutil
+import tarfile
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -740,3 +742,104 @@ def test_the_person_of_a_video_is_a_column_that_changes_no_digest(store, tmp_pat
     assert set(S.write_index(tmp_path / "store", store.meta).index.person) == {""}
     named.index.drop(columns="person").to_parquet(tmp_path / "store/index.parquet")
     assert set(S.CropStore(tmp_path / "store").index.person) == {""}
+
+
+# ---- the index holds what the tree holds now
+
+
+def kinds(index: pd.DataFrame) -> dict:
+    return index.groupby("manipulation").size().to_dict()
+
+
+def test_videos_that_left_the_tree_leave_the_index_and_keep_their_files(own_tree, tmp_path, capsys):
+    folder = tmp_path / "store"
+    run(own_tree, folder)
+    digest, away = S.CropStore(folder).meta["digest"], folders(own_tree)["Deepfakes"]
+    away.rename(tmp_path / "away")
+    assert kinds(run(own_tree, folder)) == {"NeuralTextures": 2, "real": 2}
+    said = capsys.readouterr().err
+    assert f"2 rows are of videos no longer under {own_tree}, left out" in said
+    assert "c23/Deepfakes/000_001, c23/Deepfakes/001_000." in said
+    assert (folder / "crops/c23/Deepfakes/000_001.npy").exists()
+    before = state(folder)
+    (tmp_path / "away").rename(away)
+    run(own_tree, folder)
+    assert S.CropStore(folder).meta["digest"] == digest and state(folder) == before
+
+
+def test_a_sequence_that_went_from_training_to_test_is_not_in_both(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    root, rng = tmp_path / "wild", np.random.default_rng(0)
+
+    def pack(category: str, shard: int, *sequences: int) -> Path:
+        target = root / category / f"{shard}.tar.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(target, "w:gz") as tar:
+            for sequence in sequences:
+                for n in range(6):
+                    picture = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                    content = cv2.imencode(".png", picture)[1].tobytes()
+                    label = category.partition("_")[0]
+                    entry = tarfile.TarInfo(f"./{shard}/{label}/{sequence}/{n}.png")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+        return target
+
+    def ids() -> list[str]:
+        records = load_records("wilddeepfake", root)
+        store = P.preprocess(records, tmp_path / "s", 32, jobs=1, progress=False)
+        return list(store.index.video_id)
+
+    moved = pack("real_train", 0, 56, 60)
+    pack("fake_train", 0, 27, 29)
+    pack("real_test", 3, 28)
+    assert len(ids()) == 5
+    moved.rename(root / "real_test/7.tar.gz")
+    pack("fake_train", 0, 29)  # one of two sequences of an archive that is still there
+    assert ids() == ["fake_train/0/29", "real_test/3/28", "real_test/7/0/56", "real_test/7/0/60"]
+    assert "3 rows are of videos no longer under" in capsys.readouterr().err
+
+
+def test_a_part_of_a_tree_adds_to_the_store_also_where_the_tree_has_moved(own_tree, tmp_path):
+    def part(root: Path, *names: str) -> dict:
+        records = load_records("ffpp", root, manipulations=names)
+        return kinds(P.preprocess(records, tmp_path / "s", 64, jobs=1, progress=False).index)
+
+    assert part(own_tree, "Deepfakes") == {"Deepfakes": 2, "real": 2}
+    whole = {"Deepfakes": 2, "NeuralTextures": 2, "real": 2}
+    assert part(own_tree, "NeuralTextures") == whole == part(own_tree)
+    fakes = [r for r in load_records("ffpp", own_tree) if r.manipulation == "Deepfakes"]
+    assert kinds(P.preprocess(fakes, tmp_path / "s", 64, jobs=1, progress=False).index) == whole
+    own_tree.rename(tmp_path / "elsewhere")
+    assert part(tmp_path / "elsewhere", "NeuralTextures") == whole
+
+
+def test_rows_of_another_tree_are_left_out_and_named(own_tree, tmp_path, monkeypatch, capsys):
+    from dfil.train import data
+
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    other = tmp_path / "other" / own_tree.name
+    shutil.copytree(own_tree, other)
+    (folders(other)["Deepfakes"] / "000_001.mp4").unlink()
+    store = data.store_folder("ffpp", own_tree, 64)
+    run(own_tree, store)
+    for _ in range(2):  # and stay out, although their files are there in the first tree
+        assert "c23/Deepfakes/000_001" not in run(other, store).index
+        assert f"1 row is of a video no longer under {other}" in capsys.readouterr().err
+    shutil.rmtree(own_tree)
+    last = tmp_path / "last" / own_tree.name
+    last.parent.mkdir()
+    other.rename(last)  # what was left out does not hide that this is the same tree
+    assert data.store_folder("ffpp", last, 64) == store
+
+
+@pytest.mark.parametrize("crops", [True, False])
+def test_a_folder_whose_meta_json_is_something_elses_is_refused(tree, tmp_path, crops):
+    found = load_records("ffpp", tree)
+    meta = tmp_path / "meta.json"
+    meta.write_text('{"name": "my album", "size": 3}')
+    if crops:
+        (tmp_path / "crops").mkdir()
+    with pytest.raises(DataError, match="meta.json is no crop store's"):
+        P.preprocess(found, tmp_path, 64, jobs=1, progress=False)
+    assert meta.read_text() == '{"name": "my album", "size": 3}'

@@ -232,6 +232,10 @@ def broken(error: BaseException, cause: BaseException) -> BaseException:
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: not permitted"),
         (OSError(errno.EMFILE, "Too many open files"), "too many files"),
         (OSError(errno.EIO, "Input/output error", "a"), "does not answer"),
+        (FileExistsError(errno.EEXIST, "File exists", "a"), "a: a file is in the way"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: a file is in the way"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), "a: a folder is in the way"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a"), "a: a longer name than"),
         (OSError("[Errno 28] Error writing bytes to file"), "disk is full"),  # arrow
         (RuntimeError("I/O error: No space left on device (os error 28)"), "disk is full"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory does not suffice"),
@@ -250,7 +254,6 @@ def test_faults_of_the_machine_are_known(error, said):
     [
         ValueError("not a video"),
         FileNotFoundError(errno.ENOENT, "No such file", "a"),
-        IsADirectoryError(errno.EISDIR, "Is a directory", "a"),
         DataError("a.mp4: the disk is full of such videos: No space left on device"),
         broken(DataError("a"), ValueError("b")),
     ],

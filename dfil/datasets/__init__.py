@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters
+from dfil.datasets.adapter import MARK, Adapter, Filters, is_synthetic
 from dfil.datasets.celebdf import CelebDF
 from dfil.datasets.dfdc import DFDC
 from dfil.datasets.dfdc_preview import DFDCPreview
@@ -40,7 +40,6 @@ __all__ = [
 
 BUILT_IN = (FaceForensics, CelebDF, DFDCPreview, DFDC, WildDeepfake, Folder)
 ENTRY_POINTS = "dfil.datasets"
-MARK = "synthetic.json"  # lies at the top of every tree that dfil.synthetic writes
 DEPTH = 7  # folders from a video up to its tree: root/manipulated_sequences/METHOD/c23/videos/x.mp4
 
 _adapters: dict[str, Adapter] = {}
@@ -97,11 +96,6 @@ def load_records(
     split (see splits.carve). Raises DataError for an unknown name and a tree that cannot be read.
     """
     return get(dataset).records(Path(root), Filters(**filters), share, seed)
-
-
-def is_synthetic(root: str | Path) -> bool:
-    """Whether the tree was written by dfil.synthetic rather than by a dataset's owners."""
-    return (Path(root) / MARK).exists()
 
 
 def synthetic_setting(path: str | Path) -> dict | None:

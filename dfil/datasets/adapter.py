@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from dfil.datasets.lists import printable
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.splits import SEED, SHARE, SPLITS, carve
 from dfil.system.errors import DataError, MachineError, machine_fault
+
+MARK = "synthetic.json"  # lies at the top of every tree that dfil.synthetic writes
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Adapter(ABC):
         """
         self.check(root, wanted)
         found = list(self.videos(root, wanted))
+        _refuse_odd(r.path for r in found)
         if self.carved:
             found = carve(found, share, seed)
         names = self.manipulations if wanted.manipulations is None else wanted.manipulations
@@ -122,6 +126,7 @@ class Adapter(ABC):
 
     def check(self, root: Path, wanted: Filters) -> None:
         """Raises DataError if root is no folder, or a filter names what the dataset has not."""
+        _refuse_odd([root.absolute()])  # each row of the crop store names it
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; give the top of the {self.title} tree.")
         for what, names, choices in (
@@ -164,6 +169,33 @@ def videos_in(folder: Path, suffixes: Collection[str] = (".mp4",)) -> list[Path]
         for name in sorted(names)
         if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
     ]
-    if odd := [path for path in found if not str(path).isprintable()]:
-        raise DataError(f"{str(odd[0])!a}: this name cannot be printed; rename the file.")
+    _refuse_odd(found)
     return found
+
+
+def folders(folder: Path, hidden: bool = False, above: Sequence[Path] = ()) -> Iterator[Path]:
+    """The folder and all below it, links among them, but links back up and, unless they are asked
+    for, hidden ones."""
+    yield folder
+    above = [*above, folder.resolve()]
+    with os.scandir(folder) as entries:  # asks the disk about no file
+        names = sorted(entry.name for entry in entries if entry.is_symlink() or entry.is_dir())
+    for path in (folder / name for name in names if hidden or not name.startswith(".")):
+        if path.is_dir() and path.resolve() not in above:
+            yield from folders(path, hidden, above)
+
+
+def few(names: Iterable[object]) -> str:
+    """How many there are and what the first are called."""
+    said = [*map(str, names)]
+    return f"{len(said)} ({', '.join(said[:3])}{', ...' * (len(said) > 3)})"
+
+
+def is_synthetic(root: str | Path) -> bool:
+    """Whether the tree was written by dfil.synthetic rather than by a dataset's owners."""
+    return (Path(root) / MARK).exists()
+
+
+def _refuse_odd(paths: Iterable[Path]) -> None:
+    if odd := next((path for path in paths if not printable(str(path))), None):
+        raise DataError(f"{str(odd)!a}: this name cannot be printed; rename the file or folder.")

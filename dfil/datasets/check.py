@@ -1,24 +1,36 @@
 """What a tree holds against what its owners publish.
 
-Counts, files that are missing or empty, and videos on both sides of a split. What a dataset can say
-of itself stands in its adapter.
+Counts, files that are missing or no videos, and videos on both sides of a split. No video is
+decoded. What a dataset can say of itself stands in its adapter.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dfil.datasets import Adapter, Filters, get, is_synthetic
 from dfil.datasets.records import VideoRecord
-from dfil.datasets.sequences import ARCHIVES, on_disk
+from dfil.datasets.sequences import ARCHIVES, is_picture, on_disk
 from dfil.datasets.splits import check_disjoint
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, machine_fault
 
 WRONG = ("missing", "unreadable", "leaks", "differences")  # the findings that make a tree unfit
 COUNTED = ("split", "label", "manipulation", "compression")
 HEAD = 2**20  # bytes compared of two files of one size
+START = 512  # bytes by which a file is told that lies in a video's place
+# What else it may be. A list of what videos begin with would refuse some that FFmpeg reads.
+INSTEAD = {
+    rb"\Z": "is empty",
+    rb"version https://git-lfs": "is a Git LFS pointer; fetch the file with `git lfs pull`",
+    rb"(?i)\s*<(!doctype|html|\?xml)": "is a web page and not the file it leads to; fetch it again",
+    rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf": "is an archive; unpack it",
+    rb"\x89PNG|\xff\xd8\xff": "is a picture; fetch the video again",
+    rb"\s*\{\s*\"": "is JSON, such as a server's answer; fetch the video again",
+    rb"\x00{512}": "begins with zeros only, as a download that was cut short; fetch it again",
+}
 
 
 def check(dataset: str, root: str | Path, **filters) -> dict:
@@ -30,8 +42,11 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
     """
     root, owner, wanted = Path(root), get(dataset), Filters(**filters)
     records = owner.records(root, wanted)
-    # An archive that cannot be read is one record, but no video.
+    files = dict.fromkeys(on_disk(r.path) for r in records)
+    faults = {path: said for path in files if (said := _no_video(path))}
+    # A shard that cannot be read is one record, but no video.
     videos = [r for r in records if not r.path.name.endswith(ARCHIVES)]
+    videos = [r for r in videos if r.path not in faults or r.path.is_file()]
     counts = Counter(tuple(getattr(r, name) for name in COUNTED) for r in videos)
     differences, notes = [], list(owner.notes(root, records))
     if wanted:
@@ -42,8 +57,9 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
         (notes if owner.lists_all else differences).extend(_differences(owner, root, videos))
     if outside := sum(not r.split for r in records):
         notes.append(f"Videos in no split, which nothing uses: {outside}.")
-    files = dict.fromkeys(on_disk(r.path) for r in videos)
-    empty = [path for path in files if path.is_file() and not path.stat().st_size]
+    told = list(owner.unreadable(root))
+    # An adapter knows more of a file than that it is no video.
+    named = {p for p in faults if any(line.startswith(f"{p} ") for line in told)}
     columns = *COUNTED, "videos"
     return {
         "dataset": dataset,
@@ -51,7 +67,11 @@ def check(dataset: str, root: str | Path, **filters) -> dict:
         "synthetic": is_synthetic(root),
         "counts": [dict(zip(columns, (*key, n), strict=True)) for key, n in counts.items()],
         "missing": [str(path) for path in owner.missing(root, wanted)],
-        "unreadable": [*(f"{path} is empty" for path in empty), *owner.unreadable(root)],
+        "unreadable": [
+            *(f"{path} {said}" for path, said in faults.items() if path not in named),
+            *told,
+            *_doubled(records),
+        ],
         "leaks": [*owner.leaks(records), *_same_files(records), *_split_groups(records)],
         "differences": differences,
         "notes": notes,
@@ -71,6 +91,32 @@ def _differences(owner: Adapter, root: Path, videos: Sequence[VideoRecord]) -> l
             what = " ".join(filter(None, (split, label)))
             found.append(f"{what}: {here} videos, {release} has {published}")
     return found
+
+
+def _no_video(path: Path) -> str:
+    """Why a file, or a folder of pictures, is no video, as far as its first bytes say, or ""."""
+    try:
+        if path.is_dir():
+            pictures = any(is_picture(inside.name) for inside in path.iterdir())
+            return "" if pictures else "is a folder without a picture; give the video"
+        if not path.is_file():  # reading a device or a pipe might never end
+            return "is no file, or a link that leads nowhere; fetch the video again"
+        with open(path, "rb") as file:
+            start = file.read(START)
+    except OSError as error:
+        return f"cannot be read: {machine_fault(error) or error.strerror}"
+    if path.name.endswith(ARCHIVES):
+        return ""
+    return next((said for form, said in INSTEAD.items() if re.match(form, start)), "")
+
+
+def _doubled(records: Sequence[VideoRecord]) -> Iterator[str]:
+    paths: dict[str, list[Path]] = defaultdict(list)
+    for record in records:
+        paths[record.video_id].append(record.path)
+    for video_id, found in paths.items():
+        if len(found) > 1:
+            yield f"{found[0]} and {found[1]} would both be video {video_id}; remove one of them."
 
 
 def _same_files(records: Sequence[VideoRecord]) -> list[str]:

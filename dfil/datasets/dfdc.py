@@ -15,6 +15,7 @@ on both sides in another source video.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,16 +43,17 @@ class DFDC(Adapter):
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """Files without a label cannot be used and are left out; `notes` names them."""
         for folder, listed in read_lists(root).items():
-            there = {path.stem: path for path in videos_in(root / folder)}
+            there = defaultdict(list)  # x.mp4 and x.MP4 are two, which `check` names
+            for path in videos_in(root / folder):
+                there[path.stem].append(path)
             for stem, (fake, original) in listed.items():
-                if stem not in there:
-                    continue
                 target = original if fake and original else stem
                 # Originals lie in the part of their fakes and have their size and length.
                 boxes = f"{folder}/{original}" if fake and original in there else ""
                 shown = dict(target=target, boxes_from=boxes, person=target)
                 what = MANIPULATIONS[0] if fake else REAL
-                yield self.record(f"{folder}/{stem}", what, _side(folder), there[stem], **shown)
+                for path in there.get(stem, ()):
+                    yield self.record(f"{folder}/{stem}", what, _side(folder), path, **shown)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
         """Files that the lists name, or a part or the test folder as a whole."""
@@ -93,7 +95,7 @@ class DFDC(Adapter):
 def read_lists(root: str | Path) -> dict[str, dict[str, tuple[int, str]]]:
     """Folder -> stem of every listed video -> (1 for fake, stem of the original or "").
 
-    Raises DataError if a folder has no list or a list is damaged.
+    Raises DataError if a folder has no list, a list is damaged, or lists contradict each other.
     """
     root = Path(root)
     folders = [path for path in (*root.glob("*/"), *root.glob("train/*/"))]
@@ -108,10 +110,10 @@ def read_lists(root: str | Path) -> dict[str, dict[str, tuple[int, str]]]:
                 f"{file} is not there, so the videos beside it have no labels; "
                 "it comes in the same archive as they do."
             )
-        listed = {}
+        listed: dict[str, tuple[int, str]] = {}
         for name, entry in read_entries(file).items():
-            original = str(entry.get("original") or "")
-            listed[_stem(name, file)] = label(entry.get("label"), file, name), Path(original).stem
+            original = Path(str(entry.get("original") or "")).stem
+            _add(listed, name, (label(entry.get("label"), file, name), original), file)
         lists[part.relative_to(root).as_posix()] = listed
     for name in TESTS:
         if (root / name).is_dir() and (labels := _test_labels(root, name)) is not None:
@@ -122,14 +124,19 @@ def read_lists(root: str | Path) -> dict[str, dict[str, tuple[int, str]]]:
 def _test_labels(root: Path, folder: str) -> dict[str, tuple[int, str]] | None:
     """As in `read_lists`, from the owners' two files; None for Kaggle's sample without labels."""
     names, tops = ("labels.csv", "metadata.json"), (root / folder, root)
+    first: dict[str, tuple[int, str]] | None = None
     for file in (top / name for name in names for top in tops):
         if file.is_file():
             table = file.suffix == ".csv"
             rows = read_csv(file, "filename", "label") if table else read_entries(file)
             said = {name: row.get("label" if table else "is_fake") for name, row in rows.items()}
-            return {_stem(name, file): (label(word, file, name), "") for name, word in said.items()}
-    if folder == TESTS[1]:
-        return None
+            known = dict(first or {})  # the first file counts, but none may speak against it
+            for name, word in said.items():
+                if first is None or (word is not None and _stem(name, file) in first):
+                    _add(known, name, (label(word, file, name), ""), file)
+            first = known
+    if first is not None or folder == TESTS[1]:
+        return first
     raise DataError(
         f"{root / folder} has neither labels.csv nor metadata.json, so its videos have no labels; "
         "take the owners' file."
@@ -138,6 +145,14 @@ def _test_labels(root: Path, folder: str) -> dict[str, tuple[int, str]] | None:
 
 def _side(folder: str) -> str:
     return "test" if folder in TESTS else "train"
+
+
+def _add(listed: dict, name: str, said: tuple[int, str], file: Path) -> None:
+    if listed.setdefault(stem := _stem(name, file), said) != said:
+        raise DataError(
+            f"{file} gives {name} another label or original than {stem} has in an earlier entry "
+            "or list; take the owners' file."
+        )
 
 
 def _stem(name: str, file: Path) -> str:

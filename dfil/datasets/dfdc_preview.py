@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, sides, videos_in
+from dfil.datasets.adapter import Adapter, Filters, folders, sides, videos_in
 from dfil.datasets.lists import label, read_entries
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.system.errors import DataError
@@ -99,13 +99,14 @@ def read_list(root: str | Path) -> dict[str, str]:
                 f"{path} gives {name} the label {entry['label']!r} and the set {entry['set']!r}, "
                 "which cannot be; take the owners' file."
             )
-        listed[name.removesuffix(".mp4")] = split
+        if listed.setdefault(name.removesuffix(".mp4"), split) != split:
+            raise DataError(f"{path} puts {name} into train and into test; take the owners' file.")
     return listed
 
 
 def _videos(root: Path) -> Iterator[tuple[Path, str]]:
     """Every video in a folder of the three top folders, with its name below `root`, no suffix."""
     for top in (ORIGINALS, *MANIPULATIONS):
-        folders = sorted(path for path in (root / top).glob("**/") if path != root / top)
-        for path in sorted(path for folder in folders for path in videos_in(folder)):
+        below = [*folders(root / top)][1:] if (root / top).is_dir() else []
+        for path in sorted(path for folder in below for path in videos_in(folder)):
             yield path, path.relative_to(root).with_suffix("").as_posix()

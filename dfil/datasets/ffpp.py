@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, videos_in
+from dfil.datasets.adapter import Adapter, Filters, is_synthetic, videos_in
 from dfil.datasets.lists import read_json
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.datasets.splits import SPLITS
@@ -68,11 +68,14 @@ class FaceForensics(Adapter):
                     yield self.record(*what, compression, **shown)
 
     def missing(self, root: Path, wanted: Filters) -> Iterator[Path]:
-        """Files, or the folder where a manipulation is absent as a whole.
+        """Lists of splits, files, or the folder where a manipulation is absent as a whole.
 
         By default every manipulation of each compression of which something is there.
         """
-        split_of = sorted(_split_of(read_splits(root)).items())
+        pairs = read_splits(root)
+        wanted_splits = [split for split in SPLITS if split in (wanted.splits or SPLITS)]
+        yield from (Path("splits", f"{s}.json") for s in wanted_splits if s not in pairs)
+        split_of = sorted(_split_of(pairs).items())
         listed = [stem for stem, s in split_of if wanted.splits is None or s in wanted.splits]
         names = MANIPULATIONS if wanted.manipulations is None else wanted.manipulations
         tops = (REAL, *(name for name in names if name not in (REAL, ACTORS)))
@@ -86,6 +89,14 @@ class FaceForensics(Adapter):
                 for stem in listed:
                     if ("_" in stem) == (manipulation != REAL) and stem not in there:
                         yield (folder / f"{stem}.mp4").relative_to(root)
+
+    def unreadable(self, root: Path) -> Iterator[str]:
+        """Lists without a pair, from which nothing can be learnt; a synthetic tree may want one."""
+        for split, pairs in read_splits(root).items():
+            if not pairs and not is_synthetic(root):
+                yield (
+                    f"{_list(root, split)} names no pair; take the split file of FaceForensics++."
+                )
 
     def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterator[str]:
         """Which further manipulations are there and not read."""
@@ -103,9 +114,7 @@ def read_splits(root: str | Path) -> dict[str, list[tuple[str, str]]]:
     """
     root, pairs, home = Path(root), {}, {}
     for split in SPLITS:
-        both = (root / "splits" / f"{split}.json", root / f"{split}.json")
-        path = next((path for path in both if path.is_file()), None)
-        if path is None:
+        if (path := _list(root, split)) is None:
             continue
         content = read_json(path)
         if not isinstance(content, list) or not all(map(_is_pair, content)):
@@ -126,6 +135,11 @@ def read_splits(root: str | Path) -> dict[str, list[tuple[str, str]]]:
             f"into {root / 'splits'}."
         )
     return pairs
+
+
+def _list(root: Path, split: str) -> Path | None:
+    both = (root / "splits" / f"{split}.json", root / f"{split}.json")
+    return next((path for path in both if path.is_file()), None)
 
 
 def _is_pair(pair: object) -> bool:

@@ -10,15 +10,18 @@ real.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, videos_in
+from dfil.datasets.adapter import Adapter, Filters, few, folders, videos_in
 from dfil.datasets.records import REAL, VideoRecord
 from dfil.system.errors import DataError
 
 VIDEOS = frozenset(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split()
+    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm"
+    " .wmv".split()
 )
 # Folders and lists of the datasets that hold or name forgeries.
 FORGED = {"manipulated_sequences", "Celeb-synthesis", "method_A", "method_B", "fake"}
@@ -34,12 +37,16 @@ class Folder(Adapter):
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """Every video below root. Raises DataError where forgeries lie among them."""
         _refuse_forged([root.resolve(), *root.resolve().parents])
-        for folder in _folders(root, []):
-            _refuse_forged(sorted(folder.iterdir()))
+        files: list[Path] = []
+        for folder in folders(root):
+            inside = sorted(folder.iterdir())
+            _refuse_forged(inside)
+            files += (path for path in inside if path.is_file())
             for path in videos_in(folder, VIDEOS):
                 name = path.relative_to(root).as_posix()
                 person = name.split("/")[0]
                 yield self.record(name, REAL, "train", path, target=name, person=person)
+        not_looked_at(root, files)
 
 
 def _refuse_forged(paths: Iterable[Path]) -> None:
@@ -51,10 +58,15 @@ def _refuse_forged(paths: Iterable[Path]) -> None:
             )
 
 
-def _folders(folder: Path, above: list[Path]) -> Iterator[Path]:
-    """The folder and all below it, links among them, but hidden ones and links back up."""
-    yield folder
-    above = [*above, folder.resolve()]
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.resolve() not in above:
-            yield from _folders(path, above)
+@cache
+def _say_once(line: str) -> None:
+    """A line on stderr, however often a tree is read."""
+    print(line, file=sys.stderr)
+
+
+def not_looked_at(folder: Path, files: Iterable[Path]) -> None:
+    """Says which files below a folder are no videos by their suffixes, unless they are hidden."""
+    others = [p for p in files if p.suffix.lower() not in VIDEOS and not p.name.startswith(".")]
+    if others:
+        named = few(path.relative_to(folder).as_posix() for path in others)
+        _say_once(f"{folder}: files of other kinds, which were not looked at: {named}.")

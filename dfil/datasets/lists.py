@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -76,7 +77,12 @@ def read_entries(path: Path) -> dict[str, dict]:
     entries = read_table(path)
     if wrong := [name for name, entry in entries.items() if not isinstance(entry, dict)]:
         raise _damaged(path, f"its entry {wrong[0][:99]!r} is no table")
-    return {inside(name, path): entry for name, entry in entries.items()}
+    found: dict[str, dict] = {}
+    for spelled, entry in entries.items():
+        if (name := inside(spelled, path)) in found:
+            raise _damaged(path, f"it names {name[:99]} again, as {spelled[:99]!r}")
+        found[name] = entry
+    return found
 
 
 def read_csv(path: Path, *columns: str) -> dict[str, dict[str, str]]:
@@ -110,9 +116,15 @@ def inside(name: str, file: Path) -> str:
     """A relative path without "./" that a list gives. Raises DataError if it leads elsewhere."""
     parts = PurePosixPath(name).parts
     leads_out = name.startswith("/") or ".." in parts or set(name) & {"\\", ":"}
-    if leads_out or not parts or not name.isprintable():
+    if leads_out or not parts or not printable(name):
         raise _damaged(file, f"it names {name[:99]!a}, which is no file below it")
     return "/".join(parts)
+
+
+def printable(name: str) -> bool:
+    """Whether a name fits into one line of UTF-8. Spaces of any kind do: macOS writes U+202F."""
+    # Control characters, halves of pairs (bytes that are no UTF-8), separators of lines.
+    return not {"Cc", "Cs", "Zl", "Zp"} & {*map(unicodedata.category, name)}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
+from dfil.datasets.adapter import folders
+from dfil.datasets.lists import printable
 from dfil.system.errors import DataError, MachineError, machine_fault
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -57,12 +59,31 @@ def list_archive(archive: Path) -> tuple[list[str], list[str]]:
 
     Goes through the whole file. Raises DataError for one that is damaged, incomplete or refused.
     """
-    folders, empty = set(), []
+    found, empty = set(), []
     for folder, name, member, _ in _members(archive):
-        folders.add(folder)
+        found.add(folder)
         if not member.size:
             empty.append(f"{folder}/{name}")
-    return sorted(folders, key=_natural), sorted(empty, key=_natural)
+    return sorted(found, key=_natural), sorted(empty, key=_natural)
+
+
+def list_folder(shard: Path) -> tuple[list[str], list[str]]:
+    """As `list_archive`, of what is unpacked; a folder two below counts even without pictures.
+
+    Raises DataError for a picture that is no file, such as a link that leads nowhere.
+    """
+    found, empty = [], []
+    for folder in folders(shard):
+        pictures = [path for path in folder.iterdir() if is_picture(path.name)]
+        if pictures or folder.parent.parent == shard:
+            found.append(folder.relative_to(shard.parent).as_posix())
+        for path in pictures:
+            name = path.relative_to(shard.parent).as_posix()
+            if not path.is_file():
+                raise _refused(shard, f"{name!r} is no file")
+            if not path.stat().st_size:
+                empty.append(name)
+    return sorted(found, key=_natural), sorted(empty, key=_natural)
 
 
 def read_pictures(path: str | Path) -> dict[int, bytes]:
@@ -96,6 +117,8 @@ def is_picture(name: str) -> bool:
 def _from_folder(folder: Path) -> Iterator[tuple[int, bytes]]:
     for path in folder.iterdir():
         if is_picture(path.name):
+            if not path.is_file():
+                raise DataError(f"{path} is no file; fetch it again.")
             yield int(path.stem), path.read_bytes()
 
 
@@ -136,7 +159,7 @@ def _harm(member: tarfile.TarInfo, count: int) -> str:
         return f"it has more than {MEMBERS} entries"
     if not (member.isfile() or member.isdir()) or member.issparse():
         return f"{member.name[:99]!r} is a link or a device"
-    if not member.name.isprintable():
+    if not printable(member.name):
         return f"{member.name[:99]!a} cannot be printed"
     outside = name.is_absolute() or ".." in name.parts or PureWindowsPath(member.name).drive
     if outside or "\\" in member.name:

@@ -3,10 +3,10 @@
     <root>/{real_train,real_test,fake_train,fake_test}/N.tar.gz     or unpacked: .../N/...
     inside:  ./N/{real|fake}/<sequence>/<frame>.png                 224x224 face crops
 
-The four folders are also met as "real train" and so on, and inside a folder deepfake_in_the_wild. A
-shard N comes from one source video; its number returns in all four categories and sequence numbers
-in all shards, so a video id is category/shard/sequence. Where a shard is there packed and unpacked,
-the archive counts.
+The four folders are also met as "real train" and so on, and inside a folder deepfake_in_the_wild;
+each may be there once. A shard N comes from one source video; its number returns in all four
+categories and sequence numbers in all shards, so a video id is category/shard/sequence. Where a
+shard is there packed and unpacked, the archive counts.
 
 Nobody is named, so our validation split takes whole shards out of training; the same person may be
 in another shard. To find the sequences every archive is gone through once. What was found is kept
@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dfil.datasets.adapter import Adapter, Filters, published
+from dfil.datasets.adapter import Adapter, Filters, few, published
 from dfil.datasets.lists import read_table
 from dfil.datasets.records import REAL, VideoRecord
-from dfil.datasets.sequences import ARCHIVES, is_picture, list_archive
+from dfil.datasets.sequences import ARCHIVES, list_archive, list_folder
 from dfil.system import paths
 from dfil.system.errors import DataError, MachineError
 from dfil.system.files import atomic
@@ -46,7 +46,7 @@ class WildDeepfake(Adapter):
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """One record per sequence, shards and sequences in the order of their numbers.
 
-        An archive that is damaged or refused is one record, category/shard, that cannot be read;
+        A shard that is damaged or refused is one record, category/shard, that cannot be read;
         `unreadable` says why. Any category may be absent.
         """
         for category, stem, path, listing in _shards(root):
@@ -73,17 +73,50 @@ class WildDeepfake(Adapter):
                 yield Path(category)
 
     def unreadable(self, root: Path) -> Iterator[str]:
-        """Archives that are damaged or refused, with the reason, and pictures of zero bytes."""
+        """Shards that are damaged or refused, with the reason, and pictures of zero bytes."""
         for _, _, path, listing in _shards(root):
             yield from [listing["problem"]] if listing["problem"] else []
             yield from (f"{path}: {name} is empty" for name in listing["empty"])
 
+    def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterator[str]:
+        """What lies among the shards and is none, or is there twice."""
+        for folder in _categories(root).values():
+            if others := _numbered(folder)[1]:
+                yield (
+                    f"Not used in {folder}, where a shard is called N or N.tar.gz and counts "
+                    f"once: {few(path.name for path in others)}."
+                )
+
 
 def _categories(root: Path) -> dict[str, Path]:
-    inner = root / "deepfake_in_the_wild"
-    top = inner if inner.is_dir() else root
-    named = {name: (top / name, top / name.replace("_", " ")) for name in CATEGORIES}
-    return {name: path for name, both in named.items() for path in both if path.is_dir()}
+    """Raises DataError where a category is there twice: one would hide the other."""
+    found = {}
+    for name in CATEGORIES:
+        spelled = (name, name.replace("_", " "))
+        paths = [t / s for t in (root / "deepfake_in_the_wild", root) for s in spelled]
+        there = [path for path in paths if path.is_dir()]
+        if len(there) > 1:
+            raise DataError(
+                f"{there[0]} and {there[1]} are one category; put their shards into one folder."
+            )
+        if there:
+            found[name] = there[0]
+    return found
+
+
+def _numbered(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """The shards of a category by their numbers, archives before folders, and all the rest."""
+    shards: dict[str, Path] = {}
+    others = []
+    inside = (path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in sorted(inside, key=lambda path: (not path.name.endswith(ARCHIVES), path.name)):
+        packed = path.name.endswith(ARCHIVES)
+        number = path.name.split(".")[0] if packed else path.name if path.is_dir() else ""
+        if number.isascii() and number.isdigit() and number not in shards:
+            shards[number] = path
+        else:
+            others.append(path)
+    return shards, others
 
 
 def _shards(root: Path) -> list[tuple[str, str, Path, dict]]:
@@ -94,11 +127,8 @@ def _shards(root: Path) -> list[tuple[str, str, Path, dict]]:
     """
     found = []
     for category, folder in _categories(root).items():
-        inside = sorted(folder.iterdir())
-        shards = {path.name: path for path in inside if path.is_dir()}
-        shards |= {p.name.split(".")[0]: p for p in inside if p.name.endswith(ARCHIVES)}
-        numbers = sorted((s for s in shards if s.isascii() and s.isdigit()), key=int)
-        found += [(category, number, shards[number]) for number in numbers]
+        shards, _ = _numbered(folder)
+        found += [(category, number, shards[number]) for number in sorted(shards, key=int)]
     known = _Listings(root)
     bar = progress_bar(found, desc="Listing archives", unit="shard")
     shards = [(*shard, known.of(shard[2], shard[0].split("_")[0])) for shard in bar]
@@ -120,13 +150,13 @@ class _Listings:
 
     def of(self, shard: Path, label: str) -> dict:
         """The listing of an archive, found again if it has not changed, or of a folder."""
-        if shard.is_dir():
-            return _list_folder(shard, label)
+        if not shard.is_file():
+            return _list(shard, label)
         stat = shard.stat()
         key, state = shard.relative_to(self.root).as_posix(), [stat.st_size, stat.st_mtime_ns]
         listing = self.known.get(key)
         if listing is None or listing["state"] != state:
-            listing = self.known[key] = {"state": state, **_list_archive(shard, label)}
+            listing = self.known[key] = {"state": state, **_list(shard, label)}
             self.changed = True
         return listing
 
@@ -143,30 +173,18 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _list_folder(shard: Path, label: str) -> dict:
-    folders = [p for p in (shard / label).glob("*") if p.name.isdecimal() and p.is_dir()]
-    folders.sort(key=lambda path: int(path.name))
-    pictures = (p for folder in folders for p in folder.iterdir() if is_picture(p.name))
-    empty = [path for path in pictures if not path.stat().st_size]
-    found = {"folders": folders, "empty": sorted(empty)}
-    return {
-        name: [path.relative_to(shard.parent).as_posix() for path in some]
-        for name, some in found.items()
-    } | {"problem": ""}
-
-
-def _list_archive(archive: Path, label: str) -> dict:
+def _list(shard: Path, label: str) -> dict:
     try:
-        folders, empty = list_archive(archive)
+        folders, empty = (list_folder if shard.is_dir() else list_archive)(shard)
         for folder in folders:
             parts = folder.split("/")
             if len(parts) != 3 or parts[1] != label:
                 raise DataError(
-                    f"{archive} is refused: {folder!r} is not of the form shard/{label}/sequence; "
+                    f"{shard} is refused: {folder!r} is not of the form shard/{label}/sequence; "
                     "fetch it from its owners."
                 )
         if not folders:
-            raise DataError(f"{archive} holds no sequence; fetch it again.")
+            raise DataError(f"{shard} holds no sequence; fetch it again.")
         return {"folders": folders, "empty": empty, "problem": ""}
     except DataError as error:
         return {"folders": [], "empty": [], "problem": str(error)}

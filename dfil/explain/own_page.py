@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
-from scipy.special import expit, logit
+from scipy.special import expit
 
 import dfil
 from dfil.explain import activation
@@ -149,7 +149,7 @@ def section(result: Mapping, evidence: Evidence) -> dict:
     view["ticks"] = _ticks(length)
     view["timed"] = any(person["marks"] for person in view["people"])
     if result["calibration"]:
-        view["validation"] = _validation(Calibration(**result["calibration"]), result["score"])
+        view["validation"] = _validation(Calibration(**result["calibration"]), result["logit"])
     view["snippets"], view["lacking"] = _pictures(evidence)
     view["ut"] = _ut(evidence)
     return view
@@ -183,9 +183,8 @@ def _ticks(length: float) -> list[tuple[float, str]]:
     return [(round(100 * t / length, 2), f"{t:g} s") for t in times]
 
 
-def _validation(scale: Calibration, score: float) -> dict:
-    """The validation videos' logits along an axis, and where this video stands among them."""
-    here = float(np.clip(logit(score), -30, 30))
+def _validation(scale: Calibration, here: float) -> dict:
+    """The validation videos' logits along an axis, and where this video's stands among them."""
     everything = [*scale.real, *scale.forged, here]
     low, high = min(everything), max(everything)
     span = (high - low) or 1.0

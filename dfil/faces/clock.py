@@ -9,6 +9,8 @@ import numpy as np
 
 from dfil.faces.boxes import runs
 
+ANEW = 1.0  # seconds: by more than this a clock does not run backwards, it has been started anew
+
 
 @dataclass
 class Clock:
@@ -20,6 +22,7 @@ class Clock:
 
     rate: float
     times: array = field(default_factory=lambda: array("d"))
+    before: float = 0.0  # seconds of the streams before this one, where several were joined
 
     def add(self, seconds: float | None) -> None:
         """The next frame, and when it is shown; None where the file does not say."""
@@ -27,7 +30,10 @@ class Clock:
             self.times.append(seconds or 0.0)
         else:
             usual = self.times[-1] + 1 / self.rate
-            self.times.append(usual if seconds is None else max(seconds, self.times[-1]))
+            now = usual if seconds is None else seconds + self.before
+            if now < self.times[-1] - ANEW:
+                self.before, now = self.before + usual - now, usual
+            self.times.append(max(now, self.times[-1]))
 
     @property
     def length(self) -> float:

@@ -51,7 +51,9 @@ def preprocess(
     detected on their own otherwise. Sequences of pictures are face crops already and no detector
     looks at them. A video that cannot be used is a row with its status and reason, never an error.
     A second call does only what is missing, what failed unexpectedly, or what changed; the index is
-    written at the end and also after an interruption. Of two calls on one store, one waits.
+    written at the end and also after an interruption. It has the rows of the records and of other
+    parts of their tree, and none of videos that this tree does not hold (rows.Tree). Of two calls
+    on one store, one waits.
 
     jobs: processes, each with one thread (None: one per core; 1: none beside this one). executor:
     any concurrent.futures.Executor instead, for example that of a dask cluster which shares the
@@ -66,7 +68,7 @@ def preprocess(
     if jobs is not None and jobs < 1:
         raise DataError(f"{jobs} jobs: at least 1 is needed.")
     _check(records)
-    meta = describe(records, chosen)
+    meta, tree = describe(records, chosen), rows.Tree(records)
     with owner(folder, f"preprocess {records[0].dataset}"):
         claim(folder, meta)
         left = [r for r in records if not rows.is_done(r, folder, chosen)]
@@ -87,7 +89,7 @@ def preprocess(
             raise
         finally:
             rows.refresh(records, folder)
-            store = write_index(folder, meta)
+            store = write_index(folder, meta, tree.held)
     return store
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from zlib import crc32
 
-from dfil.datasets import VideoRecord
-from dfil.datasets.sequences import on_disk
+from dfil import datasets
+from dfil.datasets import DEPTH, VideoRecord
+from dfil.datasets.sequences import archive_of, list_archive, on_disk
 from dfil.faces.crops import Crops, crops_path
 from dfil.faces.settings import Settings
-from dfil.faces.store import read_row, write_json
+from dfil.faces.store import CropStore, read_row, write_json
 from dfil.system.errors import DataError
 
 PIECE = 2**16  # bytes of a file's beginning, middle and end
@@ -90,25 +92,105 @@ def refresh(records: Sequence[VideoRecord], folder: Path) -> None:
             write_json(path_of(folder, record.video_id), row | now)
 
 
+class Tree:
+    """The tree that records were read from: what it holds of a store's rows.
+
+    A row of one of the records is held. Any other may be of a part that this call is not about, and
+    is held where its video is below the root, there or at the same place of a tree that has moved.
+    Without this, one video that was moved from training to test, or another tree's, would be on
+    both sides.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord]):
+        paths = [record.path.absolute() for record in records]
+        self.ids, self.paths = {record.video_id for record in records}, set(paths)
+        self.archives = {inside[0] for inside in map(archive_of, paths) if inside}
+        self._listed: dict[Path, set[str]] = {}
+        top = Path(os.path.commonpath([_above(record) for record in records]))
+        # Records of one sub-folder: the root is above, where the dataset's own folders lie.
+        name, known = records[0].dataset, datasets.available()
+        first = Path(datasets.get(name).example).parent.parts[:1] if name in known else ()
+        above = (p for p in (top, *top.parents)[:DEPTH] if first and p.joinpath(*first).is_dir())
+        self.root = next(above, top)
+
+    def held(self, rows: list[dict]) -> list[dict]:
+        """Those of the rows whose videos it holds; a line names the others, whose files stay."""
+        found = [row for row in rows if self._holds(row)]
+        ids = {row["video_id"] for row in found}
+        if gone := [row["video_id"] for row in rows if row["video_id"] not in ids]:
+            few = ", ".join(gone[:3]) + ", ..." * (len(gone) > 3)
+            many = "1 row is of a video" if len(gone) == 1 else f"{len(gone)} rows are of videos"
+            said = f"{many} no longer under {self.root}, left out of the index: {few}."
+            print(said, file=sys.stderr, flush=True)
+        return found
+
+    def _holds(self, row: Mapping) -> bool:
+        if row["video_id"] in self.ids:
+            return True
+        path = Path(row["path"])
+        if path in self.paths:  # it has another id now
+            return False
+        if path.is_relative_to(self.root) and on_disk(path).exists():
+            return self._lists(path)
+        return _same_below(row, self.root)
+
+    def _lists(self, path: Path) -> bool:
+        """Whether an archive that has been read for these records still has the folder."""
+        archive, folder = archive_of(path) or (None, "")
+        if archive not in self.archives:
+            return True
+        if archive not in self._listed:
+            try:
+                self._listed[archive] = {"", *list_archive(archive)[0]}
+            except DataError:  # its own row says what is wrong
+                self._listed[archive] = set()
+        return folder in self._listed[archive]
+
+
+def _above(record: VideoRecord) -> Path:
+    """The folder below which a video's id is its place, as far as it is; else the file's own."""
+    path = top = on_disk(record.path.absolute())
+    for name in reversed(record.video_id.split("/")):
+        if name not in (top.name, top.stem):
+            break
+        top = top.parent
+    return path.parent if top == path else top
+
+
 def moved_store(candidates: Sequence[Path], root: Path, sample: int = 12) -> Path | None:
     """That of the candidates whose videos are those of the tree `root`, which has been moved.
 
     A few rows are compared by size and checksum, each with the file of the same place below root.
     """
     for folder in candidates:
-        paths = sorted((folder / "crops").rglob("*.json"))
-        found = [_same_below(path, root) for path in paths[:: max(1, len(paths) // sample)]]
+        paths = _indexed(folder)
+        some = [_row_of(path) for path in paths[:: max(1, len(paths) // sample)]]
+        found = [_same_below(row, root) for row in some]
         if found and all(found):
             return folder
     return None
 
 
-def _same_below(row_path: Path, root: Path) -> bool:
+def _indexed(folder: Path) -> list[Path]:
+    """The row files of a store's index, or all where there is none."""
     try:
-        row = read_row(row_path)
-        place, source = Path(row["path"]).parts, row["source"]
-    except (DataError, KeyError):
+        return [path_of(folder, name) for name in CropStore(folder).index["video_id"]]
+    except DataError:
+        return sorted((folder / "crops").rglob("*.json"))
+
+
+def _row_of(path: Path) -> dict:
+    try:
+        return read_row(path)
+    except DataError:
+        return {}
+
+
+def _same_below(row: Mapping, root: Path) -> bool:
+    """Whether a row's video is at the same place below another root."""
+    if not row.get("source"):
         return False
+    place, source = Path(row["path"]).parts, row["source"]
     for k in range(1, len(place)):
         disk = on_disk(root.joinpath(*place[k:]))
         if disk.exists():

@@ -13,7 +13,7 @@ from dfil.datasets import VideoRecord, is_synthetic, synthetic_setting
 from dfil.faces import detect
 from dfil.faces.boxes import MAX_GAP
 from dfil.faces.grid import LIMITS, Limits
-from dfil.faces.store import RULES, read_meta, write_json
+from dfil.faces.store import META, RULES, read_meta, write_json
 from dfil.system.errors import DataError
 
 SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
@@ -109,11 +109,17 @@ def describe(records: Sequence[VideoRecord], settings: Settings) -> dict:
 
 
 def claim(folder: Path, meta: dict) -> None:
-    """Make the folder a store with these settings, or find that it is one already."""
+    """Make the folder a store with these settings, or find that it is one already. Raises DataError
+    if it is one with others, or its meta.json is something else's."""
     path = folder / "meta.json"
     try:
         before = read_meta(path) if path.exists() else {}
     except DataError as error:  # the rows tell by their keys whether they are of these settings
+        if _is_foreign(path):
+            raise DataError(
+                f"{path} is no crop store's and would be written over; name another folder for the"
+                " crops, or move it away."
+            ) from error
         print(f"{error} It is made again now.", file=sys.stderr, flush=True)
         before = {}
     if not before:
@@ -126,3 +132,14 @@ def claim(folder: Path, meta: dict) -> None:
         raise DataError(
             f"{folder} is a crop store with {was}; take another folder, or delete this one."
         )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a meta.json that cannot be read as a store's is no damaged one of a store."""
+    if not (path.parent / "crops").is_dir():
+        return True
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:  # half a file, or broken bytes
+        return False
+    return not isinstance(found, dict) or 2 * len(found.keys() & META.keys()) < len(META)

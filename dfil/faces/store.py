@@ -15,7 +15,8 @@ starts, so crops cannot be cut beforehand. What is stored instead:
   to what the model takes.
 
     meta.json                settings, whether the data are synthetic, a digest of the index
-    index.parquet            one row per video, also of those without crops (status, reason)
+    index.parquet            one row per video of the tree, also of those without crops (status,
+                             reason); not of those that the tree held once
     crops/<video_id>.npy     patches (N, P, P, 3) uint8 RGB of track 0, read by memory map;
                              <video_id>@1.npy: of track 1, ...
     crops/<video_id>.npz     frames (N,), origins (N, 2), boxes (N, 4), scale, grid (w, h),
@@ -55,7 +56,7 @@ import hashlib
 import json
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -188,14 +189,18 @@ class CropStore:
         return self.index.iloc[self._row_of[video_id]]
 
 
-def write_index(folder: Path, meta: Mapping) -> CropStore:
-    """Collect the rows of all videos into index.parquet and meta.json, and open the store."""
+def write_index(
+    folder: Path, meta: Mapping, held: Callable[[list[dict]], list[dict]] = list
+) -> CropStore:
+    """Collect the rows of all videos, or those that `held` picks, into index.parquet and meta.json,
+    and open the store."""
     rows = []
     for path in sorted((folder / "crops").rglob("*.json")):
         try:
             rows.append(read_row(path))
         except DataError as error:  # of a video that this call was not about
             print(f"{error} It is left out of the index.", file=sys.stderr, flush=True)
+    rows = held(rows)
     index = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, "int64"))
     # The digest stands for the contents: paths, also those in reasons, differ between machines, and
     # who a video shows changes no pixel.

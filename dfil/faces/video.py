@@ -17,6 +17,7 @@ from dfil.faces.frame import Frame, square_pixels
 from dfil.system.errors import DataError, MachineError, machine_fault
 
 LOST = 0.95  # fewer frames than this share of those announced means a cut file
+WAITING = 99  # packets of which it is known where they were; a decoder holds back 16 frames or so
 
 
 class VideoError(DataError):
@@ -86,14 +87,20 @@ class _Reader:
     def frames(self) -> Iterator[tuple[av.VideoFrame, int]]:
         """Each intact frame, and how many before it were lost."""
         last, steps, missed = None, Counter(), 0
-        damage = None  # the time of the damage that the next key frame must come after
-        for packet, decoded in self._decoded():
+        # Frames come later than their packets. By the packets' order, not by time, it is known what
+        # comes after a damage: where streams were joined, the clock starts anew.
+        damage, read = None, {}  # the last damaged packet's place in the file; places by time
+        for place, (packet, decoded) in enumerate(self._decoded()):
+            read[packet.pts] = place
+            if len(read) > WAITING:
+                del read[next(iter(read))]
             if decoded is None or packet.is_corrupt:
-                damage, missed = _latest(damage, packet.pts), missed + (decoded is None)
+                damage, missed = place, missed + (decoded is None)
             for frame in decoded or ():
+                at = read.pop(frame.pts, place)
                 if frame.is_corrupt:
-                    damage = _latest(damage, frame.pts)
-                after = damage is None or frame.key_frame and _latest(damage, frame.pts) != damage
+                    damage = at if damage is None else max(damage, at)
+                after = damage is None or frame.key_frame and at > damage
                 if not after or frame.is_corrupt:
                     missed += 1
                     continue
@@ -121,11 +128,6 @@ class _Reader:
                 yield packet, packet.decode()
             except av.FFmpegError:
                 yield packet, None
-
-
-def _latest(a: int | None, b: int | None) -> int:
-    """The later of two times; where neither is known, before all others."""
-    return max((t for t in (a, b) if t is not None), default=-(2**63))
 
 
 def _between(last: int | None, now: int | None, steps: Counter, missed: int) -> int:

@@ -18,6 +18,7 @@ from dfil.results import compare, located, metrics, records, tables
 from dfil.results.decide import Decision, decide
 from dfil.results.decide import compare as difference_of
 from dfil.results.notes import Notes
+from dfil.results.scores import ranked
 from dfil.system.errors import DataError, RunError
 
 NOT_RUN = "not run"
@@ -192,7 +193,7 @@ def _at_ceiling(claim: Claim, results: compare.Results) -> bool:
     """Whether both rows that a claim compares have all but the highest value there is."""
     rows = [compare.scores_of(results, row) for row in (claim.better, claim.than)]
     values = [
-        [metrics.PARTS[claim.metric](df["label"].to_numpy(), df["score"].to_numpy(float))[0]
+        [metrics.PARTS[claim.metric](df["label"].to_numpy(), ranked(df))[0]
          for frames in row.values() for df in frames]
         for row in rows
     ]  # fmt: skip

@@ -8,6 +8,7 @@ import pandas as pd
 
 from dfil import paper
 from dfil.results import decide, metrics
+from dfil.results.scores import ranked
 from dfil.train.experiments import CellResult
 
 SHOWN = "difference low high p p_holm detectable verdict n_videos n_people seeds about".split()
@@ -41,7 +42,8 @@ def seed_spread(results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
     metric over the row's columns. Empty for a single seed."""
     lines: dict[str, list] = {}
     for (row, _), result in results.items():
-        values = [metrics.METRICS[metric](df["label"], df["score"]).value for df in result.scores]
+        measure = metrics.METRICS[metric]
+        values = [measure(df["label"], ranked(df)).value for df in result.scores]
         names = [f"seed {seed}" for seed in result.seeds]
         lines.setdefault(row, []).append(pd.Series(values, names))
     means = {row: pd.concat(values, axis=1).mean(axis=1) for row, values in lines.items()}

@@ -36,6 +36,7 @@ from scipy.stats import t
 
 from dfil import paper
 from dfil.results import metrics
+from dfil.results.scores import ranked
 from dfil.system.errors import RunError
 
 LEVEL, POWER, MARGIN = 0.05, 0.8, 0.02
@@ -168,7 +169,7 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame | None, metric: str) -
 
 
 def _parts(scores: pd.DataFrame, metric: str) -> tuple[float, np.ndarray]:
-    return metrics.PARTS[metric](scores["label"].to_numpy(), scores["score"].to_numpy(float))
+    return metrics.PARTS[metric](scores["label"].to_numpy(), ranked(scores))
 
 
 def holm(p_values) -> np.ndarray:

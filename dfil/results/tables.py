@@ -19,6 +19,7 @@ from dfil.results import arrange, metrics
 from dfil.results.arrange import extent, grid, is_synthetic, layout, metric_text, pivot
 from dfil.results.markdown import markdown
 from dfil.results.notes import Notes, earlier
+from dfil.results.scores import ranked
 from dfil.system.errors import DataError, RunError
 from dfil.system.files import atomic
 from dfil.train.experiments import CellResult
@@ -119,7 +120,7 @@ def _aligned(where: str, scores: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, 
             what = f"video {odd[0]} is missing from one" if len(odd) else "their labels differ"
             differ = f"{where}: the seeds did not score the same videos ({what})"
             raise RunError(f"{differ}: score them again on one test set")
-    return first.reset_index(), np.stack([df["score"].to_numpy(np.float64) for df in by_video])
+    return first.reset_index(), np.stack([ranked(df) for df in by_video])
 
 
 def save(df: pd.DataFrame, folder: Path, name: str, title: str, columns=()) -> Path:

@@ -33,11 +33,11 @@ def _number(result: Mapping) -> list[str]:
     video, score, calibrated = result["video"], result["score"], result["calibrated"]
     drawn = result["synthetic_training"]  # said in the sentence itself, which may travel alone
     if calibrated is None:
-        why = "there are no validation scores of these weights to calibrate it by"
+        why = "no validation scores of these weights are there that would calibrate it"
         real = "; they have seen synthetic clips only, so on a real video it means nothing" * drawn
         return [f"{video}: the detector says {score:.2f} for forged (1 is sure); {why}{real}."]
     scale = Calibration(**result["calibration"])
-    as_high = scale.as_high(score)
+    as_high = scale.as_high(result["logit"])
     count = sum(n for _, n in as_high.values())
     shares = " and ".join(
         f"{_of(*as_high[kind], scale.people)} {kind} ones" for kind in ("real", "forged")

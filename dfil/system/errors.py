@@ -40,6 +40,11 @@ _NUMBERS = {
     _BROKEN: "EIO ESTALE ENOTCONN EHOSTDOWN ETIMEDOUT",
     _FILES: "EMFILE ENFILE",
     _MEMORY: "ENOMEM",
+    "a file is in the way where a folder belongs; name another place or move the file": (
+        "EEXIST ENOTDIR"
+    ),
+    "a folder is in the way where a file belongs; name another file or move the folder": "EISDIR",
+    "a longer name than the disk takes; give a shorter one": "ENAMETOOLONG",
 }
 _BY_NUMBER = {getattr(errno, n): said for said, named in _NUMBERS.items() for n in named.split()}
 # What libraries written in other languages say instead of an errno, lower case.

@@ -13,6 +13,7 @@ from dfil.datasets import REAL
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.results import metrics
 from dfil.results.metrics import Estimate
+from dfil.results.scores import ranked
 from dfil.system.errors import DataError, RunError
 from dfil.tools import plan
 from dfil.tools.found import Found
@@ -146,12 +147,12 @@ def measured(
             " classes; `dfil data check` counts what is there"
         )
     people = metrics.people(table)
-    labels, probabilities = table["label"], table["score"]
+    labels, ranks = table["label"], ranked(table)
     return Evaluation(
         model,
         videos,
-        metrics.accuracy(labels, probabilities, people),
-        metrics.auc(labels, probabilities, people),
+        metrics.accuracy(labels, ranks, people),
+        metrics.auc(labels, ranks, people),
         None if people is None else len(set(people)),
         lost,
         learnt_synthetic,

@@ -21,6 +21,7 @@ from dfil import datasets, models
 from dfil.models.detector import IMAGENET_MEAN, IMAGENET_STD
 from dfil.models.saved import CONFIG, EXPORTED, PREPROCESSING, save_weights
 from dfil.results import metrics
+from dfil.results.scores import ranked
 from dfil.system.errors import RunError
 from dfil.system.files import atomic, checksum
 from dfil.tools.found import Found, Scores
@@ -94,18 +95,20 @@ def _measured(kept: Scores, run: Found) -> dict:
     spec = run.run.spec
     own = kept.dataset == spec.dataset
     fakes = spec.manipulations if own else ()
+    other = "(another tree)" if own and not kept.own else ""
     table = select(kept.table, kept.split, kept.compression, fakes)
     people = metrics.people(table)
     line = {
-        "videos": " ".join(filter(None, (kept.dataset, kept.compression, "+".join(fakes)))),
+        "videos": " ".join(filter(None, (kept.dataset, kept.compression, "+".join(fakes), other))),
         "split": kept.split,
         "n": len(table),
         "fakes": int(table["label"].sum()),
         "people": "not known" if people is None else len(set(people)),
     }
+    ranks = ranked(table)
     for name, metric in metrics.METRICS.items():
         both = name == metrics.ACCURACY or table["label"].nunique() == 2
-        line[name] = _text(metric(table["label"], table["score"], people)) if both else "-"
+        line[name] = _text(metric(table["label"], ranks, people)) if both else "-"
     return line
 
 

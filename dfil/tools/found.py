@@ -18,9 +18,10 @@ from scipy.special import expit
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import PROFILES, Profile, Training
 from dfil.results import metrics
+from dfil.results.scores import ranked
 from dfil.system import paths
 from dfil.system.errors import DataError, RunError
-from dfil.train.run import Run
+from dfil.train.run import Run, digest_of
 from dfil.train.self_blended import SelfBlended
 from dfil.train.self_warped import SelfWarped
 from dfil.train.spec import RunSpec, select
@@ -30,12 +31,14 @@ SHORTEST = 4  # letters of a name's end that are taken for it
 
 @dataclass(frozen=True)
 class Scores:
-    """A kept table of scores (SCORE_COLUMNS) and whose videos it holds."""
+    """A kept table of scores (SCORE_COLUMNS) and whose videos it holds. own: whether of the data
+    that the run was trained on, and not of another tree of the same name."""
 
     dataset: str
     compression: str
     split: str
     table: pd.DataFrame
+    own: bool
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Found:
     def scores(self, split: str = "test") -> Iterator[Scores]:
         """The kept scores of one split. Raises DataError for a damaged table."""
         for path in sorted((self.folder / "scores").glob("*.parquet")):
-            *dataset, of_split, _ = path.stem.split("-")
+            *dataset, of_split, digest = path.stem.split("-")
             if of_split != split:
                 continue
             try:
@@ -127,13 +130,13 @@ class Found:
             only = compressions.pop() if len(compressions) == 1 else ""
             name = "-".join(dataset).removesuffix(f"-{only}" if only else "")
             table = table.assign(score=expit(table["logit"].to_numpy(float)))
-            yield Scores(name, only, split, table)
+            yield Scores(name, only, split, table, digest == digest_of(self.settings["data"]))
 
     def own_scores(self, split: str = "test") -> pd.DataFrame | None:
         """Its scores of videos like those it was trained on; None if there are none."""
         spec = self.run.spec
         for kept in self.scores(split):
-            if kept.dataset == spec.dataset and kept.compression == spec.compression:
+            if kept.own and kept.compression == spec.compression:
                 return select(kept.table, split, spec.compression, spec.manipulations)
         return None
 
@@ -143,7 +146,7 @@ class Found:
         table = self.own_scores()
         if table is None or table["label"].nunique() < 2:
             return None
-        return metrics.auc(table["label"], table["score"], metrics.people(table))
+        return metrics.auc(table["label"], ranked(table), metrics.people(table))
 
 
 def every() -> list[Found]:
@@ -151,6 +154,12 @@ def every() -> list[Found]:
     found = [read(file.parent) for file in _top().glob("*/runs/*/run.json")]
     there = [each for each in found if each and each.folder.parts[-3][0] != "."]
     return sorted(there, key=lambda each: each.days)
+
+
+def damaged() -> list[Path]:
+    """Folders of runs whose record is there and cannot be read."""
+    folders = (file.parent for file in _top().glob("*/runs/*/run.json"))
+    return sorted(each for each in folders if each.parts[-3][0] != "." and read(each) is None)
 
 
 def unfinished() -> list[Path]:
@@ -192,8 +201,9 @@ def one(words: Sequence[str]) -> Found:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
+        lost = f"; {len(damaged())} more are damaged" if damaged() else ""
         raise RunError(
-            f"no run fits {text!r}{_near(words, runs)}; `dfil runs` lists those there are"
+            f"no run fits {text!r}{_near(words, runs)}; `dfil runs` lists those there are{lost}"
         )
     shown = ", ".join(f"{each.folder.name} (seed {each.run.spec.seed})" for each in fitting[:3])
     more = f" and {len(fitting) - 3} more" * (len(fitting) > 3)

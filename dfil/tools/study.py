@@ -188,7 +188,7 @@ class Study:
 
         hours: no run is begun after so many. What is interrupted goes on from its last epoch.
         """
-        end = time.monotonic() + 3600 * hours if hours else float("inf")
+        end = time.monotonic() + 3600 * hours if hours is not None else float("inf")
         added, waiting, beside = 0, {}, at_a_time(self.profile)
         folder = cache(partial(_crops, self.profile))
         print(self.forecast(self.todo()), flush=True)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from dfil.system.errors import RunError
+from dfil.train.run import digest_of
 
 LEAST = 10  # videos of each kind below which nothing is fitted
 
@@ -35,22 +36,22 @@ class Calibration:
     real: Sequence[float]
     forged: Sequence[float]
 
-    def probability(self, score: float) -> float:
-        """The calibrated probability of a video that the detector gave the probability `score`."""
-        return float(expit(self.slope * logit(score) + self.intercept))
+    def probability(self, logit: float) -> float:
+        """The calibrated probability of a video that the detector gave this logit."""
+        return float(expit(self.slope * logit + self.intercept))
 
-    def as_high(self, score: float) -> dict[str, tuple[int, int]]:
+    def as_high(self, logit: float) -> dict[str, tuple[int, int]]:
         """How many of how many real and forged validation videos came out as high or higher."""
         kinds = {"real": np.asarray(self.real), "forged": np.asarray(self.forged)}
-        least = logit(score)
-        return {kind: (int((z >= least).sum()), len(z)) for kind, z in kinds.items()}
+        return {kind: (int((z >= logit).sum()), len(z)) for kind, z in kinds.items()}
 
     def as_dict(self) -> dict:
         return asdict(self)
 
 
 def fit(scores: pd.DataFrame, videos: str, synthetic: bool) -> Calibration | None:
-    """The calibration by validation videos; None where there are too few of a kind.
+    """The calibration by validation videos; None where there are too few of a kind, or where
+    forged ones have no higher logits than real ones: a line would turn every answer round.
 
     scores: a row per video with label (1 = forged), logit and person ("" where not known). videos:
     what they are, in words.
@@ -74,6 +75,8 @@ def fit(scores: pd.DataFrame, videos: str, synthetic: bool) -> Calibration | Non
     line = LogisticRegression(C=np.inf)
     line.fit(np.concatenate(x)[:, None], np.concatenate(y), np.concatenate(weights) * len(scores))
     slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    if slope <= 0:
+        return None
     real, forged = (np.round(logits[label], 3).tolist() for label in (0, 1))
     known = scores.loc[scores["person"] != "", "person"]
     people = known.nunique() + len(scores) - len(known)
@@ -98,22 +101,23 @@ def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
 
 
 def of_run(folder: Path, synthetic: bool) -> Calibration | None:
-    """The calibration by the validation scores that a run's folder holds of its own dataset; None
+    """The calibration by the validation scores that a run's folder holds of its own data; None
     where it holds none."""
     if not (folder / "run.json").is_file():
         return None
     settings = json.loads((folder / "run.json").read_text())["settings"]
     dataset, compression = settings["dataset"], settings["compression"]
-    name = "-".join(filter(None, (dataset, compression, "val")))
-    for path in sorted((folder / "scores").glob(f"{name}-*.parquet")):
-        kind = f"{'synthetic ' * synthetic}validation videos of {dataset} {compression}".strip()
-        try:
-            scores = pd.read_parquet(path)
-            mine = scores["manipulation"].isin(settings["manipulations"]) | (scores["label"] == 0)
-            return fit(scores[mine] if settings["manipulations"] else scores, kind, synthetic)
-        except (ValueError, KeyError, OSError) as error:
-            raise RunError(
-                f"{path}: no whole table of scores ({error}); remove it, and the videos are scored"
-                " again where they are asked for"
-            ) from error
-    return None
+    name = "-".join(filter(None, (dataset, compression, "val", digest_of(settings["data"]))))
+    path = folder / "scores" / f"{name}.parquet"
+    kind = f"{'synthetic ' * synthetic}validation videos of {dataset} {compression}".strip()
+    if not path.is_file():
+        return None
+    try:
+        scores = pd.read_parquet(path)
+        mine = scores["manipulation"].isin(settings["manipulations"]) | (scores["label"] == 0)
+        return fit(scores[mine] if settings["manipulations"] else scores, kind, synthetic)
+    except (ValueError, KeyError, OSError) as error:
+        raise RunError(
+            f"{path}: no whole table of scores ({error}); remove it, and the videos are scored"
+            " again where they are asked for"
+        ) from error

@@ -19,15 +19,18 @@ import cv2
 import numpy as np
 import torch
 
-from dfil.datasets.folder import VIDEOS
+from dfil.datasets.adapter import folders
+from dfil.datasets.folder import VIDEOS, not_looked_at
 from dfil.faces import one_video
 from dfil.faces.boxes import iou, runs
 from dfil.faces.clock import Clock
+from dfil.faces.detect import DETECTORS
 from dfil.faces.detect import detector as detector_by_name
 from dfil.faces.frame import Frame
 from dfil.faces.grid import plan_scale
 from dfil.faces.kept import People, Track, watch
 from dfil.faces.settings import Settings
+from dfil.faces.still import Changes, moving
 from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
 from dfil.models import Detector, load_weights
@@ -60,6 +63,13 @@ def _whole(config: dict, weights: str | Path) -> dict:
             f"{weights}: its config.json does not say {', '.join(lacks)}; take a run's folder or"
             " one that `dfil export` wrote"
         )
+    looks = config["sampling"] if isinstance(config["sampling"], dict) else {}
+    wrong = [n for n in ("size", "frames", "stride", "snippets") if type(looks.get(n)) is not int]
+    if wrong or looks.get("detector") not in DETECTORS:
+        raise RunError(
+            f"{weights}: what its config.json says of sampling is not whole"
+            f" ({', '.join(wrong) or 'detector'}); take a run's folder or export it again"
+        )
     return config
 
 
@@ -78,21 +88,21 @@ def score_videos(
     soon as it is done, in order. weights: as in dfil.models.load_weights, default the shipped ones.
 
     Keys: video, status ("ok" or why not), reason, frames, seconds (its length), frames_with_face,
-    examined (the share of the video's frames that were looked at), score (probability of being
-    forged), calibrated (the same on the scale of the validation videos, see calibration.py; None
-    without any), snippets (list of first_frame, last_frame, first_second, last_second, score),
-    people, no_face (list of [first second, last second]), trained_on, synthetic_training, and
-    calibration, by whose numbers. What cannot be read or shows no face has score None and does not
-    stop the others.
+    examined (the share of the video's frames that were looked at), logit, score (its sigmoid, the
+    probability of being forged), calibrated (the same on the scale of the validation videos, see
+    calibration.py; None without any), snippets (list of first_frame, last_frame, first_second,
+    last_second, score), people, no_face (list of [first second, last second]), trained_on,
+    synthetic_training, and calibration, by whose numbers. What cannot be read or shows no face has
+    score None and does not stop the others.
 
     Everybody in the video is scored, and one forged face makes a forged video: people is a list of
     frames_with_face, examined (the share of these), seen (list of [first second, last second]),
-    place (of the face's middle, shares of the picture from its left and its top), score, calibrated
-    and snippets, the largest face first; the video's score is the highest of theirs, `suspect` says
-    whose, and its frames_with_face and snippets are that person's. Somebody who is shown again
-    after a cut counts as another person. A person's logit is the mean of those of groups of U
-    neighbouring snippets. A snippet's score is the sigmoid of the mean logit of its frames, None
-    for a method that judges U snippets as a whole.
+    place (of the face's middle, shares of the picture from its left and its top), logit, score,
+    calibrated and snippets, the largest face first; the video's score is the highest of theirs,
+    `suspect` says whose, and its frames_with_face and snippets are that person's. Somebody who is
+    shown again after a cut counts as another person. A person's logit is the mean of those of
+    groups of U neighbouring snippets. A snippet's score is the sigmoid of the mean logit of its
+    frames, None for a method that judges U snippets as a whole.
 
     snippets: how many of each person; None: groups of the weights' own U, of at least one snippet a
     second. None is looked at twice, so somebody who is seen briefly gets fewer. detector: "dlib" or
@@ -112,7 +122,7 @@ def score_videos(
     for path in _files(map(Path, paths)):
         empty = {"frames": 0, "seconds": 0.0, "frames_with_face": 0, "examined": 0.0}
         result = {"video": str(path), "status": "ok", "reason": ""} | empty
-        result |= {"score": None, "calibrated": None, "suspect": None}
+        result |= {"logit": None, "score": None, "calibrated": None, "suspect": None}
         result |= {"snippets": [], "people": [], "no_face": [], **about}
         try:
             one = _Video(path, model, config["sampling"], snippets, detector, observe)
@@ -127,8 +137,11 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         matched = [] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         for each in matched or [path]:
-            inside = sorted(p for p in each.rglob("*") if p.is_file()) if each.is_dir() else []
-            yield from [p for p in inside if p.suffix.lower() in VIDEOS] or [each]
+            all_folders = folders(each, hidden=True) if each.is_dir() else ()
+            inside = sorted(p for folder in all_folders for p in folder.iterdir() if p.is_file())
+            if videos := [p for p in inside if p.suffix.lower() in VIDEOS]:
+                not_looked_at(each, inside)
+            yield from videos or [each]
 
 
 @dataclass
@@ -152,7 +165,7 @@ class _Video:
             raise VideoError(f"{path}: a folder that holds {what}.")
         settings = Settings(size, self.detector or self.sampling["detector"], tracks="all")
         notes: list[str] = []
-        people, samples, clock = _find(path, settings, notes)
+        people, samples, clock, changes = _find(path, settings, notes)
         everybody = one_video.choose(people, "all", notes)
         notes += _missed(people, samples, settings.detector)
         about = {"frames": people.count, "seconds": clock.length}
@@ -166,6 +179,9 @@ class _Video:
             }
         faceless_n = ~np.any([track.valid_n for track in everybody], axis=0)
         about["no_face"] = clock.spans(faceless_n)
+        everybody = moving(everybody, changes, people.source, notes)
+        if not everybody:
+            return about | {"status": "still picture", "reason": "; ".join(notes)}
         starts = [self._starts(track, clock.rate) for track in everybody]
         shown = [k for k in range(len(everybody)) if len(starts[k])]
         if skipped := len(everybody) - len(shown):
@@ -191,9 +207,9 @@ class _Video:
             looked_at_n |= mine_n
             found.append(_about(track, clock, people.source, mine_n) | judged[person])
             if scale:
-                found[-1]["calibrated"] = scale.probability(found[-1]["score"])
-        suspect = max(range(len(found)), key=lambda k: found[k]["score"])
-        of_suspect = ("frames_with_face", "score", "calibrated", "snippets")
+                found[-1]["calibrated"] = scale.probability(found[-1]["logit"])
+        suspect = max(range(len(found)), key=lambda k: found[k]["logit"])
+        of_suspect = ("frames_with_face", "logit", "score", "calibrated", "snippets")
         about |= {name: found[suspect][name] for name in of_suspect}
         examined = float(looked_at_n.mean())
         return about | {"suspect": suspect, "people": found, "examined": examined}
@@ -239,7 +255,8 @@ class _Video:
             logit = np.average([g["logit"] for g in groups], weights=sizes)
             listed = [snippet for g in groups for snippet in g["snippets"]]
             score = float(torch.sigmoid(torch.tensor(logit)))
-            found[person] = {"score": score, "calibrated": None, "snippets": listed}
+            found[person] = {"logit": float(logit), "score": score, "calibrated": None}
+            found[person]["snippets"] = listed
         return found
 
 
@@ -255,10 +272,10 @@ def _about(track: Track, clock: Clock, source: tuple[int, int], mine_n: np.ndarr
     }
 
 
-def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dict, Clock]:
-    """Everybody in a video, a few of its frames by number, evenly spread (see _sample), and when
-    each frame is shown."""
-    samples, every, clock = {}, 1, Clock(frame_rate(path))
+def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dict, Clock, Changes]:
+    """Everybody in a video, a few of its frames by number, evenly spread (see _sample), when each
+    frame is shown, and where it differs from the one before."""
+    samples, every, clock, changes = {}, 1, Clock(frame_rate(path)), Changes()
     bar = progress_bar(total=count_frames(path), desc=path.name, unit="frame")
 
     def watched():
@@ -271,12 +288,13 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
                     for n in [n for n in samples if n % every]:
                         del samples[n]
             clock.add(frame.seconds)
+            changes.add(frame)
             bar.update()
             yield frame
 
     nothing = np.zeros(0, bool)
     with bar, watch(watched(), one_video.finder(settings.detector), settings, nothing) as people:
-        return people, samples, clock
+        return people, samples, clock, changes
 
 
 def _sample(frame: Frame) -> tuple[np.ndarray, float]:
@@ -331,6 +349,11 @@ def judge(model: Detector, clips: Sequence[tuple[int, np.ndarray]], sampling: di
                 f"these weights cannot score {len(clips)} snippets: {error}; leave --snippets away,"
                 " or give a longer video"
             ) from error
+        if not math.isfinite(logit):
+            raise RunError(
+                f"these weights give a video the logit {logit}: they are broken; take others, or"
+                " train the run again"
+            )
         try:
             per_snippet = torch.sigmoid(model.snippet_logits(x).float())[0].tolist()
         except NotImplementedError:  # a method that judges a video as a whole

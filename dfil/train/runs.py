@@ -7,6 +7,7 @@ folder holds.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
@@ -118,6 +119,8 @@ class RunStore:
     def _train(self, run: Run, store: CropStore) -> None:
         spec, folder = run.spec, run.folder
         folder.mkdir(parents=True, exist_ok=True)
+        if is_first():
+            shutil.rmtree(folder / "scores", ignore_errors=True)  # those of earlier weights
         torch.manual_seed(spec.seed)
         model = run.build()
         if spec.start:

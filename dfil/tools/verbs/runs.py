@@ -34,6 +34,10 @@ def runs(a: Namespace) -> int:
     if left := found.unfinished():
         names = ", ".join(folder.name for folder in left[:3])
         print(f"{len(left)} more are in training or were interrupted: {names}")
+    for folder in found.damaged():
+        print(
+            f"{folder}: its run.json or config.json is damaged; delete the folder, train it again"
+        )
     if not there:
         print("`dfil train dil --profile smoke` trains one in a minute.")
     return 0

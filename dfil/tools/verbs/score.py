@@ -10,14 +10,15 @@ from pathlib import Path
 
 from dfil.results import verdict
 from dfil.system.errors import RunError
+from dfil.system.paths import writable
 from dfil.train import own_video
 
 
 def score(a: Namespace) -> int:
     if a.json and a.csv:
         raise RunError("--json and --csv both write to the screen; give one of them")
-    if a.report and (a.report.is_dir() or not a.report.suffix):
-        raise RunError(f"{a.report}: is no file's name; give one such as report.html")
+    if a.report:
+        _check_page(a.report)
     weights = a.weights or own_video.SHIPPED
     config, failed, sections = own_video.described(weights), 0, []
     if config["synthetic"]:  # first of all: before any number
@@ -41,6 +42,23 @@ def score(a: Namespace) -> int:
             write(a.report, sections, config)
             print(f"{a.report}: {len(sections)} of the videos", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_page(file: Path) -> None:
+    """Raises RunError, before an hour of scoring, if no page can be written there or the file holds
+    something else: whoever forgets the page's name names a video there."""
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"{file}: is no name of a page; give one such as report.html after --report")
+    try:
+        with file.open("rb") as there:
+            ours = there.read(99).lstrip().lower().startswith(b"<!doctype html>")
+    except FileNotFoundError:
+        ours = True
+    if not ours:
+        raise RunError(f"{file}: is there and no page; give another name after --report")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not writable(file.parent):
+        raise RunError(f"{file.parent}: nothing can be written there; give another name")
 
 
 def _json(result: dict) -> None:

@@ -9,10 +9,13 @@ from dfil.results import page
 from dfil.system import paths
 from dfil.tools import verify as verifying
 from dfil.tools.study import Study
+from dfil.train import experiments
 
 
 def study(a: argparse.Namespace) -> int:
-    work = Study(profiles.get(a.profile), a.methods)
+    profile = profiles.get(a.profile)
+    experiments.methods(profile, a.methods)  # an unknown one is named before anything else
+    work = Study(profile, a.methods)
     if a.list:
         for item in work.items:
             done = "done" if work.is_done(item) else "to do"
