@@ -10,7 +10,7 @@ from scipy.special import expit
 from dfil import profiles
 from dfil.explain import additions, no_forgery
 from dfil.paper import AUC, Videos
-from dfil.results import beyond, claims, decide, page, tables
+from dfil.results import beyond, claims, decide, located, page, tables
 from dfil.results.records import videos_of
 from dfil.tools.study import work
 from dfil.train.experiments import CellResult
@@ -80,6 +80,24 @@ def test_the_page_and_results_show_them_below_the_tables(published):
     )
 
 
+def test_what_maps_are_worth_is_decided_from_the_clips_values(published):
+    lines = [
+        (f"c23/Deepfakes/{n}", f"p{n // 2}", "short movements", row, value + 0.1 * (n % 3))
+        for n in range(40)
+        for row, value in ((additions.MAP, 0.7), (additions.UT, 0.2))
+    ]
+    measured = pd.DataFrame(lines, columns=located.COLUMNS[:5])
+    located.save(measured, published, "query_frames", True)
+    title = published / "tables" / "no_forgery"
+    for kind in (".csv", ".md"):
+        title.with_suffix(kind).rename(published / "tables" / f"additions{kind}")
+    df = beyond.write(published, tables.load(published / "tables"))["additions"]
+    by_maps = df[df["table"] == "query_frames"]
+    assert (by_maps["verdict"] == decide.SUPPORTED).all() and len(by_maps) == 2
+    assert np.allclose(by_maps["difference"], [0.2975, 0.5])
+    assert (df.loc[df["table"] == "additions", "verdict"] == claims.NOT_RUN).all()
+
+
 def test_columns_name_their_test_videos():
     assert videos_of("no-forgery", "FaceSwap c40") == Videos("ffpp", "c40", ("FaceSwap",))
     assert videos_of("additions", "dfdc-preview") == Videos("dfdc-preview")
@@ -94,7 +112,8 @@ def test_every_question_is_about_rows_that_the_study_trains():
         assert all(("ffpp", "c23") in item.tests for item in runs)
         specs = no_forgery.specs(profiles.get("study"), no_forgery.METHODS, 0)
         there = {"no_forgery": specs, "additions": additions.ADDED}[name]
-        asked = {row for c in question.claims for row in (c.better, c.than) if row != 0.5}
+        of_rows = [c for c in question.claims if c.table == name]
+        asked = {row for c in of_rows for row in (c.better, c.than) if row != 0.5}
         assert asked <= set(there)
     own = [set(item.tables) <= set(beyond.QUESTIONS) for item in items if item.spec.method == "i3d"]
     assert sum(own) == 15  # five seeds at three doses, in no table of the paper

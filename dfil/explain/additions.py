@@ -33,6 +33,10 @@ ASKED = {f"{name} improves DIL": (name, "dil") for name in ADDED if name != "dil
 # study, where at c23 it is .948.
 TRAINED = "ffpp", "c23"
 MAP, UT = "query map", "U–T map"
+ASKED_IN_TIME = {
+    "The query map is higher in forged frames (AUC of a video's own frames)": (MAP, 0.5),
+    "It tells them better than the U–T map of Figure 5": (MAP, UT),
+}
 
 
 def specs(profile: Profile, seed: int) -> dict[str, RunSpec]:

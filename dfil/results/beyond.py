@@ -10,7 +10,7 @@ import pandas as pd
 
 from dfil import paper
 from dfil.explain import additions, no_forgery
-from dfil.results import claims, compare
+from dfil.results import claims, compare, located
 from dfil.results.claims import Claim
 
 
@@ -23,8 +23,10 @@ class Question:
     layout: Callable[[compare.Results], paper.Table]
 
 
-def _claims(table: str, asked: Mapping[str, tuple[str, str | float]]) -> tuple[Claim, ...]:
-    how = {"table": table, "metric": paper.AUC}
+def _claims(
+    table: str, asked: Mapping[str, tuple[str, str | float]], metric: str = paper.AUC
+) -> tuple[Claim, ...]:
+    how = {"table": table, "metric": metric}
     return tuple(Claim(text, better=row, than=than, **how) for text, (row, than) in asked.items())
 
 
@@ -36,7 +38,10 @@ QUESTIONS = {
         no_forgery.layout,
     ),
     "additions": Question(
-        "Two additions to DIL", _claims("additions", additions.ASKED), additions.layout
+        "Two additions to DIL",
+        _claims("additions", additions.ASKED)
+        + _claims("query_frames", additions.ASKED_IN_TIME, located.METRIC),
+        additions.layout,
     ),
 }
 

@@ -53,6 +53,7 @@ LABELS = {f"table{number}": f"Table {number}" for number in range(1, 7)}
 LABELS |= {"temporal_only": "the mechanism", "fig3_localisation": "Figure 3"}
 LABELS |= {"fig4_localisation": "Figure 4", "fig5_frames": "Figure 5"}
 LABELS |= {"no_forgery": "trained on no forgery", "additions": "additions to DIL"}
+LABELS |= {"query_frames": "frames of partly forged clips"}
 WORDS = {
     "supported": "Holm's p below 5 % in the claim's direction",
     "contradicted": "the same in the other direction",

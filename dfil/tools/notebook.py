@@ -23,7 +23,7 @@ from dfil import paper, profiles
 from dfil.faces.store import CropStore
 from dfil.models import available
 from dfil.profiles import Profile, Training
-from dfil.results import claims, compare, figures, located, tables
+from dfil.results import beyond, claims, compare, figures, located, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
 from dfil.system.errors import DataError
@@ -258,13 +258,16 @@ class Notebook:
     def save_located(
         self, measured: pd.DataFrame, name: str, column: str = "column", value: str = "value"
     ) -> pd.DataFrame:
-        """Keep what the claim of a figure is decided from: the maps that it names, per video.
+        """Keep what the claims about some maps are decided from: those that they name, per video.
 
         measured: a line per video and map. column, value: what its columns are called.
         """
         index = pd.concat([store.index[["video_id", "person"]] for store in self.stores.values()])
-        (claim,) = (claim for claim in claims.CLAIMS if claim.table == name)
-        df = measured[measured["row"].isin([claim.better, claim.than])]
+        asked = [*claims.CLAIMS, *(c for q in beyond.QUESTIONS.values() for c in q.claims)]
+        named = {
+            row for claim in asked if claim.table == name for row in (claim.better, claim.than)
+        }
+        df = measured[measured["row"].isin(named)]
         df = df.rename(columns={column: "column", value: "value"}).merge(index, on="video_id")
         located.save(df, self.out, name, self.synthetic)
         return df.groupby(["row", "column"])["value"].agg(["mean", "count"]).round(3)
