@@ -183,8 +183,9 @@ def _ticks(length: float) -> list[tuple[float, str]]:
     return [(round(100 * t / length, 2), f"{t:g} s") for t in times]
 
 
-def _validation(scale: Calibration, here: float) -> dict:
+def _validation(scale: Calibration, logit: float) -> dict:
     """The validation videos' logits along an axis, and where this video's stands among them."""
+    here = float(np.clip(logit, -30, 30))  # a larger one would press the others together
     everything = [*scale.real, *scale.forged, here]
     low, high = min(everything), max(everything)
     span = (high - low) or 1.0

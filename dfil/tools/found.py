@@ -201,7 +201,7 @@ def one(words: Sequence[str]) -> Found:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        lost = f"; {len(damaged())} more are damaged" if damaged() else ""
+        lost = f"; {count} more are damaged" if (count := len(damaged())) else ""
         raise RunError(
             f"no run fits {text!r}{_near(words, runs)}; `dfil runs` lists those there are{lost}"
         )
