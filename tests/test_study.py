@@ -144,6 +144,8 @@ def test_records_alone_give_the_published_tables(small):
     assert verify.differences(study, published) == []
     assert (published / "claims.csv").is_file()
     assert verify.stale(study) == []
+    with pytest.raises(RunError, match="a record without its weights.*remove the folder"):
+        study.run(study.items[0]).model()
 
 
 def test_a_number_that_the_records_do_not_give_is_named(small, tmp_path):

@@ -35,7 +35,7 @@ from dfil import models
 from dfil.faces.store import CropStore
 from dfil.models import Detector, Sampling, build, load_weights
 from dfil.profiles import Profile
-from dfil.system.errors import MachineError, machine_fault
+from dfil.system.errors import MachineError, RunError, machine_fault
 from dfil.system.files import atomic
 from dfil.train import data, fingerprint
 from dfil.train.devices import autocast_type, pick_device
@@ -139,8 +139,17 @@ class Run:
         return build(self.spec.method, **self.switches)
 
     def model(self) -> Detector:
-        """The trained model, in evaluation mode on the CPU."""
-        return load_weights(self.folder / "weights.safetensors")[0]
+        """The trained model, in evaluation mode on the CPU.
+
+        Raises RunError where the run's record is there without its weights, as in git.
+        """
+        file = self.folder / "weights.safetensors"
+        if not file.exists() and self.is_trained:
+            raise RunError(
+                f"{self.folder} is a record without its weights, which only videos that it has no"
+                " scores of need; remove the folder to train the run again"
+            )
+        return load_weights(file)[0]
 
     def fingerprint(self) -> dict[str, list[float]]:
         """Of today's code behind this run; `fingerprint.changed` compares it with the record's."""
