@@ -278,9 +278,10 @@ _TABLE3_ROWS = _rows(_CROSS_COLUMNS, """
     stil      | STIL †      | 0.9712  0.7558  0.6788
     dil       | DIL         | 0.9819* 0.7765* 0.6843*
 """)  # fmt: skip
-# Two rows of which another row has the name: the authors' network of D-FWA, which has seen warps of
-# real faces only (Table 2's learnt labels), and VA-LogReg with its authors' coefficients.
+# Not as another row of the same name: the authors' network of D-FWA, which has seen warps of real
+# faces only (Table 2's learnt labels), and VA-LogReg with its authors' coefficients.
 _OTHERS = {
+    "xception": {"quoted": True},  # here alone: of a detector of frames that its authors released
     "d-fwa": {"warped": True, "switches": (("upper", 3),)},
     "va-logreg-published": {"method": "va-logreg", "switches": (("weights", "published"),)},
 }
@@ -347,7 +348,7 @@ TABLES = {
                 "The paper's text gives DIL 4.19 points over STIL on DFDC; its table gives 2.99.",
                 _BASELINE,
                 "The paper does not say which DFDC release or test set it uses; it cites the "
-                "preview. S-MIL-T is printed as S-IML-T.",
+                "preview and counts 5,000 videos, as that has. S-MIL-T is printed as S-IML-T.",
             ),
         ),
         Table(
@@ -371,7 +372,9 @@ TABLES = {
             "Table 4: Intra-SIM and Inter-SIM",
             f"{_LQ} either module, both or none, inserted into all stages.",
             *(ACCURACY, _ABLATION_COLUMNS, _TABLE4_ROWS),
-            ("The first row repeats ResNet-50 of Table 1, the last row DIL of Table 1.",),
+            (
+                "The paper's first row repeats ResNet-50 of Table 1, its last row DIL.",
+            ),
             heads=("Intra", "Inter"),
         ),
         Table(
@@ -391,7 +394,7 @@ TABLES = {
             "Table 6: Stages that hold the modules",
             f"{_LQ} both modules, alternating, in some stages of the backbone only.",
             *(ACCURACY, _ABLATION_COLUMNS, _TABLE6_ROWS),
-            ("The last row repeats DIL of Table 1.",),
+            ("The paper's last row repeats DIL of Table 1.",),
             heads=("Stages",),
         ),
     )
@@ -399,9 +402,10 @@ TABLES = {
 
 
 def quoted_methods() -> set[str]:
-    """The registry names of the rows whose values the paper quotes."""
+    """The registry names of the methods of which the paper has quoted values alone."""
     rows = [row for table in TABLES.values() for row in table.rows]
-    return {row.method or row.name for row in rows if row.quoted}
+    valued = [(r.method or r.name, r.quoted) for r in rows if set(r.values) != {None}]
+    return {method for method, _ in valued if (method, False) not in valued}
 
 
 def table(key: str) -> Table | None:
@@ -426,60 +430,57 @@ FIGURES = {
 # What separates a run of this project from the paper's, as (short title, text); the report numbers
 # them.
 DIFFERENCES = [
-    tuple(" ".join(part.split()) for part in difference.split(":\n", 1))
+    tuple(" ".join(difference.split()).split(": ", 1))
     for difference in f"""
-Data:
-Smoke, demo and study use synthetic videos of procedural talking heads, because none of the four
-datasets may be redistributed. Their numbers say whether the method finds temporal
-inconsistency where it is known to be; they are no estimate of its accuracy on real forgeries.
-Their c40 is H.264 at crf 33, as frames of 320 px lose more at crf 40 than the larger ones of
-FaceForensics++ do. Only the paper profile reads the real ones, to be had from their owners.
+Data: Smoke, demo and study use synthetic videos of procedural talking heads, as none of the four
+datasets may be redistributed. Their numbers say whether the method finds temporal inconsistency
+where it is known to be; they are no estimate of its accuracy on real forgeries. Their c40 is crf
+33, as frames of 320 px lose more at crf 40 than larger ones do. Only the paper profile reads the
+real datasets, to be had from their owners.
 
-One model per quality:
-The paper trains one model per manipulation and quality for Tables 1, 4, 5 and 6, and so does the
-paper profile. Demo and study train one per method and quality on all four, and test it on each.
+One model per quality: The paper, and the paper profile, train one model per manipulation and
+quality for Tables 1, 4, 5 and 6; demo and study one per quality on all four, tested on each.
 
-Backbone and resolution:
-The paper starts from an ImageNet-pretrained ResNet-50 at {SETTINGS.image_size} px. The others
-train a small backbone from scratch on smaller crops, so that everything runs on a CPU without any
-download. Their models for Table 2 begin with the weights of the same method's HQ run of Table 1,
-because from random weights a hundred clips are too few.
+Backbone and resolution: The paper starts from an ImageNet-pretrained ResNet-50 at
+{SETTINGS.image_size} px. The others train a small backbone from scratch on smaller crops, so that
+everything runs on a CPU without any download. Their models for Table 2 begin with the weights of
+the same method's HQ run of Table 1, because from random weights a hundred clips are too few.
 
-Length of training:
-The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across datasets) in
-batches of {SETTINGS.batch_size} videos. Other profiles have fewer videos and their own schedules.
+Training: The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across
+datasets) in batches of {SETTINGS.batch_size}. Demo and study train otherwise: a fake and its real
+clip lie in one batch, so a real clip is drawn once for each of its fakes, at other frames; the
+learning rate goes through one cycle up to one found on validation videos; the last epoch is kept.
 
-Baselines:
-The eight methods that the paper only quotes are here too. All are re-implemented from their papers'
-descriptions, and where one was not to be had in full, the method's file says what is a reading;
-what a method lacks on these data stands beside its numbers. Each samples frames by its own
-protocol. Demo runs DIL and ResNet-50; the reason stands beside every row that a profile leaves out.
-Tables 2 and 3 have a ResNet-50 row that the paper's lack.
+Which frames are kept: The paper takes its snippets all over a video. Every frame of FaceForensics++
+would be 1.45 TB of crops, so of real videos four stretches of 16 frames are kept, and what a method
+looks at lies in these: several snippets in one place, and frames that its source takes far apart
+nearer. `dfil preprocess --whole` keeps all; a note stands beside numbers that come of stretches.
 
-Several people:
-DFDC shows several people of whom one may be forged, and the paper does not say whom it looks at.
-Here everybody is followed, trained on by the largest face, and a video's score is the highest of
-its people's.
+Baselines: All, the eight that the paper only quotes too, are re-implemented from their papers'
+descriptions; the method's file says what is a reading, and what it lacks on these data stands
+beside its numbers. Each samples frames by its own protocol. The reason stands beside every row that
+a profile leaves out. Tables 2 and 3 have a ResNet-50 row that the paper's lack.
 
-What the paper leaves open:
-No implementation by the authors is public. The squeeze ratio, normalisation inside the modules,
-zero alignment of the bi-directional differences, the form of the reduced variants of Tables 4 and
-5 and the patience of the schedule are readings of ours. Notebook 80 lists all of them, their
-alternatives, and the arguments that switch some.
+Several people: DFDC shows several people of whom one may be forged, and the paper does not say whom
+it looks at. Here everybody is followed, trained on by the largest face, and a video's score is the
+highest of its people's.
 
-Face crops:
-The paper names the detectors and not the crop. Here a square box with margin 1.3 is held still
-over each snippet, so that cropping adds no motion inside a snippet. Forged FaceForensics++ videos
-reuse the boxes of their real video.
+What the paper leaves open: No implementation by the authors is public. The squeeze ratio,
+normalisation inside the modules, zero alignment of the bi-directional differences, the form of the
+reduced variants of Tables 4 and 5 and the patience of the schedule are readings of ours. Notebook
+80 lists them with the others, their alternatives, and the arguments that switch some.
 
-Validation and test sets:
-Models are selected on validation videos only. Celeb-DF, the DFDC preview and WildDeepfake have no
-official validation split: one is carved from their training videos by identity, or by source video
-where identities are unknown.
+Face crops: The paper names the detectors and not the crop. Here a face is detected in every eighth
+frame and followed between, and a square box with margin 1.3 is held still over each snippet, so
+that cropping adds no motion inside a snippet. Forged FaceForensics++ videos reuse the boxes of
+their real video.
 
-Intervals:
-The paper prints single values. Every number of ours has a 95 % interval over the test videos and
-their number. One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f}
-points, and many differences between the paper's rows are smaller than such an interval.
+Validation and test sets: Models are selected on validation videos only. Celeb-DF, the DFDC preview
+and WildDeepfake have no official validation split: one is carved from their training videos by
+identity, or by source video where identities are unknown.
+
+Intervals: The paper prints single values. Each of ours has the number of test videos and a 95 %
+interval over them. One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f}
+points; many differences between the paper's rows are smaller than such an interval.
 """.strip().split("\n\n")
 ]

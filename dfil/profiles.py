@@ -21,7 +21,7 @@ class Training:
     lr: float = 1e-4
     batch: int = 10  # videos
     # "plateau": the rate falls to a tenth where `plateau_on` ("loss" or "auc" of the validation
-    # videos) has not improved for `patience` epochs; "one-cycle" (Smith and Topin 2018): per step
+    # videos) has not improved for more than `patience` epochs; "one-cycle" (Smith and Topin 2018)
     schedule: str = "plateau"
     plateau_on: str = "loss"
     patience: int = 3

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from dfil.results import tables
 from dfil.results.records import videos_of
 from dfil.system.errors import DataError, RunError
 from dfil.train import experiments, own_video
-from dfil.train.runs import RunStore
+from dfil.train.runs import Run, RunStore
 
 
 def test_methods_asked_for_the_profiles_or_all():
@@ -202,3 +203,23 @@ def test_epochs_are_said_of_what_is_trained_by_epochs(tiny_store, table, row, sa
     cell = next(cell for cell in paper.TABLES[table].cells() if cell.row == row)
     found = experiments.remarks(cell, experiments.specs(cell, STUDY, tiny_store), STUDY)
     assert ("72 epochs at c40, 12 at c23" in found) == said
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"dataset": "ffpp", "stretches": None}, ""),
+        ({"dataset": "ffpp", "stretches": [4, 16]}, "of each video 4 stretches of 16 frames"),
+        ({"dataset": "dfdc"}, "the full DFDC, not the preview"),
+    ],
+)
+def test_what_a_number_owes_to_its_crops_stands_beside_it(tiny_store, monkeypatch, meta, said):
+    cell = next(paper.TABLES["table1"].cells())
+    runs, part = RunStore(Path("nowhere"), SMOKE), tiny_store
+    monkeypatch.setattr(part, "meta", {**part.meta, "stretches": None, **meta})
+    monkeypatch.setattr(Run, "scores", lambda self, *_: part.index.assign(score=0.5))
+    monkeypatch.setattr(Run, "at_chance", False)
+    spec = experiments.specs(cell, SMOKE, part)[0]
+    notes = experiments.result([runs.run(spec, part)], part, cell.test).notes
+    assert "seed 0" in notes and (said in notes) == bool(said)
+    assert len(notes) == 1 + bool(said)

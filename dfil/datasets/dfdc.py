@@ -6,10 +6,10 @@
                                              metadata.json with "is_fake", there or in <root>
 
 Also Kaggle's sample: train_sample_videos in place of the parts, and test_videos, which have no
-labels. Several people can be in the picture and only one of them forged, while we look at the
-largest face: some fakes thus show a real face. Nobody is named, so our validation split takes whole
-source videos (a real one and the fakes made from it) out of training; the same person may still be
-on both sides in another source video.
+labels. Several people can be in the picture and only one of them forged: all are followed and
+scored, and training takes the largest face, which in some fakes is a real one. Nobody is named, so
+our validation split takes whole source videos (a real one and the fakes made from it) out of
+training; the same person may still be on both sides in another source video.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
 
 def square_union(boxes_n4: np.ndarray, margin: float = 1.3) -> tuple[float, float, float]:
     """The square around the union of the boxes, `margin` times as wide, same centre: x0, y0, side
-    (paper: one box per snippet, x 1.3)."""
+    (one box per snippet, x 1.3: our reading)."""
     x0, y0 = boxes_n4[:, 0].min(), boxes_n4[:, 1].min()
     x1, y1 = boxes_n4[:, 2].max(), boxes_n4[:, 3].max()
     side = margin * max(x1 - x0, y1 - y0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from dfil.faces.boxes import reached, runs, square_union, window_squares
 
-MARGIN = 1.3  # the paper's crop: the square box times 1.3
+MARGIN = 1.3  # the crop is the square box times 1.3; the paper does not say
 TYPICAL = 4  # frames of the snippet whose box sets a video's scale
 BLOCK = 64  # pixels: the largest block that is resized by itself; half of it at scales above 1/2
 

@@ -16,7 +16,7 @@ from dfil.profiles import Profile
 from dfil.system.errors import RunError
 from dfil.train.runs import Run, RunSpec, RunStore
 from dfil.train.self_warped import SelfWarped
-from dfil.train.spec import missing, select
+from dfil.train.spec import missing, select, what_crops
 
 POOLED = "one model for all manipulations"
 WARPED = "trained on real videos and warps of them, on no forgery"
@@ -225,6 +225,7 @@ def result(
     profile = trained[0].profile
     said = (
         *notes,
+        *what_crops(store.meta),
         _seeds(seeds),
         READ if about.read else "",
         about.note,

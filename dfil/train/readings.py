@@ -44,12 +44,21 @@ READINGS = _readings("""
 Instantiation: Where in a residual block do the modules sit?
     after the first 1x1, right before the 3x3
     around the block
+Instantiation: Which convolution of a block makes the map smaller?
+    the 3x3, as in torchvision's ResNet; the first block of a stage has its module before that
+    the first 1x1, as He et al. wrote it; that module works at half the resolution
 Table 6: What does alternating mean across stages? [alternate]
     Intra, Inter, Intra, ... anew in every stage: 9 + 7 blocks
     one parity through the whole network: 8 + 8
 Table 4: Where does a single module go? [single]
     at its own alternate places, the blocks between are plain
     into every block
+Table 5: What is left without a part? [bp, ca, lk]
+    one direction; one attention map of the plain difference; one kernel for all videos
+    other reduced forms
+Table 5: Where does the kernel for all videos start?
+    at the identity, (0, 1, 0); the made ones start near a mean of three frames
+    at random
 Eq. 6: How is the input split?
     plain halves of the channels, the first passes untouched
     a learnt split
@@ -80,6 +89,9 @@ Eq. 4: Is the hidden layer of the kernels normalised? [kernel_bn]
 Eq. 4: How wide is the hidden layer, how long the kernel? [gamma, kernel_size]
     gamma = 2, k = 3
     other widths and lengths
+Eq. 7-10: How many convolutions along a snippet's frames are there?
+    two: a full one makes the features, a depthwise one lies in the differences
+    one for both
 Eq. 7: Is there a ReLU between the two convolutions?
     none is written, so none
     a ReLU
@@ -96,17 +108,29 @@ Loss: What is averaged into a video's score?
     the logits of all frames
     probabilities, as the frame baselines do
 Training: When does the learning rate fall? [patience, plateau_on, lowest_lr]
-    to a tenth after 3 epochs without a smaller validation loss, down to 1e-6
+    to a tenth in the 4th epoch in a row without a smaller validation loss, down to 1e-6
     another patience, or by the validation AUC
 Training: How are frames sampled?
     a random start in each of U segments; in testing the centred one
     segments jittered in testing
+Training: Which frames of a real video are there to sample?
+    four stretches of 16, for the disk's sake; all with `dfil preprocess --whole`
+    all
 Preprocessing: What is cropped? [box]
     one square box per snippet, the union of its frames' boxes, times 1.3
     a box per frame
 Preprocessing: Which boxes do forged videos of FaceForensics++ use?
     those of their real target video
     their own
+Preprocessing: How often is a face detected?
+    in every 8th frame; between, its box is followed
+    in every frame
+DFDC: Whom of several people is a video's score of?
+    of the one most likely to be forged
+    of the largest face
+Table 3: Of which quality are the test videos of FaceForensics++?
+    LQ, as the training videos
+    HQ
 Baselines: How do frame models score a video?
     mean probability of its frames
     mean logit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -121,6 +122,15 @@ def select(
     rows = rows[rows["compression"] == compression] if compression else rows
     fakes = rows["manipulation"].isin(manipulations or rows["manipulation"])
     return rows[fakes | (rows["label"] == 0)]
+
+
+def what_crops(meta: Mapping) -> tuple[str, ...]:
+    """What is to be said beside numbers from a store with this meta: which release where a name
+    stands for two, and that frames were left out, so that nothing lies evenly over a video."""
+    kept = meta.get("stretches")
+    return ("the full DFDC, not the preview",) * (meta["dataset"] == "dfdc") + (
+        f"of each video {kept[0]} stretches of {kept[1]} frames" if kept else "",
+    )
 
 
 def missing(rows: pd.DataFrame) -> str:
