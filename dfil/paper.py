@@ -372,9 +372,7 @@ TABLES = {
             "Table 4: Intra-SIM and Inter-SIM",
             f"{_LQ} either module, both or none, inserted into all stages.",
             *(ACCURACY, _ABLATION_COLUMNS, _TABLE4_ROWS),
-            (
-                "The paper's first row repeats ResNet-50 of Table 1, its last row DIL.",
-            ),
+            ("The paper's first row repeats ResNet-50 of Table 1, its last row DIL.",),
             heads=("Intra", "Inter"),
         ),
         Table(
@@ -480,7 +478,7 @@ and WildDeepfake have no official validation split: one is carved from their tra
 identity, or by source video where identities are unknown.
 
 Intervals: The paper prints single values. Each of ours has the number of test videos and a 95 %
-interval over them. One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f}
+interval. One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f}
 points; many differences between the paper's rows are smaller than such an interval.
 """.strip().split("\n\n")
 ]
