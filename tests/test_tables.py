@@ -238,6 +238,14 @@ def test_footnotes_find_rows_columns_and_cells():
     }
 
 
+def test_a_row_that_is_filled_in_part_has_its_notes_at_its_name():
+    extra = tables.grid("x", "X", paper.ACCURACY, ["p", "q"], ["A", "B", "C"])
+    seeds = {(r, c): tables.CellResult([scores()], notes=(r,)) for r, c in ("pA", "pB", "qA", "qC")}
+    df = tables.build(extra, seeds, "why", synthetic=True)
+    found = {note.text: (note.rows, note.cells) for note in footnotes(df).special}
+    assert found == {"p": (["p"], []), "q": (["q"], []), "why": ([], [("p", "C"), ("q", "B")])}
+
+
 @pytest.mark.parametrize(
     ("frames", "error", "message"),
     [

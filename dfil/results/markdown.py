@@ -43,7 +43,8 @@ class Footnotes:
 
 
 def footnotes(df: pd.DataFrame) -> Footnotes:
-    """A long-form table's notes, each once, at the largest parts of the table for which it holds.
+    """A long-form table's notes, each once, at the largest parts of the table for which it holds; of
+    a row that is filled in part, its filled cells are all that counts.
 
     The values per seed are left to the cells.
     """
@@ -57,11 +58,12 @@ def footnotes(df: pd.DataFrame) -> Footnotes:
         for text in filter(None, texts):
             places.setdefault(text, set()).add(place)
     everywhere = filled or {(row, column) for row in rows for column in columns}
+    filled_in = {row: [c for c in columns if (row, c) in filled] for row in rows}
     special = []
     for text, cells in places.items():
         if cells == everywhere:
             continue
-        whole = [row for row in rows if all((row, column) in cells for column in columns)]
+        whole = [r for r in rows if all((r, c) in cells for c in filled_in[r] or columns)]
         others = [row for row in rows if row not in whole]
         over = [c for c in columns if others and all((row, c) in cells for row in others)]
         single = [(r, c) for r in others for c in columns if c not in over and (r, c) in cells]
