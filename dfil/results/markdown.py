@@ -43,8 +43,8 @@ class Footnotes:
 
 
 def footnotes(df: pd.DataFrame) -> Footnotes:
-    """A long-form table's notes, each once, at the largest parts of the table for which it holds; of
-    a row that is filled in part, its filled cells are all that counts.
+    """A long-form table's notes, each once, at the largest parts of the table for which it holds.
+    Of a row that is filled in part, its filled cells are all that counts.
 
     The values per seed are left to the cells.
     """
