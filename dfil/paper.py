@@ -433,8 +433,7 @@ DIFFERENCES = [
 Data: Smoke, demo and study use synthetic videos of procedural talking heads, as none of the four
 datasets may be redistributed. Their numbers say whether the method finds temporal inconsistency
 where it is known to be; they are no estimate of its accuracy on real forgeries. Their c40 is crf
-33, as frames of 320 px lose more at crf 40 than larger ones do. Only the paper profile reads the
-real datasets, to be had from their owners.
+33, as frames of 320 px lose more at crf 40 than larger ones do. Only paper reads the real datasets.
 
 One model per quality: The paper, and the paper profile, train one model per manipulation and
 quality for Tables 1, 4, 5 and 6; demo and study one per quality on all four, tested on each.
@@ -459,23 +458,19 @@ descriptions; the method's file says what is a reading, and what it lacks on the
 beside its numbers. Each samples frames by its own protocol. The reason stands beside every row that
 a profile leaves out. Tables 2 and 3 have a ResNet-50 row that the paper's lack.
 
-Several people: DFDC shows several people of whom one may be forged, and the paper does not say whom
-it looks at. Here everybody is followed, trained on by the largest face, and a video's score is the
-highest of its people's.
+Several people: Of several people in a DFDC video one may be forged; the paper does not say whom it
+looks at. Here all are scored, the largest face trained on, and a video's score is the highest.
 
-What the paper leaves open: No implementation by the authors is public. The squeeze ratio,
-normalisation inside the modules, zero alignment of the bi-directional differences, the form of the
-reduced variants of Tables 4 and 5 and the patience of the schedule are readings of ours. Notebook
-80 lists them with the others, their alternatives, and the arguments that switch some.
+What the paper leaves open: No implementation by the authors is public. The squeeze ratio, the
+normalisation, zero alignment of the differences, the reduced variants of Tables 4 and 5, the
+schedule's patience and more are readings of ours, which notebook 80 lists with their alternatives.
 
-Face crops: The paper names the detectors and not the crop. Here a face is detected in every eighth
-frame and followed between, and a square box with margin 1.3 is held still over each snippet, so
-that cropping adds no motion inside a snippet. Forged FaceForensics++ videos reuse the boxes of
-their real video.
+Face crops: The paper names the detectors, not the crop. Here a face is detected in every eighth
+frame and followed between, and a square box, margin 1.3, is held still over each snippet, so that
+cropping adds no motion to it. Forged FaceForensics++ videos reuse the boxes of their real video.
 
-Validation and test sets: Models are selected on validation videos only. Celeb-DF, the DFDC preview
-and WildDeepfake have no official validation split: one is carved from their training videos by
-identity, or by source video where identities are unknown.
+Validation and test sets: Models are selected on validation videos only. Where the owners give none
+(Celeb-DF, DFDC, WildDeepfake), they are carved from training by identity, or by source video.
 
 Intervals: The paper prints single values. Each of ours has the number of test videos and a 95 %
 interval. One video of {_FFPP_COLUMNS[0].n_videos} is {100 / _FFPP_COLUMNS[0].n_videos:.2f}

@@ -38,3 +38,9 @@ def test_every_other_row_is_compared_with_the_full_model():
 def test_there_is_nothing_to_compare_with_one_row_or_without_the_full_model():
     assert compare.against({("full", "x"): result([True] * 4)}, "full").empty
     assert compare.against({("none", "x"): result([True] * 4)}, "full").empty
+
+
+def test_what_is_empty_has_the_columns_all_the_same():
+    full, lines = result([True] * 4), compare.against({}, "full")
+    some = compare.against({("full", "x"): full, ("part", "x"): full}, "full")
+    assert lines.empty and list(lines) == list(some)

@@ -174,3 +174,21 @@ def test_an_export_overwrites_nothing_foreign_and_needs_weights(outputs, tmp_pat
     (found.one(["seed=0"]).folder / "weights.safetensors").unlink()
     with pytest.raises(RunError, match="only the run's record is here"):
         export(found.one(["seed=0"]), tmp_path / "new")
+
+
+def test_a_folder_of_built_in_clips_is_synthetic_too(outputs):
+    run = found.one(["seed=0"])
+    record = {**run.record, "settings": {**run.settings, "data": "a folder's digest"}}
+    other = dataclasses.replace(run, record=record)
+    assert not other.setting and other.synthetic and "synthetic" in other.words
+    assert other.data.endswith("synthetic")
+    real = dataclasses.replace(other, config={**run.config, "synthetic": False})
+    assert not real.synthetic and "real" in real.words
+
+
+def test_an_interrupted_export_has_no_settings_of_the_one_before(tmp_path, monkeypatch):
+    folder = export(found.one(["seed=0"]), tmp_path / "out")
+    monkeypatch.setattr("dfil.tools.export._write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(found.one(["seed=0"]), folder)
+    assert not (folder / "preprocessor_config.json").exists()

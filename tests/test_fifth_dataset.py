@@ -11,6 +11,7 @@ from test_other_datasets import by_id, touch
 
 from dfil import cli, datasets, paper, profiles
 from dfil.datasets import load_records, splits
+from dfil.datasets.adapter import Filters
 from dfil.faces.preprocess import preprocess
 from dfil.results import tables
 from dfil.system.errors import DataError
@@ -126,3 +127,15 @@ def test_a_name_belongs_to_one_dataset(monkeypatch):
         datasets.register(other())
     with pytest.raises(DataError, match="is no dfil.datasets.Adapter"):
         datasets.register(other)
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_a_label_that_contradicts_the_manipulation_is_named(fifth, tiny_tree, tmp_path, label):
+    root = fifth_tree(tmp_path / "tree", tiny_tree)
+    adapter = datasets.get("fifth")
+    videos = list(adapter.videos(root, Filters()))
+    odd = next(n for n, video in enumerate(videos) if video.label == 1)
+    videos[odd] = dataclasses.replace(videos[odd], label=label)
+    adapter.videos = lambda root, wanted: videos
+    with pytest.raises(DataError, match=f"its label is {label} and its manipulation"):
+        adapter.records(root, Filters())

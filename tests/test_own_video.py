@@ -520,3 +520,11 @@ def test_a_clock_that_starts_anew_goes_on_where_streams_were_joined():
     for seconds in (5.0, 5.1, 7.0, 0.0, 0.1, 3.0):
         clock.add(seconds)
     assert [clock.at(n) for n in range(6)] == [0.0, 0.1, 2.0, 2.1, 2.2, 5.1]
+
+
+@pytest.mark.parametrize("size", [1e-5, 1.0, 1e5])
+def test_a_probability_does_not_depend_on_the_size_of_the_logits(size):
+    plain = calibration.fit(drawn(), "some", False)
+    other = calibration.fit(drawn().assign(logit=lambda df: size * df["logit"]), "some", False)
+    for x in (-2.0, 0.1, 3.0):
+        assert other.probability(size * x) == pytest.approx(plain.probability(x), abs=1e-3)

@@ -95,6 +95,15 @@ def test_what_is_planned_of_built_in_data_names_the_runs_of_what_is_made(
     assert len(store.index) > 0
 
 
+def test_a_run_that_was_copied_to_anothers_name_is_not_that_one(
+    trained, tiny_store, tmp_path, capsys
+):
+    runs = RunStore(tmp_path, PROFILE)
+    other = runs.run(dataclasses.replace(SPEC, seed=SPEC.seed + 1), tiny_store)
+    _copy(trained[1].folder, other.folder)
+    assert not other.is_trained and "run.json: damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["run.json", "history.csv", "weights.safetensors"])
 def test_a_cut_file_of_a_run_is_named_and_the_run_made_again(
     trained, tiny_store, tmp_path, capsys, name

@@ -10,6 +10,8 @@ from torch import nn
 from dfil import cli, models
 from dfil.models import About, Detector
 from dfil.system.errors import RunError
+from dfil.train.scoring import score
+from dfil.train.snippets import SnippetDataset
 
 
 class Toy(Detector):
@@ -101,3 +103,27 @@ def test_importing_the_models_loads_no_video_and_no_store():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_name_that_is_taken_is_no_packages(monkeypatch):
+    """One of the two would be trained under the other's name."""
+    point = Point(Toy)
+    point.name = "xception"
+    monkeypatch.setattr("dfil.system.plugins.entry_points", lambda group: [point])
+    with pytest.raises(RunError, match="method xception of package:Other.*name is taken"):
+        models.available()
+
+
+def test_a_switch_of_two_positions_takes_no_text():
+    with pytest.raises(ValueError, match="bp is True or False, not 'False'"):
+        models.build("dil", depth=(1, 1, 1, 1), width=4, bp="False")
+
+
+def test_logits_of_another_number_than_the_videos_are_refused(tiny_store):
+    class PerSnippet(Toy):
+        def forward(self, x):
+            return self.frame_logits(x).mean(2).flatten()
+
+    clips = SnippetDataset(tiny_store, tiny_store.index[:4], snippets=2, frames=4, size=32)
+    with pytest.raises(RunError, match=r"PerSnippet: \[8\] logits of 4 videos, not one each"):
+        score(PerSnippet(), clips)

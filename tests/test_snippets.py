@@ -173,3 +173,12 @@ def test_in_clips_longer_than_a_box_serves_every_frame_has_its_own_and_the_last_
     for t in range(24):
         own = crops.snippet(first + min(t, count - 1), 1, 32, box="exact")[0]
         assert (found[t] == own).all()
+
+
+@pytest.mark.parametrize("target", ["", "someone"])
+def test_every_real_clip_of_a_target_is_drawn_and_without_targets_every_one(target):
+    reals = [{"label": 0, "target": target, "compression": ""} for _ in range(5)]
+    rows = pd.DataFrame(reals + [{**reals[0], "label": 1}] * 5)
+    rng = np.random.default_rng(0)
+    seen = [i for _ in range(30) for batch in batches(rows, 4, True, rng) for i in batch]
+    assert set(seen) == set(range(10))

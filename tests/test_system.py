@@ -238,6 +238,7 @@ def broken(error: BaseException, cause: BaseException) -> BaseException:
         (OSError(errno.ENAMETOOLONG, "File name too long", "a"), "a: a longer name than"),
         (OSError("[Errno 28] Error writing bytes to file"), "disk is full"),  # arrow
         (RuntimeError("I/O error: No space left on device (os error 28)"), "disk is full"),
+        (RuntimeError("unexpected pos 103168 vs 103064"), "disk is full"),  # torch's archives
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory does not suffice"),
         (MemoryError(), "memory does not suffice"),
         (BrokenProcessPool("terminated abruptly"), "a worker process was killed"),

@@ -105,6 +105,12 @@ class Adapter(ABC):
         self.check(root, wanted)
         found = list(self.videos(root, wanted))
         _refuse_odd(r.path for r in found)
+        for r in found:
+            if r.label != int(r.manipulation != REAL):
+                raise DataError(
+                    f"{r.path}: its label is {r.label!r} and its manipulation {r.manipulation!r};"
+                    f" {REAL!r} has the label 0, every other one 1."
+                )
         if self.carved:
             found = carve(found, share, seed)
         names = self.manipulations if wanted.manipulations is None else wanted.manipulations

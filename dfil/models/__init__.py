@@ -125,6 +125,9 @@ def build(name: str, **switches) -> Detector:
     ValueError for an unknown name or switch.
     """
     method = _method(name)
+    for switch, value in switches.items():
+        if isinstance(value, str) and value.lower() in ("true", "false"):  # any text counts as True
+            raise ValueError(f"{name}: {switch} is True or False, not {value!r}")
     try:
         return method(**switches)
     except TypeError as error:

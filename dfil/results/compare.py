@@ -30,7 +30,7 @@ def against(results: Results, full: str, metric: str = paper.ACCURACY) -> pd.Dat
     ours = scores_of(results, full)
     others = list(dict.fromkeys(row for row, column in results if row != full and column in ours))
     if not others:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["row", *SHOWN]).rename(columns={"p_holm": "p (Holm)"})
     found = decide.decide([decide.compare(ours, scores_of(results, row), metric) for row in others])
     df = pd.DataFrame([[getattr(each, name) for name in SHOWN] for each in found], columns=SHOWN)
     df.insert(0, "row", others)

@@ -50,7 +50,7 @@ _BY_NUMBER = {getattr(errno, n): said for said, named in _NUMBERS.items() for n 
 # What libraries written in other languages say instead of an errno, lower case.
 _BY_WORDS = {
     r"\d+ requested and \d+ written": _DISK,  # numpy
-    r"pytorchstreamwriter failed writing": _DISK,
+    r"pytorchstreamwriter failed writing|unexpected pos \d+ vs \d+": _DISK,
     r"no space left on device": _DISK,
     r"cuda out of memory|cuda error: out of memory|can't allocate memory": _MEMORY,
     r"not enough memory|insufficient memory|failed to allocate": _MEMORY,

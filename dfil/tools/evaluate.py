@@ -97,7 +97,7 @@ def of_run(run: Found, videos: Videos, root: Path | None = None, profile: str = 
             )
         store = _store(made.profile, videos.dataset, setting, root)
     scores = made.scores(store, videos.compression, videos.split)
-    return measured(run.folder.name, scores, store, videos, bool(run.setting))
+    return measured(run.folder.name, scores, store, videos, run.synthetic)
 
 
 def of_weights(

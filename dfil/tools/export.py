@@ -63,6 +63,7 @@ def export(run: Found, folder: Path) -> Path:
         "rescale_factor": 1 / 255,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
+    (folder / PREPROCESSING).unlink(missing_ok=True)  # an earlier export's would go with these
     save_weights(model, folder / EXPORTED, config | about)
     _write(folder / PREPROCESSING, json.dumps(looks, indent=1) + "\n")
     digest = checksum(folder / EXPORTED)

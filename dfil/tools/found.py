@@ -71,9 +71,15 @@ class Found:
         return data["setting"]["name"] if isinstance(data, dict) else ""
 
     @property
+    def synthetic(self) -> bool:
+        """Whether it learnt from built-in clips, a tree of them or a folder."""
+        return bool(self.setting or self.config.get("synthetic"))
+
+    @property
     def data(self) -> str:
         """What it was trained on, in words."""
-        spec, kind = self.run.spec, self.setting or "real"
+        kind = self.setting or ("synthetic" if self.synthetic else "real")
+        spec = self.run.spec
         if set(spec.manipulations) == set(ALL_MANIPULATIONS):
             spec = replace(spec, manipulations=())
         return f"{spec.videos}, {kind}"
@@ -92,8 +98,8 @@ class Found:
         """What it can be found by, besides the end of its name; lower case."""
         spec = self.run.spec
         told = {spec.method, spec.dataset, spec.compression, *spec.manipulations}
-        told |= {self.settings["profile"], self.setting or "real", self.folder.name}
-        told |= {"synthetic"} if self.setting else set()
+        told |= {self.settings["profile"], self.setting, self.folder.name}
+        told |= {"synthetic" if self.synthetic else "real"}
         own_fakes = {"all"} if len(spec.manipulations) != 1 else set()
         told |= {spec.fakes.name} if spec.fakes else own_fakes
         told |= {f"seed={spec.seed}", *self.switches.split()}

@@ -100,7 +100,7 @@ class Notebook:
 
         Raises Absent where the first dataset is not there, RunError for an unknown profile.
         """
-        self.profile = profiles.get(profile or os.environ.get("DFIL_PROFILE", "smoke"), seeds)
+        self.profile = profiles.get(profile or os.environ.get("DFIL_PROFILE") or "smoke", seeds)
         self.out = paths.outputs(self.profile.name)
         self.runs = RunStore(paths.runs(self.profile.name), self.profile)
         if self.profile.search_rates:  # so that the study's runs are found

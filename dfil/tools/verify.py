@@ -121,7 +121,11 @@ def differences(study: Study, published: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="dfil-") as temporary:
         (Path(temporary) / "runs").symlink_to(study.runs.folder)
         (Path(temporary) / "located").symlink_to(published.absolute() / "located")
-        for made in write(study, Path(temporary)):
+        of_records = write(study, Path(temporary))
+        known = {published / made.relative_to(temporary) for made in of_records}
+        for there in sorted({*published.glob("tables/*.csv"), *published.glob("*.csv")} - known):
+            found.append(f"{there}: no record gives its numbers; `dfil study` trains what it lacks")
+        for made in of_records:
             there = published / made.relative_to(temporary)
             if not there.is_file():
                 found.append(f"{there}: not there; `dfil study --publish` writes it")

@@ -72,17 +72,26 @@ def fit(scores: pd.DataFrame, videos: str, synthetic: bool) -> Calibration | Non
             x.append(z)
             y.append(np.full(len(z), target))
             weights.append(np.full(len(z), share / len(z)))
+    z = np.concatenate(x)
+    middle, spread = z.mean(), z.std() or 1.0  # the fit's steps are those of numbers around 1
     line = LogisticRegression(C=np.inf)
-    line.fit(np.concatenate(x)[:, None], np.concatenate(y), np.concatenate(weights) * len(scores))
-    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    shares = np.concatenate(weights) * len(scores)
+    line.fit((z - middle)[:, None] / spread, np.concatenate(y), shares)
+    slope = float(line.coef_[0, 0]) / spread
+    intercept = float(line.intercept_[0]) - slope * middle
     if slope <= 0:
         return None
     real, forged = (np.round(logits[label], 3).tolist() for label in (0, 1))
     known = scores.loc[scores["person"] != "", "person"]
     people = known.nunique() + len(scores) - len(known)
     return Calibration(
-        round(slope, 4), round(intercept, 4), videos, synthetic, people, real, forged
+        _rounded(slope), _rounded(intercept), videos, synthetic, people, real, forged
     )
+
+
+def _rounded(x: float) -> float:
+    """To five significant digits: logits may be of any size, and slopes are as much smaller."""
+    return float(f"{x:.5g}")
 
 
 def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:

@@ -79,6 +79,8 @@ class Run:
             sizes, said = record["made"]["bytes"], record["made"]["at_chance"]
             if not (isinstance(sizes, dict) and isinstance(said, bool) and record["settings"]):
                 return self.folder / "run.json"
+            if digest_of(record["settings"]) != self.key.rpartition("-")[2]:  # another run's copy
+                return self.folder / "run.json"
         except (ValueError, KeyError, TypeError, RecursionError):
             return self.folder / "run.json"
         for there, size in ((self.folder / name, size) for name, size in sizes.items()):

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from dfil.models import Detector
 from dfil.system.cores import cores
+from dfil.system.errors import RunError
 from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train.devices import pick_device, precision
@@ -62,6 +63,9 @@ def score(
     logits, recorded = [], Recorded(forward, wanted=len(order) >= FEWEST)
     for x, _, _ in progress_bar(loader(data, order, device), desc="scoring", unit="batch"):
         found, _ = recorded(normalise(x.to(device, non_blocking=True)))
+        if found.shape != (len(x),):
+            who = type(model).__name__
+            raise RunError(f"{who}: {[*found.shape]} logits of {len(x)} videos, not one each")
         logits.append(found.cpu())
     rows = data.rows[VIDEO_COLUMNS]
     logits_n = torch.full((len(rows),), -torch.inf, dtype=torch.double)

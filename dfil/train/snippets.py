@@ -181,7 +181,7 @@ def batches(
 ) -> list[list]:  # fmt: skip
     """One epoch as shuffled lists of positions in `rows`, `size` videos each; no list has just one.
 
-    paired: every fake comes with the real clip of its target and compression (any real one where
+    paired: every fake comes with a real clip of its target and compression (any real one where
     that is missing), so classes are balanced and a real clip is seen once per fake of it. redraw:
     each time with frames and flip of its own, those of the fake; positions are then pairs, see
     SnippetDataset.__getitems__. Not paired: every video comes once, or, to balance, those of the
@@ -190,14 +190,15 @@ def batches(
     if paired:
         labels = rows["label"].to_numpy()
         keys = list(zip(rows["target"], rows["compression"], strict=True))
-        reals = {keys[i]: i for i in np.flatnonzero(labels == 0)}
-        if not reals:
+        anywhere = np.flatnonzero(labels == 0)
+        if not len(anywhere):
             check = "check the splits and the index's status column"
             raise DataError(f"there is no real video to pair the fakes with; {check}")
-        anywhere = list(reals.values())
+        reals = rows.reset_index(drop=True)[labels == 0].groupby(["target", "compression"]).groups
         order: list = []
         for fake in rng.permutation(np.flatnonzero(labels == 1)).tolist():
-            real = reals.get(keys[fake], anywhere[int(rng.integers(len(anywhere)))])
+            drawn, own = int(rng.integers(len(anywhere))), reals.get(keys[fake], ())
+            real = own[drawn % len(own)] if len(own) and keys[fake][0] else anywhere[drawn]
             order += [(int(real), fake), (fake, fake)] if redraw else [int(real), fake]
         size -= size % 2
     else:

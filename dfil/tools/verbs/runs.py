@@ -100,7 +100,7 @@ def _told(run: Found) -> dict:
         "switches": run.switches,
         "seed": spec.seed,
         "profile": run.settings["profile"],
-        "synthetic": bool(run.setting),
+        "synthetic": run.synthetic,
         "validation_auc": run.validation_auc,
         "test_auc": test and asdict(test),
         "days": round(run.days, 2),
