@@ -308,3 +308,11 @@ def test_a_notebook_that_is_skipped_leaves_its_empty_table(nothing):
     column = table2().xs("Celeb-DF", level="column")
     assert column.loc["dil", "note"] == job.lacks and (column["note"] != "").all()
     assert not reproduce._jobs([celebdf], profiles.SMOKE, "", {})[0].lacks
+
+
+def test_a_table_that_is_trained_has_rows_for_methods_of_ones_own(monkeypatch):
+    lesson = Notebook("smoke", {"temporal-only": ""})
+    monkeypatch.setattr("dfil.train.experiments.fill", lambda *_: ({}, {}))
+    monkeypatch.setattr(Notebook, "stores", {})
+    names = [row.name for row in lesson.train("table1", ["mine", "dil"]).table.rows]
+    assert names[-1] == "mine" and names.count("dil") == 1

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from dfil import models, paper
 from dfil.cli import main
 from dfil.faces.store import CropStore
+from dfil.models import Sampling
 from dfil.profiles import PAPER, SMOKE, Training
 from dfil.results import compare, tables
 from dfil.system.errors import RunError
-from dfil.train import experiments, parallel
+from dfil.train import experiments, fingerprint, parallel
 from dfil.train import loop as training
 from dfil.train.own_video import score_videos
 from dfil.train.runs import Run, RunSpec, RunStore, load_weights, save_weights
@@ -524,7 +525,10 @@ def test_two_processes_train_as_one_does(tiny_store, tmp_path):
         "2",
     ]
     done = subprocess.run(
-        [*launcher, __file__, tiny_store.folder, tmp_path], capture_output=True, text=True
+        [*launcher, __file__, tiny_store.folder, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     alone = shared_training(tiny_store)
@@ -570,3 +574,6 @@ if __name__ == "__main__":  # one of the processes of test_two_processes_train_a
     torch.set_num_threads(1)
     with parallel.processes() as rank:
         torch.save(shared_training(CropStore(Path(sys.argv[1]))), Path(sys.argv[2]) / f"{rank}.pt")
+        if parallel.is_first():  # who writes the record waits for nobody
+            fingerprint.of(fresh, Sampling(2, 2, 4), 32, Training(epochs=1, batch=4, snippets=2))
+        parallel.wait_for_all()

@@ -21,6 +21,7 @@ from torch import nn
 from dfil.faces.crops import Crops
 from dfil.models import Detector, Sampling
 from dfil.profiles import Training
+from dfil.train import parallel
 from dfil.train.loop import train
 from dfil.train.repeat import repeatable
 from dfil.train.snippets import SnippetDataset
@@ -100,7 +101,8 @@ def _data_and_loop(training: Training, size: int) -> tuple[list[float], list[flo
         val = SnippetDataset(store, store.index, **how)
         settings = replace(training, batch=4, lr=0.1, deterministic=False)
         cpu = torch.device("cpu")
-        history = train(model, data, val, settings, device=cpu, label="fingerprint")
+        with parallel.alone():  # the first process alone writes records
+            history = train(model, data, val, settings, device=cpu, label="fingerprint")
     losses = [line[name] for line in history for name in ("train_loss", "val_loss", "lr")]
     return [*means, *corners], [*losses, *model.linear.weight[0].tolist(), model.linear.bias.item()]
 

@@ -45,9 +45,28 @@ def processes() -> Iterator[int]:
         distributed.destroy_process_group()
 
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process computes for itself, whatever others do: only one of them need come
+    here, where everything that is done together would wait for all."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def _together() -> bool:
+    return distributed.is_initialized() and not _alone
+
+
 def rank_and_world() -> tuple[int, int]:
     """Which of how many processes of one training this is: (0, 1) outside `processes`."""
-    if not distributed.is_initialized():
+    if not _together():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
@@ -60,20 +79,20 @@ def is_first() -> bool:
 def in_first_process(function: Callable, *arguments) -> object:
     """function(*arguments), called in the first process only, and its result in all of them."""
     result = [function(*arguments) if is_first() else None]
-    if distributed.is_initialized():
+    if _together():
         distributed.broadcast_object_list(result, src=0)
     return result[0]
 
 
 def wait_for_all() -> None:
     """Go on when every process has come here."""
-    if distributed.is_initialized():
+    if _together():
         distributed.barrier()
 
 
 def shared_loss(model: nn.Module, device: torch.device) -> nn.Module:
     """A module that maps (x, y) to `model.loss(x, y)` and averages the gradients over processes."""
-    if not distributed.is_initialized():
+    if not _together():
         return _Loss(model)
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -104,6 +123,6 @@ def part_of(batch: list[int], rank: int, world: int) -> tuple[list[int], float]:
 def mean_over_processes(losses: list[torch.Tensor]) -> list[float]:
     """Of each step's loss."""
     steps_n = torch.stack(losses)
-    if distributed.is_initialized():
+    if _together():
         distributed.all_reduce(steps_n)
     return (steps_n / rank_and_world()[1]).tolist()
