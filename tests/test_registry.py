@@ -114,6 +114,12 @@ def test_a_name_that_is_taken_is_no_packages(monkeypatch):
         models.available()
 
 
+def test_a_method_says_where_it_comes_from_in_a_form_that_is_read(monkeypatch):
+    monkeypatch.setattr(models, "_methods", dict(models.BUILT_IN))
+    with pytest.raises(ValueError, match="its `about` is a dfil.models.About, not 'a paper'"):
+        models.register("mine", type("Mine", (Toy,), {"about": "a paper"}))
+
+
 def test_a_switch_of_two_positions_takes_no_text():
     with pytest.raises(ValueError, match="bp is True or False, not 'False'"):
         models.build("dil", depth=(1, 1, 1, 1), width=4, bp="False")

@@ -185,6 +185,11 @@ def test_the_list_names_every_run_and_trains_none(capsys):
     assert "temporal_only" in said and "runs are done" in said
 
 
+def test_a_profile_of_real_data_has_no_study(capsys):
+    assert cli.main(["study", "--profile", "paper", "--list"]) == 1
+    assert "the study is of built-in data" in capsys.readouterr().err
+
+
 def test_the_published_study_is_what_its_records_give(monkeypatch):
     for variable in ("DFIL_OUTPUTS", "DFIL_WORK"):
         monkeypatch.delenv(variable, raising=False)

@@ -82,6 +82,8 @@ def register(name: str, cls: type[Detector]) -> None:
     """
     if not (isinstance(cls, type) and issubclass(cls, Detector) and hasattr(cls, "about")):
         raise ValueError(f"{name}: a method is a subclass of Detector with `about`, not {cls!r}")
+    if not isinstance(cls.about, About):
+        raise ValueError(f"{name}: its `about` is a dfil.models.About, not {cls.about!r}")
     if _methods.setdefault(name, cls) is not cls:
         raise ValueError(f"{name}: this name is taken by {_methods[name].__name__}; take another")
 

@@ -116,6 +116,11 @@ class Study:
     """The work list beside what is done of it, under outputs/<profile>/runs."""
 
     def __init__(self, profile: Profile, methods: Sequence[str] = ()):
+        if not profile.trees:
+            raise RunError(
+                f"the study is of built-in data, which the profile {profile.name} has not; real"
+                " data go through `dfil reproduce`"
+            )
         self.profile, self.methods = profile, list(methods) or models.available()
         self.expected = cache(partial(expected, profile))
         self._done: set[RunSpec] = set()
