@@ -348,7 +348,7 @@ TABLES = {
                 "The paper's text gives DIL 4.19 points over STIL on DFDC; its table gives 2.99.",
                 _BASELINE,
                 "The paper does not say which DFDC release or test set it uses; it cites the "
-                "preview and counts 5,000 videos, as that has. S-MIL-T is printed as S-IML-T.",
+                "preview and counts about 5,000 videos, as it has. S-MIL-T is printed as S-IML-T.",
             ),
         ),
         Table(

@@ -122,9 +122,12 @@ def differences(study: Study, published: Path) -> list[str]:
         (Path(temporary) / "runs").symlink_to(study.runs.folder)
         (Path(temporary) / "located").symlink_to(published.absolute() / "located")
         of_records = write(study, Path(temporary))
-        known = {published / made.relative_to(temporary) for made in of_records}
-        for there in sorted({*published.glob("tables/*.csv"), *published.glob("*.csv")} - known):
-            found.append(f"{there}: no record gives its numbers; `dfil study` trains what it lacks")
+        known = {made.relative_to(temporary) for made in of_records}
+        for table in sorted({table for item in study.items for table in item.tables}):
+            files = f"tables/{table}.csv", f"tables/{table}_auc.csv", f"beyond_{table}.csv"
+            stray = (published / name for name in files if Path(name) not in known)
+            without = "no record gives its numbers; `dfil study` trains what it lacks"
+            found += [f"{there}: {without}" for there in stray if there.is_file()]
         for made in of_records:
             there = published / made.relative_to(temporary)
             if not there.is_file():
