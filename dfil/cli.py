@@ -112,11 +112,12 @@ FINDER = "face detector (default: the paper's for the dataset, or the training d
 DETECTOR = _option("--detector", choices=("dlib", "mtcnn"), help=FINDER)
 MEASURE = _flag("--measure", "measure on this machine first, and keep that for later plans")
 JOBS = _number("--jobs", "N", "files at a time (default: one per core)")
+NAMED = "(default: the one that $DFIL_FFPP and so on or dfil.toml name)"
 NAMES = ", ".join(each.name for each in BUILT_IN)
 DATASETS = f"one of: {NAMES}, or one that an installed package brings along"
 TREE = (
     _option("dataset", type=_dataset, metavar="DATASET", help=DATASETS),
-    _file("--root", "TREE", "top of the tree as the owners distribute it", required=True),
+    _file("--root", "TREE", f"top of the tree as the owners distribute it {NAMED}"),
     _several("--manipulations", "M", "only these (default: all that are there)"),
     _several("--compressions", "C", "only these (default: all that are there)"),
 )
@@ -357,7 +358,7 @@ VERBS = {
             ),
             _text("--compression", "C", f"ffpp only; {AS_TRAINED}"),
             _several("--manipulations", "M", AS_TRAINED),
-            _file("--root", "TREE", "the dataset's real tree (default: the profile's data)"),
+            _file("--root", "TREE", "the dataset's real tree (default: as it was trained)"),
             _option("--split", choices=("train", "val", "test"), default="test", help=SPLIT),
             _option(
                 "--profile",

@@ -83,6 +83,34 @@ def test_errors_are_one_line(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("train dil --compression c24", "--compression c24: give one of raw, c23"),
+        ("reproduce --profile smoke --only 30 --methods dill", "no method is called 'dill'"),
+        ("reproduce --profile paper --only 30", "$DFIL_SCNET_WEIGHTS"),
+        ("train dil --profile paper", "$DFIL_SCNET_WEIGHTS"),
+        ("train dil --fakes self-blended", "$DFIL_LANDMARKS names no file"),
+        ("preprocess celebdf", "no tree of Celeb-DF: name its tree by --root"),
+        ("data check dfdc", "$DFIL_DFDC, or in dfil.toml under [roots] as dfdc"),
+    ],
+)
+def test_what_is_mistyped_is_said_before_any_work(typed, said, monkeypatch, capsys):
+    for name in ("DFIL_CELEBDF", "DFIL_DFDC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DFIL_LANDMARKS", "nowhere.dat")
+    monkeypatch.setenv("DFIL_SCNET_WEIGHTS", "nowhere.pth")
+    monkeypatch.setattr("dfil.train.data.crops", pytest.fail)
+    assert said in fails_in_one_line(capsys, *typed.split())
+
+
+def test_the_named_tree_needs_no_root(tiny_tree, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_FFPP", str(tiny_tree))
+    assert cli.main(["data", "check", "ffpp", "--json"]) == 1  # three kinds are missing
+    found = json.loads(capsys.readouterr().out)
+    assert found["root"] == str(tiny_tree) and sum(row["videos"] for row in found["counts"])
+
+
 def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt

@@ -81,6 +81,25 @@ def test_kept_scores_need_neither_crops_nor_weights(place, tiny_tree, tmp_path, 
         evaluate.of_run(run, dataclasses.replace(OWN, split="train"))
 
 
+def test_what_has_learnt_from_real_videos_is_not_judged_on_built_in_ones(
+    tiny_tree, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("DFIL_FFPP", raising=False)
+    monkeypatch.setitem(found.PROFILES, "smoke", PROFILE)
+    run = found.one(["dil"])
+    folder = export(run, tmp_path / "out")
+    settings = json.loads((folder / "config.json").read_text()) | {"synthetic": False}
+    (folder / "config.json").write_text(json.dumps(settings))
+    record = run.record | {"settings": run.settings | {"data": "0123456789"}}
+    real = dataclasses.replace(run, record=record, config=run.config | {"synthetic": False})
+    for call, what in ((evaluate.of_run, real), (evaluate.of_weights, folder)):
+        with pytest.raises(DataError, match=r"learnt from real videos: .*--root.*\$DFIL_FFPP"):
+            call(what, OWN)
+    monkeypatch.setenv("DFIL_FFPP", str(tiny_tree))
+    by_run, by_weights = evaluate.of_run(real, OWN), evaluate.of_weights(folder, OWN)
+    assert by_run.auc == by_weights.auc == evaluate.of_run(run, OWN, tiny_tree).auc
+
+
 def test_what_could_not_be_judged_is_counted_with_its_reason():
     class Store:
         folder, meta = "crops", {"synthetic": False}

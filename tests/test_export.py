@@ -86,9 +86,24 @@ def test_the_end_of_a_name_or_a_folder_names_one_run():
     assert found.one([end]) == found.one([end[:5]]) == found.one([str(run.folder)]) == run
 
 
-def test_none_and_several_are_said_with_what_to_do():
-    with pytest.raises(RunError, match=r"2 runs fit 'dil': dil-ffpp.* add a word"):
+def test_several_that_fit_are_said_with_what_to_do(monkeypatch):
+    first = found.one(["seed=0"])
+    again = first.record | {"settings": first.settings | {"seed": 7}}
+    both = [first, dataclasses.replace(first, record=again, folder=first.folder / "dil-x-1234")]
+    monkeypatch.setattr(found, "every", lambda: both)
+    said = r"2 runs fit 'dil': dil-ffpp.*, dil-x-1234; add a word, such as seed=0, or give the end"
+    with pytest.raises(RunError, match=said):
         found.one(["dil"])
+    assert found.one(["dil", "seed=7"]).run.spec.seed == 7
+
+
+def test_a_method_without_switches_stands_for_itself(outputs, monkeypatch):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(outputs))
+    assert found.one(["dil"]) == found.one(["seed=0"]) != found.one(["bp=false"])
+    assert {run.run.spec.seed for run in found.matching(["dil"])} == {0, 1}
+
+
+def test_a_word_that_is_in_no_run_is_said():
     with pytest.raises(RunError, match=r"'deepfake' is in none; 'deepfakes' is.*`dfil runs` lists"):
         found.one(["dil", "deepfake"])
 

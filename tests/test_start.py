@@ -46,6 +46,17 @@ def test_dfil_alone_says_what_can_be_done_with_what_is_there(tmp_path, capsys):
     assert "1 training not ended (dil-ffpp-c40-all-ab)" in runs
 
 
+def test_the_records_of_the_study_are_no_models_of_ones_own(tmp_path, capsys):
+    touch(tmp_path / "out/study/runs/dil-ffpp-c40-all-0123456789/run.json")
+    (tmp_path / "out/study/runs/dil-ffpp-c40-all-0123456789/weights.safetensors").touch()
+    (tmp_path / "out/study/report.html").touch()
+    text = said(capsys)
+    assert "No data and no trained models" in text and commands(text)[0] == "dfil doctor"
+    assert "1 record of the study" in text and "dfil verify" in commands(text)
+    touch(tmp_path / "data/crops/ffpp-x-64-1/index.parquet")
+    assert "No report yet:" in said(capsys)
+
+
 def test_every_command_that_it_names_is_one(tmp_path, capsys):
     touch(tmp_path / "data/crops/ffpp-x-64-1/index.parquet")
     text = said(capsys)

@@ -107,6 +107,13 @@ def find_state(
         raise RunError(f"{what} could not be fetched ({error}); {what_now}") from error
 
 
+def check_named() -> None:
+    """Raise RunError now, not hours later, if a $DFIL_..._WEIGHTS names no file of tensors."""
+    for variable, named in os.environ.items():
+        if variable.startswith("DFIL_") and variable.endswith("_WEIGHTS") and named:
+            find_state(None, variable, dict, "weights")
+
+
 def download(url: str) -> State:
     """A state dict fetched into torch's cache and checked against the hash in its name."""
     how = {"progress": False, "check_hash": True, "weights_only": True}

@@ -78,12 +78,13 @@ class Evaluation:
 
 def of_run(run: Found, videos: Videos, root: Path | None = None, profile: str = "") -> Evaluation:
     """A run on videos of a real tree (root) or of a profile's data, by default of its own; kept
-    scores are used again.
+    scores are used again. What has learnt from real videos is judged on real ones, unless a profile
+    is named.
 
     Raises RunError where the videos are to be scored and the weights are not there, or a selection
     has not both classes; DataError where the data are not there.
     """
-    made = run.run
+    made, root = run.run, root or _real(run.synthetic or bool(profile), videos.dataset)
     if profile:
         trees = profiles.get(profile).trees
         made = replace(made, profile=replace(made.profile, trees=trees))
@@ -109,8 +110,9 @@ def of_weights(
     looks = config.get("sampling") or {}
     if lacks := {"size", "frames", "stride", "snippets"} - looks.keys():
         raise RunError(f"{where}: its settings do not say {', '.join(sorted(lacks))}; export again")
-    mine = config.get("data", {})
-    usual = mine.get("profile") or ("demo" if config.get("synthetic") else "paper")
+    mine, synthetic = config.get("data", {}), bool(config.get("synthetic"))
+    root = root or _real(synthetic or bool(profile), videos.dataset)
+    usual = mine.get("profile") or ("demo" if synthetic else "paper")
     scale = replace(profiles.get(profile or usual), size=looks["size"])
     setting = mine.get("setting", "") if mine.get("dataset") == videos.dataset else ""
     store = _store(scale, videos.dataset, setting, root)
@@ -126,7 +128,7 @@ def of_weights(
         all_tracks=store.meta["tracks"] == "all",
     )
     scores = score(model, clips, views=looks.get("views", 1))
-    return measured(str(where), scores, store, videos, bool(config.get("synthetic")))
+    return measured(str(where), scores, store, videos, synthetic)
 
 
 def measured(
@@ -183,6 +185,21 @@ def learnt_from(where: str | Path) -> Videos:
         told.get("dataset", "ffpp"),
         told.get("compression", ""),
         tuple(told.get("manipulations", ())),
+    )
+
+
+def _real(built_in: bool, dataset: str) -> Path | None:
+    """The tree that the settings name for real videos; None where built-in ones are meant.
+
+    Raises DataError if they name none.
+    """
+    if built_in:
+        return None
+    if found := data.real(dataset):
+        return found
+    raise DataError(
+        f"this model has learnt from real videos: {data.how_to_name(dataset)}; or name by --profile"
+        " whose built-in clips are meant"
     )
 
 

@@ -195,7 +195,8 @@ def matching(words: Sequence[str], runs: Sequence[Found] | None = None) -> list[
 
 
 def one(words: Sequence[str]) -> Found:
-    """The one run that all words fit, or that lies in the folder they name.
+    """The one run that all words fit, or that lies in the folder they name. Of several, the one
+    without switches: the method itself is asked for, and a variant by its switch.
 
     Raises RunError if none or several fit, naming some.
     """
@@ -204,19 +205,29 @@ def one(words: Sequence[str]) -> Found:
         return found
     runs = every()
     fitting = matching(words, runs)
-    if len(fitting) == 1:
-        return fitting[0]
+    plain = [run for run in fitting if not run.switches]
+    for chosen in (fitting, plain):
+        if len(chosen) == 1:
+            return chosen[0]
     if not fitting:
         lost = f"; {count} more are damaged" if (count := len(damaged())) else ""
         raise RunError(
             f"no run fits {text!r}{_near(words, runs)}; `dfil runs` lists those there are{lost}"
         )
-    shown = ", ".join(f"{each.folder.name} (seed {each.run.spec.seed})" for each in fitting[:3])
+    fitting = plain or fitting
+    shown = ", ".join(each.folder.name for each in fitting[:3])
     more = f" and {len(fitting) - 3} more" * (len(fitting) > 3)
     raise RunError(
-        f"{len(fitting)} runs fit {text!r}: {shown}{more}; add a word, such as seed=0, or give the"
-        " end of a name"
+        f"{len(fitting)} runs fit {text!r}: {shown}{more}; add a word"
+        f"{_telling(fitting)}, or give the end of a name"
     )
+
+
+def _telling(runs: Sequence[Found]) -> str:
+    """As a hint a word that the first of some runs has and another lacks; empty if none tells."""
+    shared = set.intersection(*(run.words for run in runs))
+    names = {run.folder.name.lower() for run in runs}
+    return next((f", such as {word}" for word in sorted(runs[0].words - shared - names)), "")
 
 
 def _fits(word: str, run: Found) -> bool:

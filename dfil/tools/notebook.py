@@ -26,7 +26,7 @@ from dfil.profiles import Profile, Training
 from dfil.results import beyond, claims, compare, figures, located, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, RunError
 from dfil.tools import environment
 from dfil.tools.plan import expected
 from dfil.train import data, experiments, rates
@@ -187,6 +187,9 @@ class Notebook:
         the clips are built in.
         """
         table = paper.TABLES[name].extended(methods)  # by rows for methods of one's own
+        for quality in qualities:
+            if quality not in (known := list(paper.COMPRESSIONS.values())):
+                raise RunError(f"there is no quality {quality!r}; choose from {', '.join(known)}")
         if name == "table1" and self.synthetic:
             qualities = qualities or self.profile.qualities
         results, reasons = experiments.fill(table, self.runs, self.stores, methods, qualities)

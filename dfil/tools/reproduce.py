@@ -27,6 +27,7 @@ import papermill
 
 from dfil import profiles
 from dfil.datasets import load_records
+from dfil.models import weights
 from dfil.profiles import Profile
 from dfil.results import page
 from dfil.system import paths
@@ -199,6 +200,8 @@ def _refuse(profile: Profile, root: str | Path, needing: Sequence[_Job]) -> None
         if said := data.absent(profile, root):
             raise RunError(said)
         load_records("ffpp", root)
+    if profile.pretrained:
+        weights.check_named()
     if needing and all(job.lacks for job in needing):
         raise RunError(needing[0].lacks)
     there = {"ffpp": Path(root)} if root else {}

@@ -41,7 +41,7 @@ def tree(profile: Profile, root: str | Path = "", dataset: str = "ffpp", setting
     if setting in profile.trees:
         folder = paths.data() / "trees" / profile.name / synthetic.SETTINGS[setting].folder
         return synthetic.write(setting, folder, **profile.trees[setting])
-    return _real(dataset)
+    return real(dataset)
 
 
 def absent(profile: Profile, root: str | Path = "", dataset="ffpp", setting: str = "") -> str:
@@ -50,14 +50,18 @@ def absent(profile: Profile, root: str | Path = "", dataset="ffpp", setting: str
     if root:
         there = Path(root).expanduser().is_dir()
         return "" if there else f"{root}: no such folder; it must be the top of a {name} tree"
-    if (setting or datasets.get(dataset).setting) in profile.trees or _real(dataset) is not None:
+    if (setting or datasets.get(dataset).setting) in profile.trees or real(dataset) is not None:
         return ""
-    parameter = f"the parameter {dataset.removesuffix('-preview')}_root"
-    option = "--root (the parameter root)" if dataset == "ffpp" else parameter
+    what = f"the profile {profile.name} needs the real {name}, which is not there"
+    return f"{what}: {how_to_name(dataset)}"
+
+
+def how_to_name(dataset: str) -> str:
+    """How a user says where the tree of a dataset lies."""
+    parameter = "root" if dataset == "ffpp" else f"{dataset.removesuffix('-preview')}_root"
     return (
-        f"the profile {profile.name} needs the real {name}, which is not there: name its tree by"
-        f" {option}, by ${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as"
-        f" {dataset}"
+        f"name its tree by --root (of a notebook the parameter {parameter}), by"
+        f" ${paths.ROOT_VARIABLES[dataset]}, or in dfil.toml under [roots] as {dataset}"
     )
 
 
@@ -90,8 +94,9 @@ def contents(meta: Mapping, profile: Profile) -> str | dict:
     return json.loads(json.dumps(told))
 
 
-def _real(dataset: str) -> Path | None:
-    """The named real tree; for DFDC the preview, which the paper cites, before the full release."""
+def real(dataset: str) -> Path | None:
+    """The real tree that $DFIL_FFPP and so on or dfil.toml name; None if they name none. For DFDC
+    the preview, which the paper cites, before the full release."""
     both = ("dfdc-preview", "dfdc") if dataset == "dfdc-preview" else (dataset,)
     return next(filter(None, map(paths.real_root, both)), None)
 

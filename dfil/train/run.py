@@ -6,7 +6,7 @@ Its folder holds
     history.csv                        a line per epoch
     weights.safetensors, config.json   the model and how it is used
     scores/<data>.parquet              a logit per video; metrics and intervals come from these
-    checkpoint.pt                      only while it trains
+    checkpoint.pt, begun.json          only while it trains
 
 run.json is written last: a run that has one is trained. Weights apart, this is the record of a run,
 a few tens of kB, from which every table can be computed again on any machine.
@@ -220,7 +220,8 @@ class Run:
 def made(
     run: Run, store: CropStore, history: list[dict], rows: Mapping[str, pd.DataFrame], lost: str
 ) -> dict:
-    """What is worth knowing of how a run came about and is no part of its key."""
+    """What is worth knowing of how a run came about and is no part of its key, besides what it
+    began with (dfil.train.origin)."""
     spec, device = run.spec, pick_device()
     fakes = 0.5 if spec.training.paired or spec.training.balance else rows["train"]["label"].mean()
     entropy = -fakes * math.log(fakes) - (1 - fakes) * math.log(1 - fakes)
@@ -240,7 +241,6 @@ def made(
             **{module.__name__: module.__version__ for module in (dfil, torch, np)},
             "python": platform.python_version(),
         },
-        "fingerprint": run.fingerprint(),
         "bytes": {name: (run.folder / name).stat().st_size for name in files},
     }
 

@@ -7,7 +7,6 @@ folder holds.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
@@ -27,7 +26,7 @@ from dfil.system import cluster, workers
 from dfil.system.cores import cores
 from dfil.system.files import atomic
 from dfil.system.locks import owner
-from dfil.train import data
+from dfil.train import data, origin
 from dfil.train.fit import fit
 from dfil.train.loop import train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
@@ -76,6 +75,7 @@ class RunStore:
                     if not in_first_process(lambda: run.is_trained):  # it may be by now
                         self._train(run, store)
         wait_for_all()  # whoever asks for the run now finds it
+        origin.refuse_other_code(run)
         return run
 
     def get_all(self, specs: Sequence[RunSpec], store: CropStore) -> list[Run]:
@@ -119,15 +119,14 @@ class RunStore:
     def _train(self, run: Run, store: CropStore) -> None:
         spec, folder = run.spec, run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        if is_first():
-            shutil.rmtree(folder / "scores", ignore_errors=True)  # those of earlier weights
+        began = in_first_process(origin.begin, run)
         torch.manual_seed(spec.seed)
         model = run.build()
         if spec.start:
             first = self.get(spec.start, self._built_in(spec.start))
             model.load_state_dict(first.model().state_dict())
         elif self.profile.pretrained:
-            weights.load_imagenet(model)
+            began |= origin.weights(weights.load_imagenet(model))
         rows = {split: spec.select(store, split) for split in ("train", "val")}
         lost = [spec.listed(store, split) for split in rows]
         if is_first() and (text := missing(pd.concat(lost))):
@@ -146,11 +145,11 @@ class RunStore:
             with atomic(folder / "history.csv") as temporary:
                 pd.DataFrame(history).to_csv(temporary, index=False)
             save_weights(model, folder / "weights.safetensors", config=run.config(store))
-            settings = self.describe(spec, store)
-            record = {"settings": settings, "made": made(run, store, history, rows, text)}
+            began |= made(run, store, history, rows, text)
+            record = {"settings": self.describe(spec, store), "made": began}
             with atomic(folder / "run.json") as temporary:
                 temporary.write_text(json.dumps(record, indent=1) + "\n")
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
+            origin.end(run)
 
 
 def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:

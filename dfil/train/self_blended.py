@@ -83,6 +83,12 @@ def default_hull() -> str:
     return HULLS[bool(os.environ.get(LANDMARKS))]
 
 
+def check_landmarks() -> None:
+    """Raise RunError now, not with the first batch, where LANDMARKS names no such file."""
+    if file := os.environ.get(LANDMARKS):
+        _predictor(file)
+
+
 def with_fakes(rows: pd.DataFrame, name: str = NAME) -> pd.DataFrame:
     """The real videos of an index, then each of them again as its pseudo-forgery: label 1,
     manipulation `name`, video_id `name`/<its own>, the same target."""

@@ -6,20 +6,21 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from dfil import datasets, paper, synthetic
 from dfil.datasets import check as trees
 from dfil.datasets import load_records
 from dfil.faces import preprocess as crops
 from dfil.system import cluster
-from dfil.system.errors import RunError
+from dfil.system.errors import DataError, RunError
 from dfil.train import data
 
 SHOWN = 20  # videos and files that are named one by one
 
 
 def preprocess(a: Namespace) -> int:
-    root = a.root.expanduser().absolute()  # as the notebooks name it, and workers elsewhere
+    root = _root(a).absolute()  # as the notebooks name it, and workers elsewhere
     owner = datasets.get(a.dataset)
     records = load_records(a.dataset, root, **_filters(a))
     folder = (a.store or data.store_folder(a.dataset, root, a.size)).absolute()
@@ -44,7 +45,7 @@ def preprocess(a: Namespace) -> int:
     print(f"Crop store: {folder}")
     if len(others) < len(rows):
         return 0
-    said = f"none of the {len(rows)} videos under {a.root} could be used; the reasons are above."
+    said = f"none of the {len(rows)} videos under {root} could be used; the reasons are above."
     print(f"dfil: {said}", file=sys.stderr)
     return 1
 
@@ -65,12 +66,21 @@ def make(a: Namespace) -> int:
 
 
 def check(a: Namespace) -> int:
-    found = trees.check(a.dataset, a.root, **_filters(a))
+    found = trees.check(a.dataset, _root(a), **_filters(a))
     if a.json:
         print(json.dumps(found, indent=1))
     else:
         _print_check(found)
     return 1 if any(found[name] for name in trees.WRONG) else 0
+
+
+def _root(a: Namespace) -> Path:
+    """The tree that was typed, else the one that the settings name."""
+    if a.root:
+        return a.root.expanduser()
+    if found := data.real(a.dataset):
+        return found
+    raise DataError(f"no tree of {datasets.get(a.dataset).title}: {data.how_to_name(a.dataset)}")
 
 
 def _print_check(found: dict) -> None:

@@ -15,6 +15,7 @@ from dfil.system.errors import DataError, RunError
 from dfil.tools import reproduce as notebooks
 from dfil.tools.faults import faults as measure_faults
 from dfil.tools.publish import publish_by_hand
+from dfil.train import experiments
 from dfil.train.loop import CHECKPOINT
 
 
@@ -31,6 +32,7 @@ def reproduce(a: Namespace) -> int:
         os.environ["DFIL_BACKBONE_WEIGHTS"] = str(a.backbone_weights.absolute())
     parameters = {name: notebooks.parse_value(text) for name, text in a.parameters}
     if a.methods:
+        experiments.methods(profiles.get(a.profile), a.methods)  # a typo is said before anything
         parameters["methods"] = a.methods
     if a.seeds:
         parameters["seeds"] = list(profiles.get(a.profile, a.seeds).seeds)

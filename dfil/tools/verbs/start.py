@@ -14,6 +14,8 @@ from dfil.system.errors import DataError
 from dfil.tools import doctor as checks
 from dfil.tools import shipped
 
+STUDY = "study"  # the profile of `dfil study`
+
 
 def next_steps(a: Namespace) -> int:
     """What is there, and what can be done next, the likeliest first."""
@@ -27,7 +29,8 @@ def next_steps(a: Namespace) -> int:
 
 def _state() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     top = paths.published("demo").parent
-    runs = sorted(top.glob("*/runs/*/run.json"), key=lambda file: -file.stat().st_mtime)
+    every = sorted(top.glob("*/runs/*/run.json"), key=lambda file: -file.stat().st_mtime)
+    runs = [file for file in every if file.parts[-4] != STUDY]  # a checkout brings the study's
     begun = [f for f in top.glob("*/runs/*/checkpoint.pt") if not (f.parent / "run.json").is_file()]
     crops = sorted(paths.data().glob("crops/*/index.parquet"))
     reports = sorted(top.glob("*/report.html"))
@@ -61,9 +64,15 @@ def _state() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         stores = ", ".join(file.parent.name for file in crops[:3])
         step = ("dfil train dil --test", "a model on the demo's clips, and its test figures")
         yield f"{_count(crops, 'crop store')} in {_near(paths.data())} ({stores}):", [step]
-    if (trained or crops) and not reports:
+    if (trained or crops) and all(file.parent.name == STUDY for file in reports):
         step = ("dfil reproduce", "all notebooks, tables and the report: about 35 minutes")
         yield "No report yet:", [step]
+    if study := [file for file in every if file not in runs]:
+        steps = [
+            (f"dfil runs {STUDY}", "all of them, with their numbers"),
+            ("dfil verify", "the published tables and claims, computed from them again"),
+        ]
+        yield f"{_count(study, 'record')} of the study in {_near(top / STUDY)}:", steps
     for report in reports[:3]:
         yield f"Open {_near(report)}", []
 

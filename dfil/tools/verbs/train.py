@@ -15,6 +15,8 @@ import torch
 
 from dfil import models as registry
 from dfil import paper, profiles
+from dfil.datasets import get
+from dfil.models import weights
 from dfil.system import cluster, paths
 from dfil.system.errors import RunError
 from dfil.tools import costs
@@ -24,7 +26,7 @@ from dfil.train import data, experiments
 from dfil.train.loop import CHECKPOINT
 from dfil.train.parallel import in_first_process, processes
 from dfil.train.runs import RunSpec, RunStore
-from dfil.train.self_blended import LANDMARKS, SelfBlended, default_hull
+from dfil.train.self_blended import LANDMARKS, SelfBlended, check_landmarks, default_hull
 
 
 def train(a: Namespace) -> int:
@@ -40,6 +42,10 @@ def train(a: Namespace) -> int:
             "torchrun shares one run among its processes and --scheduler hands it to one worker;"
             " take one of the two"
         )
+    if ffpp and a.compression and a.compression not in (known := get("ffpp").compressions):
+        raise RunError(f"--compression {a.compression}: give one of {', '.join(known)}")
+    if profile.pretrained:
+        weights.check_named()
     cluster.use(a.scheduler)
     if a.checkpoint:
         os.environ[CHECKPOINT] = "1"  # worker processes inherit it
@@ -75,12 +81,12 @@ def train(a: Namespace) -> int:
         )
         if run.at_chance:
             print("It never left chance: by its training loss it has learnt nothing.")
-        weights = run.folder / "weights.safetensors"
-        if weights.is_file():
-            print(f"Weights: {weights}")
+        file = run.folder / "weights.safetensors"
+        if file.is_file():
+            print(f"Weights: {file}")
         else:
             said = "is not there, only the run's record; remove that folder to train again"
-            print(f"Weights: {weights} {said}.")
+            print(f"Weights: {file} {said}.")
         if a.test:
             videos = Videos(spec.dataset, spec.compression, spec.manipulations)
             scores = run.scores(store, videos.compression)
@@ -136,6 +142,7 @@ def _fakes(a: Namespace) -> SelfBlended | None:
         a.dataset, a.root = "folder", a.real.expanduser()
         if not a.root.is_dir():
             raise RunError(f"{a.real}: no such folder; give one that holds real videos")
+    check_landmarks()
     fakes = SelfBlended(0.5 if a.jitter is None else a.jitter, default_hull())
     about = (
         "68 landmarks" if fakes.hull == "landmarks" else f"an ellipse, as no ${LANDMARKS} is set"
