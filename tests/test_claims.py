@@ -125,10 +125,21 @@ def test_a_claim_stays_when_its_records_are_gone(tmp_path):
         path.unlink()
     after = claims.write(tmp_path)
     kept, fresh = line(after, "dil", "stil"), line(after, "dil", "resnet50")
-    assert kept["note"] == f"synthetic data; {claims.KEPT}" and fresh["note"] == "synthetic data"
+    why = claims.KEPT.format("no scores of stil in table1")
+    assert kept["note"] == f"synthetic data; {why}" and fresh["note"] == "synthetic data"
     assert kept["verdict"] == line(before, "dil", "stil")["verdict"]
     assert kept["detectable"] == pytest.approx(line(before, "dil", "stil")["detectable"], rel=1e-4)
     assert line(claims.write(tmp_path), "dil", "stil")["note"] == kept["note"]  # it is said once
+
+
+def test_rows_that_were_scored_on_different_states_of_the_data_are_not_compared(tmp_path):
+    save(tmp_path, table1())
+    for path in (tmp_path / "runs").glob("stil-*/scores/*"):
+        path.rename(path.with_name(f"{path.stem.rpartition('-')[0]}-00000other.parquet"))
+    df = claims.write(tmp_path)
+    refused, fresh = line(df, "dil", "stil"), line(df, "dil", "resnet50")
+    assert refused["verdict"] == claims.NOT_RUN and fresh["verdict"] != claims.NOT_RUN
+    assert refused["note"] == "the two rows were scored on different states of the data"
 
 
 def test_published_claims_without_any_record_are_left_as_they_are(tmp_path):

@@ -397,6 +397,10 @@ def test_seeds_asked_for_are_trained_and_their_spread_is_shown(tiny_store, tmp_p
     assert notes[0].endswith("; found by an earlier call, with the same data and settings")
     assert notes[1].endswith("perhaps with other data or settings (now: left out)")
 
+    for file in tmp_path.glob("runs/*/scores/*-test-*"):  # as if the test videos were others now
+        file.rename(file.with_name(f"{file.stem[:-10]}0000000000.parquet"))
+    assert experiments.keys(table, one, stores)["dil", "HQ DF"] == []
+
     mechanism = experiments.temporal_only(two, tiny_store)
     assert {row: len(r.scores) for (row, _), r in mechanism.items()} == dict.fromkeys(
         experiments.TEMPORAL_ONLY, 2

@@ -24,7 +24,7 @@ from dfil.system.errors import DataError, RunError
 NOT_RUN = "not run"
 CEILING = 0.995  # above it two rows have next to nothing left in which they could differ
 AT_CEILING = "both rows are at the ceiling, these videos are too easy to order them"
-KEPT = "found by an earlier call, whose records are not here"
+KEPT = "found by an earlier call (now: {})"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ def decided(
             said[claim], line = str(error), earlier.get(claim.text, {"verdict": NOT_RUN})
             if line["verdict"] != NOT_RUN:
                 found[claim] = _from_line(line)
-                said[claim] = replace(Notes.parse(line["note"]), earlier=KEPT).format()
+                said[claim] = replace(
+                    Notes.parse(line["note"]), earlier=KEPT.format(error)
+                ).format()
     decisions = dict(zip(found, decide(list(found.values())), strict=True))
     lines = []
     for claim in asked:

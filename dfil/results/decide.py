@@ -42,6 +42,7 @@ from dfil.system.errors import RunError
 LEVEL, POWER, MARGIN = 0.05, 0.8, 0.02
 SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN = "supported", "contradicted", "equivalent", "open"
 
+STATE = "data"  # in the attrs of scores, if it is known: the digest of the videos' crops
 # By column, one frame per seed: video_id, label, score, person.
 Scores = Mapping[str, Sequence[pd.DataFrame]]
 
@@ -78,8 +79,8 @@ def compare(first: Scores, second: Scores | float, metric: str = paper.ACCURACY)
     """The difference of two rows, or of a row and a number, in their common columns, undecided yet.
 
     Seeds are paired by their position; of a row with more seeds than the other the first ones
-    count. Raises RunError if the rows share no column or no videos of both classes, or with a
-    single person.
+    count. Raises RunError if the rows share no column or no videos of both classes, were scored on
+    different states of the data (STATE), or with a single person.
     """
     columns = [key for key in first if not isinstance(second, Mapping) or key in second]
     if not columns:
@@ -154,6 +155,8 @@ def _verdict(c: Decision, p_holm: float, margin: float) -> str:
 def _difference(first: pd.DataFrame, second: pd.DataFrame | None, metric: str) -> pd.DataFrame:
     """Per video its person and its part in one column's and seed's difference (in `attrs`)."""
     both = first if second is None else first[first["video_id"].isin(second["video_id"])]
+    if second is not None and len({df.attrs.get(STATE) for df in (first, second)} - {None}) > 1:
+        raise RunError("the two rows were scored on different states of the data")
     if both["label"].nunique() < 2:
         raise RunError("the two rows were not scored on the same real and fake videos")
     who = metrics.people(both)

@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from dfil import paper
 from dfil.results import metrics
+from dfil.results.decide import STATE
 from dfil.results.notes import Notes
 from dfil.results.scores import ranked
 from dfil.system.errors import DataError
@@ -76,7 +77,8 @@ def _gives(scores: pd.DataFrame, line: dict, value: float) -> bool:
 
 
 def _scores(run: Path, videos: paper.Videos) -> Sequence[pd.DataFrame]:
-    """A run's scores of the test videos that a selection names, one for every state of the data."""
+    """A run's scores of the test videos that a selection names, one for every state of the data,
+    which their `attrs` name, so that rows are compared on one state only (decide.compare)."""
     dataset = videos.dataset.removesuffix("-preview")  # the release is told by the data
     found_ = []
     for path in sorted((run / "scores").glob(f"{dataset}*-test-*.parquet")):
@@ -87,5 +89,6 @@ def _scores(run: Path, videos: paper.Videos) -> Sequence[pd.DataFrame]:
             raise DataError(f"{path}: a damaged table of scores ({error}); {what_now}") from error
         df = df.assign(score=expit(df["logit"].to_numpy(float)))
         chosen = select(df, "test", videos.compression, videos.manipulations)
+        chosen.attrs[STATE] = path.stem.rpartition("-")[2]
         found_ += [chosen] if len(chosen) else []
     return found_

@@ -74,13 +74,14 @@ def fill(
 def keys(
     table: paper.Table, runs: RunStore, stores: Mapping[str, CropStore]
 ) -> dict[tuple[str, str], list[str]]:
-    """By (row, column) the keys of the runs that `fill` takes for all methods, one per seed."""
+    """By (row, column) the keys of those runs of `fill` that have scored the videos of today."""
     found, every = {}, models.available()
     for cell in table.extended(every).cells():
         if not _obstacle(cell, stores, every):
-            home = stores[cell.train.dataset]
-            feeding = specs(cell, runs.profile, home)
-            found[cell.row, cell.column] = [runs.key(spec, home) for spec in feeding]
+            home, tests = stores[cell.train.dataset], stores[cell.test.dataset]
+            feeding = (runs.run(spec, home) for spec in specs(cell, runs.profile, home))
+            kept = [r.key for r in feeding if r.scores_file(tests, cell.test.compression).is_file()]
+            found[cell.row, cell.column] = kept
     return found
 
 
