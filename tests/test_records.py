@@ -3,6 +3,7 @@ elsewhere.
 """
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from dfil import models
+from dfil.faces.store import write_index
 from dfil.profiles import PROFILES, SMOKE, STUDY, Training
 from dfil.system.errors import MachineError, RunError
 from dfil.tools import plan
@@ -82,6 +84,44 @@ def test_clips_that_differ_in_bits_leave_the_key_of_built_in_data_alone_and_real
     assert data.contents(real, STUDY) != data.contents(real | {"digest": "b"}, STUDY)
     setting = {"synthetic_setting": meta["synthetic_setting"] | {"renderer": -1}}
     assert data.contents(meta, STUDY) != data.contents(meta | setting, STUDY)
+
+
+def test_a_quality_or_manipulation_that_is_added_to_a_tree_leaves_other_runs_alone(
+    tiny_store, tmp_path
+):
+    """Days of training at c23 are not lost when c40 is fetched later."""
+
+    def grown(*added):
+        rows = [tiny_store.index.assign(path="x")]
+        for compression, manipulation in added:
+            more = rows[0].assign(compression=compression)
+            fakes = more["manipulation"] != "real"
+            more = more[fakes] if compression == "c23" else more
+            more = more.assign(manipulation=more["manipulation"].where(~fakes, manipulation))
+            ids = more["compression"] + "/" + more["manipulation"] + "/" + more["video_id"]
+            rows.append(more.assign(video_id=ids))
+        folder = tmp_path / "-".join(map("+".join, added))
+        for row in pd.concat(rows).to_dict("records"):
+            file = folder / "crops" / f"{row['video_id']}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(row))
+        return write_index(folder, tiny_store.meta | {"synthetic": False})
+
+    runs, alone = RunStore(tmp_path / "runs", PROFILE), grown()
+    every = dataclasses.replace(SPEC, manipulations=())
+    for added in [("c40", "Deepfakes")], [("c40", "FaceSwap"), ("c23", "FaceSwap")]:
+        store = grown(*added)
+        assert store.meta["digest"] != alone.meta["digest"]
+        assert runs.key(SPEC, store) == runs.key(SPEC, alone)
+        same = added[-1][0] == "c40"
+        assert (runs.key(every, store) == runs.key(every, alone)) is same
+        mine = runs.run(SPEC, alone)
+        assert (mine.scores_file(store, "c23") == mine.scores_file(alone, "c23")) is same
+    index = alone.index.assign(frames=alone.index["frames"] + 1)
+    for row in index.to_dict("records"):
+        (alone.folder / "crops" / f"{row['video_id']}.json").write_text(json.dumps(row))
+    changed = write_index(alone.folder, tiny_store.meta | {"synthetic": False})
+    assert runs.key(SPEC, changed) != runs.key(SPEC, store)
 
 
 def test_what_is_planned_of_built_in_data_names_the_runs_of_what_is_made(

@@ -14,7 +14,7 @@ starts, so crops cannot be cut beforehand. What is stored instead:
 - A snippet is then the same square of the grid cut from each of its frames' patches, resized once
   to what the model takes.
 
-    meta.json                settings, whether the data are synthetic, a digest of the index
+    meta.json                settings, whether the data are synthetic, digests of the index
     index.parquet            one row per video of the tree, also of those without crops (status,
                              reason); not of those that the tree held once
     crops/<video_id>.npy     patches (N, P, P, 3) uint8 RGB of track 0, read by memory map;
@@ -91,7 +91,7 @@ class CropStore:
     person: whom intervals and tests count as one, empty if not known; seen: frames in which track
     0's face was found, of which `faces` were kept).
     meta: dict with dataset, size, detector, store_margin, reach, synthetic (bool),
-    synthetic_setting, digest, ...
+    synthetic_setting, digest (of the index), digests (by "compression/manipulation"), ...
 
     Cheap to pickle and safe in forked or spawned workers: files are opened on first use in each
     process and closed again, the least recently used first. Raises DataError if the folder holds no
@@ -202,15 +202,21 @@ def write_index(
             print(f"{error} It is left out of the index.", file=sys.stderr, flush=True)
     rows = held(rows)
     index = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, "int64"))
-    # The digest stands for the contents: paths, also those in reasons, differ between machines, and
+    # The digests stand for the contents: paths, also those in reasons, differ between machines, and
     # who a video shows changes no pixel.
     contents = index.drop(columns=["path", "masks", "reason", "person", "seen"])
-    lines = contents.sort_values("video_id").to_json(orient="records")
+    contents = contents.sort_values("video_id")
+    kinds = contents.groupby(["compression", "manipulation"])
+    digests = {"/".join(kind): _digest(rows) for kind, rows in kinds}
     with atomic(folder / "index.parquet") as part:
         index.to_parquet(part, index=False)
-    digest = hashlib.sha256(lines.encode()).hexdigest()
-    write_json(folder / "meta.json", {**meta, "digest": digest})
+    digests = {"digest": _digest(contents), "digests": digests}
+    write_json(folder / "meta.json", {**meta, **digests})
     return CropStore(folder)
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    return hashlib.sha256(rows.to_json(orient="records").encode()).hexdigest()
 
 
 def _checked(index: pd.DataFrame) -> pd.DataFrame:

@@ -124,6 +124,7 @@ class Found:
 
     def scores(self, split: str = "test") -> Iterator[Scores]:
         """The kept scores of one split. Raises DataError for a damaged table."""
+        mine = self.record["made"].get("tested", [digest_of(self.settings["data"])])
         for path in sorted((self.folder / "scores").glob("*.parquet")):
             *dataset, of_split, digest = path.stem.split("-")
             if of_split != split:
@@ -136,7 +137,7 @@ class Found:
             only = compressions.pop() if len(compressions) == 1 else ""
             name = "-".join(dataset).removesuffix(f"-{only}" if only else "")
             table = table.assign(score=expit(table["logit"].to_numpy(float)))
-            yield Scores(name, only, split, table, digest == digest_of(self.settings["data"]))
+            yield Scores(name, only, split, table, digest in mine)
 
     def own_scores(self, split: str = "test") -> pd.DataFrame | None:
         """Its scores of videos like those it was trained on; None if there are none."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from dfil import datasets, synthetic
-from dfil.datasets import load_records
+from dfil.datasets import REAL, load_records
 from dfil.faces import rows
 from dfil.faces.preprocess import Settings, preprocess, settings_of, usual
 from dfil.faces.store import CropStore
@@ -77,14 +77,20 @@ def planned(profile: Profile, dataset: str, setting: str = "") -> dict:
     return {"dataset": dataset, "synthetic": True, "synthetic_setting": tree, **asdict(crops_)}
 
 
-def contents(meta: Mapping, profile: Profile) -> str | dict:
+def contents(
+    meta: Mapping, profile: Profile, compression: str = "", manipulations: Collection[str] = ()
+) -> str | dict:
     """What a run's key says of its data: a store's digest, or built-in data's version and settings.
+
+    The digest is that of the videos that a selection names (spec.select), so that a quality or a
+    manipulation that is added to a tree leaves the runs alone that do not look at it.
 
     Another processor's clips differ in some bits, and so do the digests of crops cut from them;
     settings are the same everywhere, so that a run trained elsewhere is found again.
     """
     if not meta["synthetic"] or not datasets.get(meta["dataset"]).setting:
-        return meta["digest"]  # a folder of some clips of a built-in tree is not that tree
+        # a folder of some clips of a built-in tree is not that tree
+        return _of_selection(meta, compression, manipulations)
     tree = meta["synthetic_setting"]
     counts = [tree[name] for name in COUNTED if name in tree]
     told = {name: tree.get(name) for name in ("renderer", "tree", "seed", "frames", "setting")}
@@ -92,6 +98,18 @@ def contents(meta: Mapping, profile: Profile) -> str | dict:
     if datasets.get(meta["dataset"]).carved:
         told["validation"] = profile.validation
     return json.loads(json.dumps(told))
+
+
+def _of_selection(meta: Mapping, compression: str, manipulations: Collection[str]) -> str:
+    chosen = {}
+    for kind, digest in meta.get("digests", {}).items():  # a store of an earlier release has none
+        quality, _, manipulation = kind.partition("/")
+        named = not manipulations or manipulation in (REAL, *manipulations)
+        if named and compression in ("", quality):
+            chosen[kind] = digest
+    if not chosen:
+        return meta["digest"]
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
 def real(dataset: str) -> Path | None:

@@ -170,7 +170,7 @@ class Run:
 
     def scores_file(self, store: CropStore, compression: str = "", split: str = "test") -> Path:
         """Where `scores` keeps what it computed. Only the store's meta is looked at."""
-        digest = digest_of(data.contents(store.meta, self.profile))
+        digest = digest_of(data.contents(store.meta, self.profile, compression))
         name = "-".join(filter(None, (store.meta["dataset"], compression, split, digest)))
         return self.folder / "scores" / f"{name}.parquet"
 
@@ -229,6 +229,7 @@ def made(
     files = ("history.csv", "weights.safetensors", "config.json")
     return {
         "data": store.meta["digest"],
+        "tested": _tested(run, store),
         "videos": {split: len(found) for split, found in rows.items()},
         "missing": lost,
         "kept": spec.training.keep,
@@ -243,6 +244,12 @@ def made(
         },
         "bytes": {name: (run.folder / name).stat().st_size for name in files},
     }
+
+
+def _tested(run: Run, store: CropStore) -> list[str]:
+    """How the names of scores of the run's own tree end, whatever their compression."""
+    of = {"", *(kind.partition("/")[0] for kind in store.meta.get("digests", {}))}
+    return sorted({run.scores_file(store, each).stem.rpartition("-")[2] for each in of})
 
 
 def digest_of(value: object) -> str:

@@ -131,10 +131,8 @@ class RunStore:
         lost = [spec.listed(store, split) for split in rows]
         if is_first() and (text := missing(pd.concat(lost))):
             print(f"{run.key}: {text}; see the reasons in the index of {store.folder}.", flush=True)
-        videos = {
-            split: run.dataset(store, rows[split], run.sampling.train, train=split == "train")
-            for split in rows
-        }
+        snippets = run.sampling.train
+        videos = {s: run.dataset(store, rows[s], snippets, train=s == "train") for s in rows}
         arguments = model, videos["train"], videos["val"], spec.training
         how = {"seed": spec.seed, "label": folder.name}
         if models.is_fitted(spec.method):
@@ -153,7 +151,8 @@ class RunStore:
 
 
 def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
-    described = {**asdict(replace(spec, start=None)), "data": data.contents(meta, profile)}
+    described = asdict(replace(spec, start=None))
+    described["data"] = data.contents(meta, profile, spec.compression, spec.manipulations)
     del described["training"]
     if spec.fakes is None:  # so a run from before there were others keeps its key
         del described["fakes"]
