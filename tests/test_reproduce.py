@@ -247,6 +247,27 @@ def test_links_of_an_executed_notebook_hold_where_it_is_published(tmp_path, monk
     assert relinked(tmp_path / "elsewhere") == text
 
 
+def test_a_notebook_run_alone_links_to_the_sources_of_those_that_were_not(
+    tmp_path, outputs, monkeypatch
+):
+    monkeypatch.setattr(paths, "project", lambda: tmp_path)
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for name in ("10_a", "30_b", "40_c"):
+        write_notebook(folder, name, "pass")
+        notebook = nbformat.read(folder / f"{name}.ipynb", 4)
+        text = "[a](10_a.ipynb) [b](30_b.ipynb) [c](40_c.ipynb)"
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id="m"))
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    monkeypatch.setattr(reproduce.page, "build", lambda *_: None)
+    assert reproduce.reproduce("smoke", ["10", "30"], notebooks=folder) == 0
+    made = outputs / "smoke/notebooks"
+    source = os.path.relpath(folder / "40_c.ipynb", made)
+    for name in ("10_a", "30_b"):
+        text = nbformat.read(made / f"{name}.ipynb", 4).cells[0].source
+        assert text == f"[a](10_a.ipynb) [b](30_b.ipynb) [c]({source})"
+
+
 def test_a_damaged_status_file_is_said_and_replaced(tmp_path, capsys):
     (tmp_path / "status.csv").write_text("notebook,seconds\n10_a,x\n")
     assert reproduce.read_status(tmp_path / "status.csv") == {}

@@ -117,7 +117,9 @@ def reproduce(
         outcomes: list[Outcome] = []
         for number, job in enumerate(jobs, 1):
             print(f"[{number}/{len(jobs)}] {job.name} ... ", end="", flush=True)
-            outcomes.append(_skip(job, scale) if job.lacks else _run(job, profile, shorten))
+            beside = {each.path.name for each in jobs if not each.lacks}
+            ran = _skip(job, scale) if job.lacks else _run(job, profile, shorten, beside)
+            outcomes.append(ran)
             rows[job.name] = outcomes[-1].row
             for place in (published, paths.outputs(profile)):
                 _write_status(place / "status.csv", rows)
@@ -171,8 +173,12 @@ def _skip(job: _Job, profile: Profile) -> Outcome:
     return Outcome(job.name, skipped=job.lacks)
 
 
-def _run(job: _Job, profile: str, shorten: PathShortener) -> Outcome:
-    """Run one notebook and publish what it made, or take back what it made before it failed."""
+def _run(job: _Job, profile: str, shorten: PathShortener, beside: set[str]) -> Outcome:
+    """Run one notebook and publish what it made, or take back what it made before it failed.
+
+    beside: the names of those that this call runs; to others it links where they are published, and
+    else where they come from.
+    """
     work, published, source = paths.outputs(profile), paths.published(profile), job.path.parent
     copy, failed = work / "notebooks" / job.path.name, _failed_copy(published, job.name)
     outcome = run_notebook(job.path, copy, job.values, shorten)
@@ -182,8 +188,8 @@ def _run(job: _Job, profile: str, shorten: PathShortener) -> Outcome:
             shutil.copyfile(copy, failed)
         take_back(profile)
     else:
-        made = {p.name for p in _all(source) if _number(p) not in profiles.get(profile).on_request}
-        relink(copy, source, published / "notebooks", made)
+        made = {path.name for path in _all(published / "notebooks")}
+        relink(copy, source, published / "notebooks", beside | made)
         publish(profile)
         failed.unlink(missing_ok=True)
     print(f"{outcome.status}, {_duration(outcome.seconds)}, {outcome.peak:.0f} MiB", flush=True)
