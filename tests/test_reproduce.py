@@ -20,6 +20,7 @@ from dfil.cli import main
 from dfil.system import paths, process
 from dfil.system.errors import DfilError, MachineError, RunError
 from dfil.tools import environment, execute, reproduce
+from dfil.tools import publish as publishing
 
 
 def write_notebook(
@@ -466,3 +467,32 @@ def test_seeds_that_are_none_are_named_as_they_were_given(text):
     with pytest.raises(RunError, match="whole numbers from 0 on") as caught:
         profiles.get("smoke", text)
     assert text.strip("[]") in str(caught.value)
+
+
+def test_a_notebook_by_hand_begins_with_what_was_published_meanwhile(outputs):
+    published_table(outputs)
+    work = paths.outputs("demo")  # begun now
+    (work / "figures/table1.png").write_text("changed by hand")
+    (outputs / "demo/tables/table1.csv").write_text("row,ours\ndil,0.7\n")
+    (outputs / "demo/figures/table1.png").write_text("another call's")
+    (outputs / "demo/tables/new.csv").write_text("row,ours\ndil,0.8\n")
+    publishing.refresh("demo")
+    assert "0.7" in (work / "tables/table1.csv").read_text()
+    assert "0.8" in (work / "tables/new.csv").read_text()
+    assert (work / "figures/table1.png").read_text() == "changed by hand"
+    assert [path.name for path in paths.written(work)] == ["table1.png"]
+
+
+def test_what_another_call_has_published_later_stays(outputs, capsys):
+    published_table(outputs)
+    table, mine = outputs / "demo/tables/table1.csv", "tables/table1.csv"
+    (paths.outputs("demo") / mine).write_text("row,ours\ndil,0.3\n")
+    table.write_text("row,ours\ndil,0.7\n")
+    os.utime(table, ns=(later := time.time_ns() + 10**9, later))
+    assert publishing.publish("demo") == []
+    assert "0.7" in table.read_text() and "0.7" in (paths.outputs("demo") / mine).read_text()
+    assert "was published by another call" in capsys.readouterr().out
+    (paths.outputs("demo") / mine).write_text("row,ours\ndil,0.9\n")
+    os.utime(paths.outputs("demo") / mine, ns=(later + 10**9, later + 10**9))
+    assert [path.name for path in publishing.publish("demo")] == ["table1.csv"]
+    assert "0.9" in table.read_text()

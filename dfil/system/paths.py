@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 from dfil.system.errors import DataError, MachineError, machine_fault
@@ -118,9 +119,19 @@ def _begin(folder: Path, profile: str) -> None:
             raise
 
 
-def note_state(work: Path) -> None:
-    """From now on `written` names only what is written later."""
-    (work / _STATE).write_text(json.dumps(_state(work)), encoding="utf-8")
+def note_state(work: Path, only: Collection[Path] | None = None) -> None:
+    """From now on `written` names only what is written later. only: of these files."""
+    now, file = _state(work), work / _STATE
+    if only is not None:
+        names = {path.relative_to(work).as_posix() for path in only}
+        before = json.loads(file.read_text(encoding="utf-8"))
+        now = before | {name: seen for name, seen in now.items() if name in names}
+    file.write_text(json.dumps(now), encoding="utf-8")
+
+
+def listed(folder: Path) -> list[Path]:
+    """The files of a folder of results that a folder of work begins with."""
+    return sorted(folder / name for name in _state(folder) if ".failed." not in name)
 
 
 def written(work: Path) -> list[Path]:

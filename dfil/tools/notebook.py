@@ -27,8 +27,10 @@ from dfil.results import beyond, claims, compare, figures, located, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
 from dfil.system.errors import DataError, RunError
+from dfil.system.locks import owner
 from dfil.tools import environment
 from dfil.tools.plan import expected
+from dfil.tools.publish import refresh
 from dfil.train import data, experiments, rates
 from dfil.train.runs import RunStore
 
@@ -101,6 +103,7 @@ class Notebook:
         Raises Absent where the first dataset is not there, RunError for an unknown profile.
         """
         self.profile = profiles.get(profile or os.environ.get("DFIL_PROFILE") or "smoke", seeds)
+        refresh(self.profile.name)
         self.out = paths.outputs(self.profile.name)
         self.runs = RunStore(paths.runs(self.profile.name), self.profile)
         if self.profile.search_rates:  # so that the study's runs are found
@@ -223,9 +226,10 @@ class Notebook:
         """
         name, folder = name or table.key, self.out / "tables"
         df = self._build(table, results, missing, note)
-        df = tables.with_earlier(df, folder / f"{name}.csv", keys or {})
-        df = df.dropna(subset="ours") if drop_empty else df
-        tables.save(df, folder, name, table.title)
+        with owner(folder, f"the table {name}"):  # two notebooks may fill up one table
+            df = tables.with_earlier(df, folder / f"{name}.csv", keys or {})
+            df = df.dropna(subset="ours") if drop_empty else df
+            tables.save(df, folder, name, table.title)
         return df
 
     def save_trained(self, trained: Trained, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -241,12 +245,13 @@ class Notebook:
 
         df = self._build(table, trained.results, missing)
         keys = experiments.keys(table, self.runs, self.stores)
-        df = tables.with_earlier(df, folder / f"{table.key}.csv", keys)
-        tables.save(df, folder, table.key, table.title, columns=columns)
-        if table.key in ("table1", "table2"):
-            by_auc = table.measured_by(paper.AUC)
-            beside = self._build(by_auc, trained.results, missing)
-            tables.save(beside, folder, by_auc.key, by_auc.title, columns=columns)
+        with owner(folder, f"the table {table.key}"):  # two notebooks may fill up one table
+            df = tables.with_earlier(df, folder / f"{table.key}.csv", keys)
+            tables.save(df, folder, table.key, table.title, columns=columns)
+            if table.key in ("table1", "table2"):
+                by_auc = table.measured_by(paper.AUC)
+                beside = self._build(by_auc, trained.results, missing)
+                tables.save(beside, folder, by_auc.key, by_auc.title, columns=columns)
         return df[df["column"].isin(columns)] if columns else df
 
     def _build(self, table: paper.Table, results: Mapping, missing, note: str = "") -> pd.DataFrame:

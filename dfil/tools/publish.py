@@ -41,11 +41,28 @@ def workplace() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def refresh(profile: str) -> None:
+    """Take over what another call has published since the folder of work was begun, file by file
+    where nothing was changed here: a notebook fills up the table that it finds."""
+    work, published = paths.outputs(profile), paths.published(profile)
+    with owner(work, f"a notebook of {profile}"):
+        mine, taken = set(paths.written(work)), []
+        for path in paths.listed(published):
+            here = work / path.relative_to(published)
+            if here in mine or (here.is_file() and filecmp.cmp(path, here)):
+                continue
+            with atomic(here) as part:
+                shutil.copy2(path, part)
+            taken.append(here)
+        paths.note_state(work, taken)
+
+
 def publish(profile: str) -> list[Path]:
     """Bring what differs in `paths.outputs(profile)` to `paths.published(profile)`.
 
     Returns the files that were brought. An empty table never takes the place of a filled one, nor
-    do its figures and text; what stays for that reason is said. Raises RunError without such work.
+    do its figures and text, and nothing takes the place of what was published later than it was
+    made; what stays for such a reason is said. Raises RunError without such work.
     """
     work, published = paths.outputs(profile), paths.published(profile)
     with owner(published, f"publishing {profile}"):
@@ -58,6 +75,11 @@ def publish(profile: str) -> list[Path]:
             target = published / path.relative_to(work)
             if target.parent.name in ("tables", "figures") and path.stem in kept:
                 shutil.copy2(target, path) if target.is_file() else path.unlink()
+                continue
+            if _is_newer(target, path):
+                said = "was published by another call after this one made its own, and stays"
+                print(f"{target} {said}; run the notebook again.", flush=True)
+                shutil.copy2(target, path)
                 continue
             with atomic(target) as part:
                 shutil.copyfile(path, part)
@@ -87,6 +109,10 @@ def _changed(work: Path, published: Path) -> list[Path]:
     """Files written in the workplace since it was begun that differ from what is published."""
     pairs = [(path, published / path.relative_to(work)) for path in paths.written(work)]
     return [a for a, b in pairs if not (b.is_file() and filecmp.cmp(a, b, shallow=False))]
+
+
+def _is_newer(target: Path, path: Path) -> bool:
+    return target.is_file() and target.stat().st_mtime_ns > path.stat().st_mtime_ns
 
 
 def _is_loss(new: Path, published: Path) -> bool:
