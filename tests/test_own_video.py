@@ -372,6 +372,28 @@ def test_the_page_shows_scores_people_snippets_and_maps_and_needs_no_other_file(
     assert verdict.WARNING not in page_of(result, watch, tmp_path, synthetic=False)
 
 
+def test_videos_of_one_name_are_told_apart_on_the_page(tmp_path):
+    videos = ["a/x/1.mp4", "b/x/1.mp4", "1.mp4", "c/2.mp4", "c/2.mp4"]
+    failed = {"status": "unreadable", "reason": "cut", "score": None, "people": []}
+    sections = [
+        own_page.section({**found(), **failed, "video": video}, own_page.Evidence())
+        for video in videos
+    ]
+    own_page.write(
+        tmp_path / "page.html",
+        sections,
+        {
+            "method": "dil",
+            "trained_on": "a-run",
+            "synthetic": True,
+            "sampling": {"frames": 4, "stride": 1, "size": 32, "snippets": 4, "detector": "dlib"},
+        },
+    )
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    headings = re.findall("<h2>(.*?)</h2>", page)[: len(videos)]
+    assert headings == ["a/x/1.mp4", "b/x/1.mp4", "1.mp4", "2.mp4", "2.mp4"]
+
+
 def test_the_page_of_a_method_without_maps_or_of_nobody_says_so(tmp_path):
     class Whole(models.Detector):
         def forward(self, x):

@@ -93,7 +93,10 @@ class Evidence:
 
 
 def write(path: Path, sections: Sequence[Mapping], config: Mapping) -> None:
-    """The page of `sections`, one per video. config: of the weights."""
+    """The page of `sections`, one per video. config: of the weights. Videos of one name in several
+    folders are told apart by these."""
+    names = _told_apart([section["result"]["video"] for section in sections])
+    sections = [{**each, "name": name} for each, name in zip(sections, names, strict=True)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dfil.explain", "."),
         autoescape=True,
@@ -111,6 +114,16 @@ def write(path: Path, sections: Sequence[Mapping], config: Mapping) -> None:
     )
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _told_apart(videos: Sequence[str]) -> list[str]:
+    """The files' names, each with as many folders before it as tell it from the others."""
+    parts, names = [Path(video).parts for video in videos], []
+    for mine in parts:
+        same = [other for other in parts if other != mine and other[-1] == mine[-1]]
+        k = next(k for k in range(1, len(mine) + 2) if all(o[-k:] != mine[-k:] for o in same))
+        names.append("/".join(mine[-k:]))
+    return names
 
 
 def section(result: Mapping, evidence: Evidence) -> dict:

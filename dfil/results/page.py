@@ -46,8 +46,7 @@ def build(folder: Path) -> Path:
     the page's path; the same folder gives the same page.
 
     Figures carry their caption in the PNG's text chunks `Title` and `Description` (matplotlib:
-    savefig(metadata=...)); a figure is marked synthetic if they say so, if the environment's
-    `synthetic` is true, or if all filled tables are.
+    savefig(metadata=...)); a figure is marked synthetic if they say so or all filled tables are.
     Raises DataError if the folder does not exist. A file that is damaged is named on the page.
     """
     found = published.read(folder)

@@ -62,9 +62,11 @@ class Published:
 
     @property
     def all_synthetic(self) -> bool:
-        """Whether the environment or every filled table says so."""
-        all_filled = bool(self.filled) and all(map(tables.is_synthetic, self.filled))
-        return bool(self.environment.get("synthetic")) or all_filled
+        """Whether every filled table says so, each cell for itself; of nothing filled, whether the
+        last call's environment does, which says nothing of what earlier calls have filled."""
+        if self.filled:
+            return all(map(tables.is_synthetic, self.filled))
+        return bool(self.environment.get("synthetic"))
 
     @property
     def synthetic(self) -> bool:

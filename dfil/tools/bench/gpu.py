@@ -9,6 +9,7 @@ the smallest size, so that it is known to run; those numbers say nothing of a GP
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,6 +39,9 @@ def measure(limit: float = LIMIT) -> dict:
     """Sections by name, each with its `seconds`; one for which no time is left says so."""
     device = pick_device()
     profile = profiles.get("paper" if device.type == "cuda" else "smoke")
+    if device.type != "cuda":
+        said = "no GPU is there, so all of it is measured in small on the CPU, a minute or two"
+        print(f"bench gpu: {said}.", file=sys.stderr, flush=True)
     begun, until = time.monotonic(), time.monotonic() + limit
     result = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
