@@ -17,7 +17,8 @@ from dfil.results import tables
 from dfil.results.records import videos_of
 from dfil.system.errors import DataError, RunError
 from dfil.train import experiments, own_video
-from dfil.train.runs import Run, RunStore
+from dfil.train.runs import Run, RunSpec, RunStore
+from dfil.train.spec import known_people
 
 
 def test_methods_asked_for_the_profiles_or_all():
@@ -150,6 +151,28 @@ def test_a_method_of_ones_own_gets_its_row_in_table_1(tiny_store, tmp_path, monk
     assert "\n| toy |" in path.with_suffix(".md").read_text()
     (key,) = experiments.keys(table, runs, {"ffpp": tiny_store})["toy", "HQ DF"]
     assert results["toy", "HQ DF"].runs == [key]
+
+
+def test_people_of_the_test_videos_who_are_in_training_too_are_counted(tiny_store, tmp_path):
+    def meeting(split):
+        index, fake = tiny_store.index.copy(), copy.copy(tiny_store)
+        (one, *_) = index.loc[index["split"] == "test", "person"]
+        first = index.loc[index["split"] == split, "person"].iloc[0]
+        index.loc[index["person"] == first, "person"] = one
+        fake.index = index
+        return fake
+
+    spec = RunSpec.of_table(SMOKE, "table1", "dil", "ffpp", "c23", ("Deepfakes",))
+    which, said = ("c23", ("Deepfakes",)), ("1 of 1 test people are in training too",)
+    assert known_people(spec, tiny_store, tiny_store, which) == ()
+    for split in ("train", "val"):
+        home = meeting(split)
+        assert known_people(spec, home, home, which) == said
+        assert known_people(spec, home, copy.copy(home), which) == ()  # another dataset
+    table, runs = paper.TABLES["table1"], RunStore(tmp_path / "runs", SMOKE)
+    results, _ = experiments.fill(table, runs, {"ffpp": home}, ["resnet50"])
+    df = tables.build(table, results, "left out", synthetic=True)
+    assert said[0] in df.loc[df["ours"].notna(), "note"].item()
 
 
 def test_qualities_that_are_not_asked_for_are_left_out(tiny_store, tmp_path):

@@ -16,7 +16,7 @@ from dfil.profiles import Profile
 from dfil.system.errors import RunError
 from dfil.train.runs import Run, RunSpec, RunStore
 from dfil.train.self_warped import SelfWarped
-from dfil.train.spec import missing, select, what_crops
+from dfil.train.spec import known_people, missing, select, what_crops
 
 POOLED = "one model for all manipulations"
 WARPED = "trained on real videos and warps of them, on no forgery"
@@ -67,6 +67,7 @@ def fill(
         home, tests = stores[cell.train.dataset], stores[cell.test.dataset]
         trained = [runs.get(spec, home) for spec in specs(cell, runs.profile, home)]
         notes = remarks(cell, [run.spec for run in trained], runs.profile)
+        notes += known_people(trained[0].spec, home, tests, _which(cell.test))
         results[cell.row, cell.column] = result(trained, tests, cell.test, notes)
     return results, {place: reason for place, reason in reasons.items() if reason}
 

@@ -124,6 +124,19 @@ def select(
     return rows[fakes | (rows["label"] == 0)]
 
 
+def known_people(
+    spec: RunSpec, home: CropStore, tests: CropStore, which: tuple[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """What is to be said where a run has met test people in training: it may know their faces.
+    Nothing where nobody is named, and of two datasets, whose people have other names."""
+    if tests is not home or "person" not in home.index:
+        return ()
+    learnt = pd.concat([spec.listed(home, split) for split in ("train", "val")])
+    test = set(select(home.index, "test", *which)["person"]) - {""}
+    known = len(test & set(learnt["person"]))
+    return (f"{known} of {len(test)} test people are in training too",) * bool(known)
+
+
 def what_crops(meta: Mapping) -> tuple[str, ...]:
     """What is to be said beside numbers from a store with this meta: which release where a name
     stands for two, and that frames were left out, so that nothing lies evenly over a video."""
