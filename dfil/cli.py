@@ -127,7 +127,7 @@ TORCHRUN = (
 NO_FORGERY = "dfil train dil --fakes self-blended --real VIDEOS       # without any forgery"
 FAKES = "train on real videos alone, against pseudo-forgeries made of them while they are read"
 JITTER = "what changes from frame to frame in those: 0 nothing, 1 all of it (default: 0.5)"
-SWITCH = "arguments of the model, such as bp=False or queries=4 (`help(dfil.models.DIL)`)"
+SWITCH = "arguments of the model, such as bp=False; a name that it does not have lists all"
 START = (
     "(default: %(default)s); in smoke and demo the others begin with the weights of a built-in ffpp"
     " run, which is trained first"

@@ -258,6 +258,19 @@ def test_options_that_cannot_be_are_refused_before_any_video(no_model, tmp_path,
         assert why in capsys.readouterr().err
 
 
+def test_weights_of_crops_that_are_not_cut_here_are_refused(tmp_path):
+    sampling = {"frames": 4, "stride": 1, "size": 32, "snippets": 4, "detector": "dlib"}
+    config = {"method": "dil", "switches": {}, "trained_on": "x", "synthetic": True}
+    for box, refused in (("snippet", False), ("frame", True)):
+        config["sampling"] = sampling | {"box": box}
+        save_weights(torch.nn.Linear(1, 1), tmp_path / "weights.safetensors", config)
+        if refused:
+            with pytest.raises(RunError, match="a box per frame"):
+                own_video.described(tmp_path)
+        else:
+            assert own_video.described(tmp_path)["sampling"]["box"] == "snippet"
+
+
 @pytest.mark.parametrize(
     "broken", [None, {}, {"size": 32, "frames": 4, "stride": 1, "snippets": "8"}, []]
 )

@@ -2,6 +2,7 @@
 elsewhere.
 """
 
+import copy
 import dataclasses
 import json
 import subprocess
@@ -75,6 +76,15 @@ def test_a_record_is_small_names_no_place_and_needs_no_crops_to_be_read(trained,
     assert runs.run(SPEC, MetaOnly).is_trained
     scores = runs.run(SPEC, MetaOnly).scores(MetaOnly, "c23")
     assert list(scores) == SCORE_COLUMNS and scores["person"].nunique() == 1
+
+
+def test_kept_scores_name_the_people_that_the_index_names_today(trained, tiny_store):
+    corrected = copy.copy(tiny_store)
+    corrected.index = tiny_store.index.assign(person="somebody else")
+    before = trained[1].scores(tiny_store, "c23")
+    after = trained[1].scores(corrected, "c23")
+    assert set(after["person"]) == {"somebody else"} != set(before["person"])
+    assert after.drop(columns="person").equals(before.drop(columns="person"))
 
 
 def test_clips_that_differ_in_bits_leave_the_key_of_built_in_data_alone_and_real_ones_change_it():

@@ -70,6 +70,11 @@ def _whole(config: dict, weights: str | Path) -> dict:
             f"{weights}: what its config.json says of sampling is not whole"
             f" ({', '.join(wrong) or 'detector'}); take a run's folder or export it again"
         )
+    if looks.get("box", "snippet") != "snippet":
+        raise RunError(
+            f"{weights}: trained on crops with a box per {looks['box']}, which are not cut of one's"
+            " own videos; take weights that were trained with one box per snippet"
+        )
     return config
 
 

@@ -127,6 +127,7 @@ class Run:
         how, detector = self.sampling, store.meta["detector"]
         sampling = {"size": self.profile.size, "frames": how.frames, "stride": how.stride}
         sampling |= {"snippets": how.test, "views": how.views, "detector": detector}
+        sampling |= {"box": self.spec.box} if self.spec.box != "snippet" else {}
         return {
             "method": self.spec.method,
             "switches": self.switches,
@@ -199,6 +200,10 @@ class Run:
                 found = self._score(store, compression, split)
                 with atomic(path) as temporary:
                     found.to_parquet(temporary, index=False, compression="zstd")
+        index = getattr(store, "index", None)
+        if index is not None and "person" in index:  # corrected lists change no pixel and no logit
+            who = found["video_id"].map(index.set_index("video_id")["person"])
+            found = found.assign(person=who.fillna(found["person"]))
         logits = torch.tensor(found["logit"].to_numpy(np.float64))
         found = found.assign(logit=logits.numpy(), score=torch.sigmoid(logits).numpy())
         return found[SCORE_COLUMNS]

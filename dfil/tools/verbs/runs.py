@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from argparse import Namespace
 from contextlib import nullcontext, redirect_stdout
@@ -46,9 +47,8 @@ def runs(a: Namespace) -> int:
 def export(a: Namespace) -> int:
     folder = write(found.one(a.which), a.folder)
     print(f"{folder}: model.safetensors, config.json, preprocessor_config.json, README.md")
-    print(
-        f"Read the README.md before you pass it on. To try it: dfil score VIDEO --weights {folder}"
-    )
+    try_it = f"dfil score VIDEO --weights {shlex.quote(str(folder))}"
+    print(f"Read the README.md before you pass it on. To try it: {try_it}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -104,7 +105,7 @@ def notebooks(a: Namespace) -> int:
         f"{len(copied)} notebooks in {folder}"
         + f"; {len(kept)} were there and are kept" * bool(kept)
     )
-    print(f"jupyter lab {_near(folder / '00_start_here.ipynb')}")
+    print(f"jupyter lab {shlex.quote(_near(folder / '00_start_here.ipynb'))}")
     return 0
 
 
