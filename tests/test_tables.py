@@ -190,6 +190,17 @@ def test_ablation_keeps_its_check_marks():
     assert "\n| ✓ |  | 0.9750<br>" in text
 
 
+def test_some_cells_of_a_table_are_shown_with_dashes_between_them():
+    df = table1()
+    whole = tables.pivot(df)
+    places = list(zip(df["row"], df["column"], strict=True))
+    (row, column), other = places[0], places[-1]
+    assert row != other[0] and column != other[1]
+    some = tables.pivot(df[[place in ((row, column), other) for place in places]])
+    assert some.shape == (2, 2) and some.loc[:, column].iloc[0] == whole.loc[:, column].iloc[0]
+    assert some.loc[:, other[1]].iloc[0].endswith("–") and some.loc[:, column].iloc[1].endswith("–")
+
+
 def test_pivot():
     shown = tables.pivot(table1())
     assert shown.shape == (16, 8)

@@ -51,8 +51,13 @@ def layout(df: pd.DataFrame) -> paper.Table:
 
 
 def pivot(df: pd.DataFrame) -> pd.DataFrame:
-    """The table in the paper's arrangement for a notebook: `paper | ours [low, high]`, without the
-    paper's part where the paper has no such table."""
+    """The table, or some of its cells, in the paper's arrangement for a notebook: `paper | ours
+    [low, high]`, without the paper's part where the paper has no such table; a dash where df has no
+    such cell, as when some qualities alone were run."""
+    rows, columns = (df[name].unique() for name in ("row", "column"))
+    every = pd.MultiIndex.from_product([rows, columns], names=["row", "column"])
+    df = df.set_index(["row", "column"]).reindex(every).reset_index()
+    df[["table", "metric"]] = df[["table", "metric"]].ffill().bfill()
     table, has_paper = layout(df), df["paper"].notna().any()
     cells = {(line["row"], line["column"]): line for line in df.to_dict("records")}
 

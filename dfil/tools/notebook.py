@@ -80,6 +80,17 @@ class Trained:
         return self.reasons[cell.row, cell.column]
 
     @property
+    def main(self) -> str:
+        """The row that the others are compared with: DIL's, or the first where it was left out.
+
+        Raises Absent where none of the methods asked for has a row here.
+        """
+        rows = list(dict.fromkeys(row for row, _ in self.results))
+        if not rows:
+            raise Absent(f"none of the methods asked for was run for {self.table.title}")
+        return "dil" if "dil" in rows else rows[0]
+
+    @property
     def keys(self) -> list[str]:
         return sorted({key for result in self.results.values() for key in result.runs})
 
