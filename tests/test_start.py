@@ -119,6 +119,23 @@ def test_notebooks_are_copied_and_what_lies_there_is_kept(tmp_path, capsys):
     assert mine.read_bytes() == b"" and "1 were there and are kept" in text
 
 
+@pytest.mark.parametrize("installed", [False, True])
+def test_links_of_copied_notebooks_hold_or_are_words(installed, tmp_path, monkeypatch):
+    source, target = tmp_path / "a" / "notebooks", tmp_path / "b" / "c"
+    source.mkdir(parents=True)
+    if not installed:
+        touch(tmp_path / "a" / "docs" / "glossary.md")
+    text = "a `[x](y)`: [10](10_b.ipynb) [words](../docs/glossary.md#u) [w](https://w.org/w.md)"
+    cells = [{"cell_type": kind, "source": [text]} for kind in ("markdown", "code")]
+    (source / "00_a.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr(shipped, "folder", lambda: source)
+    shipped.copy(target)
+    (markdown, code) = json.loads((target / "00_a.ipynb").read_text())["cells"]
+    there = "words" if installed else "[words](../../a/docs/glossary.md#u)"
+    assert code["source"] == [text]
+    assert markdown["source"][0].endswith(f"[10](10_b.ipynb) {there} [w](https://w.org/w.md)")
+
+
 def test_a_forecast_counts_like_calls_that_went_well_only():
     path = Path("notebooks/30_train_faceforensics.ipynb")
     row = {"notebook": path.stem, "status": "failed", "seconds": "40.0", "peak MiB": "1"}
