@@ -358,7 +358,7 @@ VERBS = {
             ),
             _text("--compression", "C", f"ffpp only; {AS_TRAINED}"),
             _several("--manipulations", "M", AS_TRAINED),
-            _file("--root", "TREE", "the dataset's real tree (default: as it was trained)"),
+            _file("--root", "TREE", f"the dataset's real tree {NAMED}"),
             _option("--split", choices=("train", "val", "test"), default="test", help=SPLIT),
             _option(
                 "--profile",

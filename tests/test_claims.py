@@ -1,5 +1,6 @@
 """Verdicts come from per-video scores in the records, and every claim speaks of what exists."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_a_claim_stays_when_its_records_are_gone(tmp_path):
     assert kept["verdict"] == line(before, "dil", "stil")["verdict"]
     assert kept["detectable"] == pytest.approx(line(before, "dil", "stil")["detectable"], rel=1e-4)
     assert line(claims.write(tmp_path), "dil", "stil")["note"] == kept["note"]  # it is said once
+
+
+def test_of_several_states_that_give_one_number_rows_are_compared_on_a_common_one(tmp_path):
+    save(tmp_path, table1())
+    before = claims.write(tmp_path)
+    for path in (tmp_path / "runs").glob("dil-*/scores/*"):  # scored again after the tree had grown
+        shutil.copy(path, path.with_name(f"{path.stem.rpartition('-')[0]}-00000first.parquet"))
+    after = claims.write(tmp_path)
+    assert line(after, "dil", "stil").equals(line(before, "dil", "stil"))
+    assert line(after, "dil", "stil")["verdict"] != claims.NOT_RUN
 
 
 def test_rows_that_were_scored_on_different_states_of_the_data_are_not_compared(tmp_path):

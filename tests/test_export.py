@@ -125,6 +125,8 @@ def test_scores_of_another_tree_are_not_the_runs_own(outputs, tmp_path):
     (mine,) = (folder / "scores").glob("*-test-*.parquet")
     other = pd.read_parquet(mine)
     other["logit"] = 9.0 * (2 * other["label"] - 1)
+    assert other.attrs == {"own": True}
+    other.attrs["own"] = False
     other.to_parquet(mine.with_name(mine.name.replace(mine.stem[-10:], "0000000000")))
     run = found.read(folder)
     assert run.test_auc == found.one(["seed=0"]).test_auc

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import fifth_dataset
+import numpy as np
 import pytest
+from PIL import Image
 from test_other_datasets import by_id, touch
 
 from dfil import cli, datasets, paper, profiles
-from dfil.datasets import load_records, splits
+from dfil.datasets import REAL, VideoRecord, load_records, splits
 from dfil.datasets.adapter import Filters
 from dfil.faces.preprocess import preprocess
 from dfil.results import tables
@@ -127,6 +129,41 @@ def test_a_name_belongs_to_one_dataset(monkeypatch):
         datasets.register(other())
     with pytest.raises(DataError, match="is no dfil.datasets.Adapter"):
         datasets.register(other)
+
+
+@pytest.mark.parametrize(
+    "odd, said",
+    [
+        ({"manipulation": "Fifthswap"}, "has no manipulation 'Fifthswap'; it has 'real', 'FifthS"),
+        ({"split": "validation"}, "has no split 'validation'; it has 'train', 'val', 'test', ''"),
+        ({"split": "val"}, "a validation video, though .* set `carved = False`"),
+    ],
+)
+def test_what_would_be_passed_over_without_a_word_is_named(fifth, tiny_tree, tmp_path, odd, said):
+    root = fifth_tree(tmp_path / "tree", tiny_tree)
+    adapter = datasets.get("fifth")
+    videos = list(adapter.videos(root, Filters()))
+    fake = next(n for n, video in enumerate(videos) if video.label == 1)
+    videos[fake] = dataclasses.replace(videos[fake], **odd)
+    adapter.videos = lambda root, wanted: videos
+    with pytest.raises(DataError, match=said):
+        adapter.records(root, Filters())
+
+
+def test_folders_of_pictures_are_face_crops_only_where_the_adapter_says_so(fifth, tmp_path):
+    adapter = datasets.get("fifth")
+    videos = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            picture = np.random.default_rng(number).integers(0, 255, (40, 60, 3), np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"{number:04d}.png")
+        videos.append(VideoRecord("fifth", name, 0, REAL, "", "train", tmp_path / name))
+    how = {"jobs": 1, "progress": False}
+    with pytest.raises(DataError, match="a: a folder of pictures.*`crops = True`, else give the"):
+        preprocess(videos, tmp_path / "s", 32, "dlib", **how)
+    adapter.crops = True
+    assert set(preprocess(videos, tmp_path / "s", 32, "dlib", **how).index.status) == {"ok"}
 
 
 @pytest.mark.parametrize("label", [0, 2])

@@ -1,9 +1,13 @@
 """What a run was made from: other code and other first weights are never taken for the same."""
 
+# ruff: noqa: NPY002 - the global generators are what is tested
+
 import dataclasses
 import hashlib
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,7 +39,7 @@ class Changed(Mine):
 @pytest.fixture
 def methods(monkeypatch):
     monkeypatch.setattr(models, "_methods", dict(models._methods))
-    monkeypatch.setattr(origin, "_models", {})
+    monkeypatch.setattr(origin, "_fine", set())
     models.register("mine", Mine)
     return models._methods
 
@@ -55,6 +59,26 @@ def test_a_changed_method_of_ones_own_is_not_found_as_trained(methods, tiny_stor
     assert (run.folder / "weights.safetensors").read_bytes() == before  # nothing is lost
     methods["mine"] = Mine
     assert runs.get(spec(), tiny_store) == run
+
+
+class Erasing(Mine):
+    """Draws from numpy where it is trained, as augmentation often does."""
+
+    def loss(self, x, y):
+        return super().loss(x * np.random.uniform(0.5, 2), y) * random.uniform(1, 2)
+
+
+def test_a_method_that_draws_random_numbers_is_the_same_code(
+    methods, tiny_store, tmp_path, monkeypatch
+):
+    methods["mine"] = Erasing
+    runs = RunStore(tmp_path, PROFILE)
+    interrupted(runs, tiny_store, monkeypatch)
+    run = runs.get(spec(), tiny_store)
+    monkeypatch.setattr(origin, "_fine", set())
+    state = np.random.get_state()[1].tolist(), random.getstate()
+    assert runs.get(spec(), tiny_store) == run
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == state
 
 
 def interrupted(runs, store, monkeypatch, method="mine"):

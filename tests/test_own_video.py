@@ -89,7 +89,9 @@ def test_weights_of_a_run_are_calibrated_by_its_own_validation_scores_only(tmp_p
     (tmp_path / "scores").mkdir()
     assert calibration.of_run(tmp_path, True) is None
     others = drawn(0, 50).assign(manipulation="FaceSwap", logit=-99.0)
-    mixed = pd.concat([drawn(40, 40), others])
+    where = {"split": "val", "compression": "c23"}
+    mixed = pd.concat([drawn(40, 40), others], ignore_index=True).assign(**where)
+    mixed["video_id"] = mixed.index.astype(str)
     drawn(50, 50).to_parquet(tmp_path / "scores" / "ffpp-c23-val-0.parquet")  # another tree's
     assert calibration.of_run(tmp_path, True) is None
     mixed.to_parquet(tmp_path / "scores" / f"ffpp-c23-val-{mine}.parquet")
@@ -99,6 +101,12 @@ def test_weights_of_a_run_are_calibrated_by_its_own_validation_scores_only(tmp_p
     assert (len(scale.real), len(scale.forged)) == (40, 40)
     assert scale.videos == "synthetic validation videos of ffpp c23"
     assert calibration.of_weights(tmp_path / "weights.safetensors", {"synthetic": True}) == scale
+    # of a real tree all its manipulations are in one file, whose name ends otherwise
+    file = tmp_path / "scores" / f"ffpp-c23-val-{mine}.parquet"
+    file.unlink()
+    mixed.attrs["own"] = True
+    mixed.to_parquet(file.with_name("ffpp-c23-val-1.parquet"))
+    assert calibration.of_run(tmp_path, True) == scale
 
 
 def test_a_clock_goes_by_the_files_times_even_where_they_are_uneven_or_missing():

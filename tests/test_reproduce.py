@@ -13,10 +13,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 
 from dfil import profiles
 from dfil.cli import main
+from dfil.results import tables
 from dfil.system import paths, process
 from dfil.system.errors import DfilError, MachineError, RunError
 from dfil.tools import environment, execute, reproduce
@@ -483,16 +485,31 @@ def test_a_notebook_by_hand_begins_with_what_was_published_meanwhile(outputs):
     assert [path.name for path in paths.written(work)] == ["table1.png"]
 
 
-def test_what_another_call_has_published_later_stays(outputs, capsys):
-    published_table(outputs)
-    table, mine = outputs / "demo/tables/table1.csv", "tables/table1.csv"
-    (paths.outputs("demo") / mine).write_text("row,ours\ndil,0.3\n")
-    table.write_text("row,ours\ndil,0.7\n")
-    os.utime(table, ns=(later := time.time_ns() + 10**9, later))
-    assert publishing.publish("demo") == []
-    assert "0.7" in table.read_text() and "0.7" in (paths.outputs("demo") / mine).read_text()
-    assert "was published by another call" in capsys.readouterr().out
-    (paths.outputs("demo") / mine).write_text("row,ours\ndil,0.9\n")
-    os.utime(paths.outputs("demo") / mine, ns=(later + 10**9, later + 10**9))
-    assert [path.name for path in publishing.publish("demo")] == ["table1.csv"]
-    assert "0.9" in table.read_text()
+def test_cells_that_another_call_has_published_meanwhile_stay(outputs):
+    def table(**ours):
+        lines = [
+            dict.fromkeys(tables.COLUMNS, "")
+            | {"table": "x", "row": "dil", "column": column, "metric": "auc", "note": "n"}
+            | ({"ours": value, "ci_low": 0.1, "ci_high": 0.9, "n_videos": 4, "seeds": 1, "run": "k"}
+               if value else {})
+            for column, value in ours.items()
+        ]  # fmt: skip
+        return pd.DataFrame(lines, columns=tables.COLUMNS).to_csv(index=False)
+
+    def values(folder):
+        df = tables.load_file(folder / "tables/x.csv").set_index("column")["ours"]
+        return df.dropna().to_dict()
+
+    work, there = paths.outputs("demo"), outputs / "demo"
+    (there / "tables").mkdir(parents=True)
+    (there / "tables/x.csv").write_text(table(a=0.1, b=0.2, c="", d=""))
+    publishing.refresh("demo")  # a notebook is opened
+    (there / "tables/x.csv").write_text(table(a=0.1, b=0.7, c=0.8, d=""))  # by another call
+    (work / "tables/x.csv").write_text(table(a=0.5, b=0.2, c="", d=0.6))  # by the notebook
+    brought = publishing.publish("demo")
+    assert values(there) == values(work) == {"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.6}
+    assert {"x.csv", "x.md"} <= {path.name for path in brought}
+    assert "0.700" in (there / "tables/x.md").read_text()
+    (work / "tables/x.csv").write_text(table(a="", b=0.7, c=0.8, d=0.9))
+    publishing.publish("demo")
+    assert values(there) == {"b": 0.7, "c": 0.8, "d": 0.9}  # nobody else has written since

@@ -28,9 +28,12 @@ from dfil.faces.crops import Crops
 from dfil.faces.grid import LIMITS, Limits, blocks, plan_scale
 from dfil.faces.video import decode, read_frames
 from dfil.faces.write import write_crops
+from dfil.profiles import PAPER
 from dfil.synthetic import write_ffpp
 from dfil.synthetic.codec import encode
 from dfil.system.errors import DataError, MachineError, RunError
+from dfil.train.data import contents
+from dfil.train.spec import missing, select
 
 FRAMES = 20
 
@@ -708,6 +711,52 @@ def test_stretches(tree, tmp_path):
         ((0, 6), (14, 6))
     }
     assert small.meta["stretches"] == [2, 6] and set(small.index.faces) == {12}
+
+
+def test_a_fake_that_ends_before_its_reals_last_stretch_is_counted(own_tree, tmp_path):
+    found = load_records("ffpp", own_tree, manipulations=["Deepfakes"])
+    (fake, *_) = [r for r in found if r.label]
+    fake.path.write_bytes(encode(np.stack(list(read_frames(fake.path))[:12]), 20))
+    index = P.preprocess(
+        found, tmp_path / "s", 64, jobs=1, progress=False, stretches=(4, 4), every=1
+    ).index
+    row = index.set_index("video_id").loc[fake.video_id]
+    if "own detection" in row["reason"]:
+        pytest.fail(row["reason"])
+    assert row["status"] == "ok" and "of its real's stretches are beyond its end" in row["reason"]
+    said = missing(index)
+    assert "1 of 2 " in said and "are shorter than their real and have fewer stretches" in said
+
+
+def test_the_actors_videos_go_with_their_own_forgeries(store, tmp_path):
+    index = store.index
+    (real, fake, *_) = index.sort_values("label").query("compression == 'c23'").to_dict("records")
+    fake = next(r for r in index.to_dict("records") if r["label"])
+    theirs = [
+        real | {"video_id": "c23/real/01__talking", "split": "test", "target": "01__talking"},
+        fake | {"video_id": "c23/DeepFakeDetection/01_02__talking__A", "split": "test",
+                "manipulation": "DeepFakeDetection", "target": "01__talking"},
+    ]  # fmt: skip
+    grown = pd.concat([index, pd.DataFrame(theirs)], ignore_index=True)
+    grown["split"] = "test"
+    both = {"c23/real/01__talking", "c23/DeepFakeDetection/01_02__talking__A"}
+
+    def chosen(*manipulations):
+        return set(select(grown, "test", "c23", manipulations)["video_id"])
+
+    assert not chosen("Deepfakes") & both and any("/real/" in name for name in chosen("Deepfakes"))
+    assert chosen("DeepFakeDetection") == both and chosen() >= both
+    assert chosen("Deepfakes", "DeepFakeDetection") >= both | chosen("Deepfakes")
+    for name, rows in (("a", index), ("b", grown.assign(split=index["split"].iloc[0]))):
+        for row in rows.to_dict("records"):
+            file = tmp_path / name / "crops" / f"{row['video_id']}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(row | {"split": "test"}))
+    meta = store.meta | {"synthetic": False}
+    before, after = (S.write_index(tmp_path / name, meta).meta for name in "ab")
+    which = PAPER, "c23", ("Deepfakes",)
+    assert contents(before, *which) == contents(after, *which)
+    assert contents(before, PAPER, "c23") != contents(after, PAPER, "c23")
 
 
 def test_row_files_hold_the_rows(store):

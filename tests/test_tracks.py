@@ -2,6 +2,7 @@
 them, and one's own videos.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from dfil.datasets.records import VideoRecord
+from dfil.faces import one_video
 from dfil.faces import preprocess as P
 from dfil.faces import store as S
 from dfil.faces.grid import to_grid
@@ -175,6 +177,28 @@ def test_stretches_keep_the_same_people(pair, tmp_path):
         [record(write(tmp_path / "two.mp4", pair))], tmp_path / "s", tracks="all", stretches=(2, 6)
     )
     assert [store.open("a", k).runs for k in range(2)] == [[(0, 6), (18, 6)]] * 2
+
+
+def test_who_is_seen_only_between_the_stretches_is_said(pair, tmp_path, monkeypatch):
+    alone = pair[:, :, :320].copy()
+    alone[:6], alone[-6:] = 127, 127
+    how = {"tracks": "all", "stretches": (2, 4), "every": 2}
+    said = "between the stretches that are kept; `dfil preprocess --whole` keeps all"
+    store = run([record(write(tmp_path / "alone.mp4", alone))], tmp_path / "alone", **how)
+    row = store.index.iloc[0]
+    assert (row["status"], row["reason"]) == ("too short", f"a face only {said}")
+    choose = one_video.choose
+
+    def with_another(*arguments):
+        (first, *others) = choose(*arguments)
+        unseen = np.zeros_like(first.stored_n)
+        return [first, *others, dataclasses.replace(first, stored_n=unseen)]
+
+    monkeypatch.setattr(one_video, "choose", with_another)
+    store = run([record(write(tmp_path / "two.mp4", pair))], tmp_path / "two", **how)
+    row = store.index.iloc[0]
+    assert row["status"] == "ok" and row["tracks"] == 2
+    assert row["reason"].endswith(f"1 more person seen only {said}")
 
 
 # ---- one's own videos

@@ -50,6 +50,7 @@ class Adapter(ABC):
     detector = "mtcnn"  # the paper's for all but FaceForensics++
     tracks = "largest"  # "all" where any of several people may be the forged one
     carved = True  # the owners give no validation split, so one is carved from training
+    crops = False  # folders of pictures are face crops already, in which no face is looked for
     lists_all = False  # the tree names every video: another total than published is just a note
     setting = ""  # of dfil.synthetic: its built-in counterpart
     releases: Mapping[str, Mapping] = {}  # name -> (split, label), "" for any -> published videos
@@ -111,6 +112,7 @@ class Adapter(ABC):
                     f"{r.path}: its label is {r.label!r} and its manipulation {r.manipulation!r};"
                     f" {REAL!r} has the label 0, every other one 1."
                 )
+            self._refuse_unknown(r)
         if self.carved:
             found = carve(found, share, seed)
         names = self.manipulations if wanted.manipulations is None else wanted.manipulations
@@ -129,6 +131,23 @@ class Adapter(ABC):
                 f"expected for example {root / self.example}."
             )
         return sorted(found, key=lambda r: r.label)
+
+    def _refuse_unknown(self, r: VideoRecord) -> None:
+        """Raise DataError for a record that would be passed over, or mixed with ours, without a
+        word: a manipulation or split that nobody names, and a validation split where one is carved.
+        """
+        for what, name, known in (
+            ("manipulation", r.manipulation, (REAL, *self.manipulations, *self.further)),
+            ("split", r.split, (*SPLITS, "")),
+        ):
+            if name not in known:
+                choice = ", ".join(map(repr, known))
+                raise DataError(f"{r.path}: {self.title} has no {what} {name!r}; it has {choice}.")
+        if self.carved and r.split == "val":
+            raise DataError(
+                f"{r.path}: a validation video, though {self.title} says that it has none and that"
+                " one is to be carved from training; let its adapter set `carved = False`."
+            )
 
     def check(self, root: Path, wanted: Filters) -> None:
         """Raises DataError if root is no folder, or a filter names what the dataset has not."""

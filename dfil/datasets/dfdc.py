@@ -50,7 +50,9 @@ class DFDC(Adapter):
                 target = original if fake and original else stem
                 # Originals lie in the part of their fakes and have their size and length.
                 boxes = f"{folder}/{original}" if fake and original in there else ""
-                shown = dict(target=target, boxes_from=boxes, person=target)
+                # Of a test video nothing says whom it shows, nor of which other it was made.
+                person = "" if _side(folder) == "test" else target
+                shown = dict(target=target, boxes_from=boxes, person=person)
                 what = MANIPULATIONS[0] if fake else REAL
                 for path in there.get(stem, ()):
                     yield self.record(f"{folder}/{stem}", what, _side(folder), path, **shown)

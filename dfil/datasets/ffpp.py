@@ -28,6 +28,7 @@ from dfil.system.errors import DataError
 COMPRESSIONS = ("raw", "c23", "c40")
 MANIPULATIONS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 ACTORS = "DeepFakeDetection"
+OF_ACTORS = r"^[^/]+/real/\d\d__"  # ids of their real videos, such as c23/real/01__hugging
 FURTHER = ("FaceShifter", ACTORS)
 
 

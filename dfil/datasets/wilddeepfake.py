@@ -39,7 +39,7 @@ EXPECTED = {"WildDeepfake": published(3409, 3099, 396, 410)}  # sequences
 class WildDeepfake(Adapter):
     """See the module."""
 
-    name, title = "wilddeepfake", "WildDeepfake"
+    name, title, crops = "wilddeepfake", "WildDeepfake", True
     manipulations, setting = MANIPULATIONS, "wild-like"
     example, releases = "real_train/0.tar.gz", EXPECTED
 

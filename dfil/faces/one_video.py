@@ -18,7 +18,7 @@ from dfil.faces.boxes import runs
 from dfil.faces.crops import Crops, crops_path
 from dfil.faces.grid import MARGIN, plan_scale
 from dfil.faces.kept import People, Track, watch
-from dfil.faces.settings import SHORTEST, Settings
+from dfil.faces.settings import BETWEEN, FEWER, SHORTEST, Settings
 from dfil.faces.store import RULES, write_json
 from dfil.faces.video import LOST, VideoError, count_frames, decode, read_sequence
 from dfil.faces.write import Plan, TooLittleError, described, track_writer, write_crops
@@ -105,6 +105,9 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
         plans = [(boxes_n4, valid_n & keep_n, scale) for boxes_n4, valid_n, scale in reused]
         frames = decode(record.path, notes)
         row = write_crops(folder, record.video_id, frames, plans, settings.limits)
+        lost = _count(keep_n) - _count(keep_n[: row["frames"]])
+        if lost:
+            notes.append(f"{lost} of its real's stretches {FEWER}")
         row["seen"] = min(row["frames"], rows.read(folder, record.boxes_from).get("seen", 0))
         longest = longest_run(plans[0][1][: row["frames"]])
     else:
@@ -114,14 +117,21 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
         frames = decode(record.path, notes)
         with watch(frames, finder(settings.detector), settings, keep_n) as people:
             chosen = choose(people, settings.tracks, notes)
-            chosen = [t for t in chosen if t.stored_n.any()] or chosen[:1]
+            kept = [t for t in chosen if t.stored_n.any()] or chosen[:1]
+            if between := len(chosen) - len(kept):
+                people_ = "1 more person" if between == 1 else f"{between} more people"
+                notes.append(f"{people_} seen only {BETWEEN}")
+            chosen = kept
             if not chosen:
                 row = nobody(people, settings.detector)
                 reason = "; ".join([row["reason"], *notes])
                 return row | {"frames": people.count, "reason": reason}
-            if not chosen[0].stored_n.any():  # the stretches were planned by a count that lies
-                reason = f"the file announces {count} frames, and {people.count} can be decoded"
-                reason = "; ".join([f"{reason}; convert it and try again", *notes])
+            if not chosen[0].stored_n.any():
+                reason = f"a face only {BETWEEN}"
+                if people.count != count:  # the stretches were planned by a count that lies
+                    reason = f"the file announces {count} frames, and {people.count} can be decoded"
+                    reason += "; convert it and try again"
+                reason = "; ".join([reason, *notes])
                 return {"frames": people.count, "status": "too short", "reason": reason}
             row = _write_people(record, folder, settings, people, chosen)
             row["seen"] = int(chosen[0].valid_n.sum())
@@ -196,6 +206,11 @@ def _kept_stretches(n: int, stretches: tuple[int, int] | None) -> np.ndarray:
         for start in np.linspace(0, n - stretches[1], stretches[0]).round().astype(int):
             keep[start : start + stretches[1]] = True
     return keep
+
+
+def _count(keep_n: np.ndarray) -> int:
+    """How many stretches are kept."""
+    return len(runs(np.flatnonzero(keep_n)))
 
 
 # ---- videos that are face crops already

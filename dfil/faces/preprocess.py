@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 from tqdm import tqdm
 
+from dfil import datasets
 from dfil.datasets import VideoRecord
 from dfil.datasets.sequences import is_sequence
 from dfil.faces import rows
@@ -129,6 +130,15 @@ def _check(records: Sequence[VideoRecord]) -> None:
         if "@" in path.name:
             said = "has an @ in its file name, which marks a video's further tracks; rename it"
             raise DataError(f"The {named} {said}.")
+    name = records[0].dataset
+    if name in datasets.available() and not datasets.get(name).crops:
+        for record in records:
+            if is_sequence(record.path):
+                raise DataError(
+                    f"{record.path}: a folder of pictures, which would be taken as face crops just"
+                    " as they are; if they are face crops, let the dataset's adapter say `crops ="
+                    " True`, else give the videos that the pictures are from."
+                )
 
 
 def _check_space(left: Sequence[VideoRecord], folder: Path, chosen: Settings) -> None:

@@ -16,6 +16,8 @@ from dfil.faces.grid import LIMITS, Limits
 from dfil.faces.store import META, RULES, read_meta, write_json
 from dfil.system.errors import DataError
 
+BETWEEN = "between the stretches that are kept; `dfil preprocess --whole` keeps all"
+FEWER = "are beyond its end"  # of a real's stretches, which its fakes share; train/spec.py counts
 SHORTEST = 4  # consecutive frames with a face that a track must have: one snippet of the paper
 EVERY = 8  # frames from one detection to the next
 FORMAT = 3  # of the store; a change makes old rows stale

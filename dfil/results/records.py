@@ -7,6 +7,7 @@ each cell, so its numbers and what compares its rows can be computed again on an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[P
     runs: the folder of the records. A number that the records do not give is a reason, never a
     result.
     """
-    results, reasons = {}, {}
+    results, reasons, there = {}, {}, {}
     for line in df[df["ours"].notna()].to_dict("records"):
         place = line["row"], line["column"]
         videos = videos_of(line["table"], line["column"])
@@ -42,18 +43,23 @@ def found(df: pd.DataFrame, runs: Path) -> tuple[dict[Place, CellResult], dict[P
             continue
         keys = line["run"].split()
         published = Notes.parse(line["note"]).per_seed or (line["ours"],)
-        scores = []
+        fitting = []
         for key, value in zip(keys, published, strict=False):
             candidates = _scores(Path(runs) / key, videos)
-            fitting = [df for df in candidates if _gives(df, line, value)]
-            scores += fitting[:1]
-            if not fitting:
+            fitting.append([df for df in candidates if _gives(df, line, value)])
+            if not fitting[-1]:
                 what = "gives another number" if candidates else "is not there"
                 reasons[place] = f"the record of {key} {what}"
-        if len(scores) == len(keys) == len(published):
-            results[place] = CellResult(scores, keys)
+        if all(fitting) and len(fitting) == len(keys) == len(published):
+            there[place] = keys, fitting
         else:
             reasons.setdefault(place, "its runs are not named")
+    # Where a record holds several states that give the number, the one that most records have.
+    states = (df.attrs[STATE] for _, fitting in there.values() for dfs in fitting for df in dfs)
+    usual = Counter(states)
+    for place, (keys, fitting) in there.items():
+        scores = [max(dfs, key=lambda df: usual[df.attrs[STATE]]) for dfs in fitting]
+        results[place] = CellResult(scores, keys)
     return results, reasons
 
 

@@ -124,9 +124,17 @@ def note_state(work: Path, only: Collection[Path] | None = None) -> None:
     now, file = _state(work), work / _STATE
     if only is not None:
         names = {path.relative_to(work).as_posix() for path in only}
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = _noted(work)
         now = before | {name: seen for name, seen in now.items() if name in names}
-    file.write_text(json.dumps(now), encoding="utf-8")
+    new = file.with_name(f"{_STATE}.{os.getpid()}.part")
+    new.write_text(json.dumps(now), encoding="utf-8")
+    new.replace(file)
+
+
+def _noted(work: Path) -> dict[str, list[int]]:
+    """Nothing of a folder that was not begun here: then all of it counts as written."""
+    file = work / _STATE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def listed(folder: Path) -> list[Path]:
@@ -136,7 +144,7 @@ def listed(folder: Path) -> list[Path]:
 
 def written(work: Path) -> list[Path]:
     """Files of a folder of work that are new or changed since it was begun."""
-    before = json.loads((work / _STATE).read_text(encoding="utf-8"))
+    before = _noted(work)
     return sorted(work / name for name, seen in _state(work).items() if before.get(name) != seen)
 
 

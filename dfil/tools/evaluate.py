@@ -18,6 +18,7 @@ from dfil.system.errors import DataError, RunError
 from dfil.tools import plan
 from dfil.tools.found import Found
 from dfil.train import data
+from dfil.train.origin import refuse_other_code
 from dfil.train.scoring import score
 from dfil.train.snippets import SnippetDataset
 from dfil.train.spec import select
@@ -84,6 +85,7 @@ def of_run(run: Found, videos: Videos, root: Path | None = None, profile: str = 
     Raises RunError where the videos are to be scored and the weights are not there, or a selection
     has not both classes; DataError where the data are not there.
     """
+    refuse_other_code(run.run)
     made, root = run.run, root or _real(run.synthetic or bool(profile), videos.dataset)
     if profile:
         trees = profiles.get(profile).trees
@@ -217,6 +219,8 @@ def _store(profile, dataset: str, setting: str, root: Path | None):
 def _rows(index: pd.DataFrame, videos: Videos) -> pd.DataFrame:
     """Of an index, those of the selection. Raises DataError if it has none of a kind asked for."""
     rows = select(index, videos.split, videos.compression, videos.manipulations)
+    if len(several := sorted(rows["compression"].unique())) > 1:
+        raise DataError(f"the tree has videos in {', '.join(several)}; name one by --compression")
     for kind in (REAL, *videos.manipulations):
         if not (rows["manipulation"] == kind).any():
             there = " ".join(filter(None, (videos.compression, kind)))

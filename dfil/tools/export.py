@@ -26,6 +26,7 @@ from dfil.system.errors import RunError
 from dfil.system.files import atomic, checksum
 from dfil.tools.found import Found, Scores
 from dfil.train.calibration import of_run
+from dfil.train.origin import refuse_other_code
 from dfil.train.spec import select
 
 CARD = "README.md"
@@ -45,6 +46,7 @@ def export(run: Found, folder: Path) -> Path:
         )
     if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - {*FILES}):
         raise RunError(f"{folder}: this holds other files; name a new folder for the export")
+    refuse_other_code(run.run)
     model, config = models.load_weights(run.folder)
     sampling = config.pop("sampling") | {"box": run.run.spec.box}
     spec = run.run.spec

@@ -21,7 +21,7 @@ from dfil.results import metrics
 from dfil.results.scores import ranked
 from dfil.system import paths
 from dfil.system.errors import DataError, RunError
-from dfil.train.run import Run, digest_of
+from dfil.train.run import OWN, Run, digest_of
 from dfil.train.self_blended import SelfBlended
 from dfil.train.self_warped import SelfWarped
 from dfil.train.spec import RunSpec, select
@@ -124,7 +124,6 @@ class Found:
 
     def scores(self, split: str = "test") -> Iterator[Scores]:
         """The kept scores of one split. Raises DataError for a damaged table."""
-        mine = self.record["made"].get("tested", [digest_of(self.settings["data"])])
         for path in sorted((self.folder / "scores").glob("*.parquet")):
             *dataset, of_split, digest = path.stem.split("-")
             if of_split != split:
@@ -136,8 +135,9 @@ class Found:
                 raise DataError(f"{path}: damaged; delete it, it is made again") from error
             only = compressions.pop() if len(compressions) == 1 else ""
             name = "-".join(dataset).removesuffix(f"-{only}" if only else "")
+            own = table.attrs.get(OWN, digest == digest_of(self.settings["data"]))
             table = table.assign(score=expit(table["logit"].to_numpy(float)))
-            yield Scores(name, only, split, table, digest in mine)
+            yield Scores(name, only, split, table, own)
 
     def own_scores(self, split: str = "test") -> pd.DataFrame | None:
         """Its scores of videos like those it was trained on; None if there are none."""

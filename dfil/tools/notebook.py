@@ -201,6 +201,7 @@ class Notebook:
         the clips are built in.
         """
         table = paper.TABLES[name].extended(methods)  # by rows for methods of one's own
+        qualities = [qualities] if isinstance(qualities, str) and qualities else qualities
         for quality in qualities:
             if quality not in (known := list(paper.COMPRESSIONS.values())):
                 raise RunError(f"there is no quality {quality!r}; choose from {', '.join(known)}")

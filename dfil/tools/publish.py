@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dfil.results import tables
+from dfil.results.markdown import markdown
 from dfil.system import paths, process
 from dfil.system.errors import RunError
 from dfil.system.files import atomic
@@ -49,11 +51,13 @@ def refresh(profile: str) -> None:
         mine, taken = set(paths.written(work)), []
         for path in paths.listed(published):
             here = work / path.relative_to(published)
-            if here in mine or (here.is_file() and filecmp.cmp(path, here)):
+            if here in mine:
                 continue
-            with atomic(here) as part:
-                shutil.copy2(path, part)
-            taken.append(here)
+            if not (here.is_file() and filecmp.cmp(path, here)):
+                with atomic(here) as part:
+                    shutil.copy2(path, part)
+                taken.append(here)
+            _note_base(work, path)
         paths.note_state(work, taken)
 
 
@@ -72,17 +76,16 @@ def publish(profile: str) -> list[Path]:
             print(f"\n{published / 'tables' / name}.csv {said}", flush=True)
         brought = []
         for path in _changed(work, published):
+            if _is_table(path) and path.stem not in kept:
+                merge(path, _base(work, path), published / path.relative_to(work))
+        for path in _changed(work, published):
             target = published / path.relative_to(work)
             if target.parent.name in ("tables", "figures") and path.stem in kept:
                 shutil.copy2(target, path) if target.is_file() else path.unlink()
                 continue
-            if _is_newer(target, path):
-                said = "was published by another call after this one made its own, and stays"
-                print(f"{target} {said}; run the notebook again.", flush=True)
-                shutil.copy2(target, path)
-                continue
             with atomic(target) as part:
                 shutil.copyfile(path, part)
+            _note_base(work, target)
             brought.append(target)
         paths.note_state(work)
     return brought
@@ -111,8 +114,51 @@ def _changed(work: Path, published: Path) -> list[Path]:
     return [a for a, b in pairs if not (b.is_file() and filecmp.cmp(a, b, shallow=False))]
 
 
-def _is_newer(target: Path, path: Path) -> bool:
-    return target.is_file() and target.stat().st_mtime_ns > path.stat().st_mtime_ns
+def merge(mine: Path, base: Path, theirs: Path) -> None:
+    """Bring into the table `mine` the cells of `theirs` that are not as in `base`, the table that
+    both began with, where mine has them as in base or empty; also rows that it lacks."""
+    if not theirs.is_file() or (base.is_file() and filecmp.cmp(base, theirs, shallow=False)):
+        return
+    cells = [_cells(path) for path in (mine, base, theirs)]
+    if not cells[0] or not cells[2]:  # no such table
+        return
+    ours, began, other = cells
+    for place, line in other.items():
+        here = ours.get(place)
+        if here is None or here == began.get(place) or not here["ours"]:
+            ours[place] = line
+    with atomic(mine) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, tables.COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(ours.values())
+    text = markdown(tables.load_file(mine), tables.title_of(mine.parent, mine.stem))
+    tables.write_text(mine.with_suffix(".md"), text)
+
+
+def _cells(path: Path) -> dict[tuple[str, str], dict]:
+    """The lines of a table by row and column, as text; none of what is no such table."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                tuple(line[name] for name in tables.PLACE): line for line in csv.DictReader(file)
+            }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+        return {}
+
+
+def _is_table(path: Path) -> bool:
+    return path.parent.name == "tables" and path.suffix == ".csv"
+
+
+def _base(work: Path, path: Path) -> Path:
+    return work / ".base" / path.name
+
+
+def _note_base(work: Path, path: Path) -> None:
+    """Keep the table that is published now, from which changes here are told."""
+    if _is_table(path):
+        with atomic(_base(work, path), durable=False) as part:
+            shutil.copyfile(path, part)
 
 
 def _is_loss(new: Path, published: Path) -> bool:

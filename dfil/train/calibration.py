@@ -18,7 +18,8 @@ import pandas as pd
 from scipy.special import expit
 
 from dfil.system.errors import RunError
-from dfil.train.run import digest_of
+from dfil.train.run import OWN, digest_of
+from dfil.train.spec import select
 
 LEAST = 10  # videos of each kind below which nothing is fitted
 
@@ -116,17 +117,18 @@ def of_run(folder: Path, synthetic: bool) -> Calibration | None:
         return None
     settings = json.loads((folder / "run.json").read_text())["settings"]
     dataset, compression = settings["dataset"], settings["compression"]
-    name = "-".join(filter(None, (dataset, compression, "val", digest_of(settings["data"]))))
-    path = folder / "scores" / f"{name}.parquet"
     kind = f"{'synthetic ' * synthetic}validation videos of {dataset} {compression}".strip()
-    if not path.is_file():
-        return None
-    try:
-        scores = pd.read_parquet(path)
-        mine = scores["manipulation"].isin(settings["manipulations"]) | (scores["label"] == 0)
-        return fit(scores[mine] if settings["manipulations"] else scores, kind, synthetic)
-    except (ValueError, KeyError, OSError) as error:
-        raise RunError(
-            f"{path}: no whole table of scores ({error}); remove it, and the videos are scored"
-            " again where they are asked for"
-        ) from error
+    named = "-".join(filter(None, (f"{dataset.removesuffix('-preview')}*", compression, "val")))
+    for path in sorted((folder / "scores").glob(f"{named}-*.parquet")):
+        try:
+            scores = pd.read_parquet(path)
+            last = path.stem.rpartition("-")[2] == digest_of(settings["data"])
+            if scores.attrs.get(OWN, last):
+                chosen = select(scores, "val", compression, tuple(settings["manipulations"]))
+                return fit(chosen, kind, synthetic)
+        except (ValueError, KeyError, OSError) as error:
+            raise RunError(
+                f"{path}: no whole table of scores ({error}); remove it, and the videos are scored"
+                " again where they are asked for"
+            ) from error
+    return None

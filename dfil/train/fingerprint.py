@@ -8,7 +8,10 @@ less than TOLERANCE.
 from __future__ import annotations
 
 import math
+import random
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +40,7 @@ def of(build, sampling: Sampling, size: int, training: Training) -> dict[str, li
     build: makes the untrained model; size: crop side in pixels.
     """
     data, loop = _data_and_loop(replace(training, epochs=2), size)
-    with repeatable(training), torch.random.fork_rng(devices=[]):
+    with repeatable(training), torch.random.fork_rng(devices=[]), _seeded():
         torch.manual_seed(0)
         found = {"model": _model(build(), sampling, size), "data": data, "loop": loop}
     return {part: [float(f"{v:.4g}") for v in values] for part, values in found.items()}
@@ -46,6 +49,20 @@ def of(build, sampling: Sampling, size: int, training: Training) -> dict[str, li
 def changed(before: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]:
     """The parts that differ by more than rounding."""
     return [part for part in now if not _same(before.get(part, []), now[part])]
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Random numbers that are not torch's begin anew too, for methods that draw some; then they go
+    on as they were."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
 
 
 def _same(before: list[float], now: list[float]) -> bool:

@@ -17,7 +17,7 @@ from dfil.system.files import atomic
 from dfil.train import fingerprint
 from dfil.train.run import Run
 
-_models: dict[tuple[Path, type], list[float]] = {}  # today's fingerprints of methods of one's own
+_fine: set[tuple[Path, type]] = set()  # runs and the classes found to be those that trained them
 
 
 def begin(run: Run) -> dict:
@@ -30,7 +30,8 @@ def begin(run: Run) -> dict:
     file, checkpoint = run.folder / "begun.json", run.folder / "checkpoint.pt"
     now = run.fingerprint()
     if checkpoint.is_file() and file.is_file():
-        if parts := fingerprint.changed(_read(file), now):
+        parts = fingerprint.changed(_read(file), now)
+        if parts and not fingerprint.changed(now, run.fingerprint()):  # else it draws at random
             checkpoint.unlink()
             what = " and ".join(parts)
             print(f"{run.key}: begun by other code ({what}); it begins again.", flush=True)
@@ -45,10 +46,10 @@ def end(run: Run) -> None:
         (run.folder / name).unlink(missing_ok=True)
 
 
-def weights(source: str) -> dict:
+def weights(source: str | None) -> dict:
     """Where a model's first weights came from (`load_imagenet`), for the record: of a file its name
     and checksum."""
-    path = Path(source)
+    path = Path(source or "")
     if not path.is_file():
         return {"weights": source}
     with path.open("rb") as file:
@@ -61,16 +62,16 @@ def refuse_other_code(run: Run) -> None:
 
     Of the methods of this package `dfil verify` says the same, for all records at once.
     """
-    if run.spec.method in models.BUILT_IN:
+    if run.spec.method in models.BUILT_IN or (run.folder, type(run.build())) in _fine:
         return
-    key = run.folder, type(run.build())
-    if key not in _models:
-        _models[key] = run.fingerprint()["model"]
-    if fingerprint.changed(run.record["made"]["fingerprint"], {"model": _models[key]}):
+    before, now = run.record["made"]["fingerprint"], run.fingerprint()
+    parts = fingerprint.changed(before, {"model": now["model"]})
+    if parts and not fingerprint.changed(now, run.fingerprint()):  # else it draws at random
         raise RunError(
             f"{run.folder}: the code of {run.spec.method} has changed since this run was trained;"
             " remove the folder to train it again, or move it elsewhere"
         )
+    _fine.add((run.folder, type(run.build())))
 
 
 def _read(file: Path) -> dict:

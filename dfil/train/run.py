@@ -48,6 +48,7 @@ from dfil.train.spec import RunSpec, missing, select
 # A training loss above this share of the loss of whoever knows but how frequent the classes are
 # (ln 2 where they are equally so) has not left chance.
 AT_CHANCE = 0.98
+OWN = "own"  # in the attrs of kept scores: whether of the data that the run was trained on
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,11 @@ class Run:
         index = getattr(store, "index", None)
         if index is not None and "person" in index:  # corrected lists change no pixel and no logit
             who = found["video_id"].map(index.set_index("video_id")["person"])
-            found = found.assign(person=who.fillna(found["person"]))
+            named = found.assign(person=who.fillna(found["person"]))
+            if (named["person"] != found["person"]).any():
+                with atomic(path) as temporary:  # the file serves others, too
+                    named.to_parquet(temporary, index=False, compression="zstd")
+            found = named
         logits = torch.tensor(found["logit"].to_numpy(np.float64))
         found = found.assign(logit=logits.numpy(), score=torch.sigmoid(logits).numpy())
         return found[SCORE_COLUMNS]
@@ -219,7 +224,11 @@ class Run:
             how = {"batch": self.spec.training.batch, "views": self.sampling.views}
             scored = score(self.model(), videos, **how)
         logits = scored["logit"].astype(np.float32)  # what the models compute in
-        return scored.assign(logit=logits).drop(columns="score")
+        scored = scored.assign(logit=logits).drop(columns="score")
+        how = self.spec.compression, self.spec.looked_at
+        own = json.loads(json.dumps(data.contents(store.meta, self.profile, *how)))
+        scored.attrs[OWN] = own == self.record["settings"]["data"]
+        return scored
 
 
 def made(
@@ -234,7 +243,6 @@ def made(
     files = ("history.csv", "weights.safetensors", "config.json")
     return {
         "data": store.meta["digest"],
-        "tested": _tested(run, store),
         "videos": {split: len(found) for split, found in rows.items()},
         "missing": lost,
         "kept": spec.training.keep,
@@ -249,12 +257,6 @@ def made(
         },
         "bytes": {name: (run.folder / name).stat().st_size for name in files},
     }
-
-
-def _tested(run: Run, store: CropStore) -> list[str]:
-    """How the names of scores of the run's own tree end, whatever their compression."""
-    of = {"", *(kind.partition("/")[0] for kind in store.meta.get("digests", {}))}
-    return sorted({run.scores_file(store, each).stem.rpartition("-")[2] for each in of})
 
 
 def digest_of(value: object) -> str:

@@ -152,7 +152,7 @@ class RunStore:
 
 def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
     described = asdict(replace(spec, start=None))
-    described["data"] = data.contents(meta, profile, spec.compression, spec.manipulations)
+    described["data"] = data.contents(meta, profile, spec.compression, spec.looked_at)
     del described["training"]
     if spec.fakes is None:  # so a run from before there were others keeps its key
         del described["fakes"]

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from dfil.datasets import REAL
+from dfil.datasets.ffpp import ACTORS, OF_ACTORS
+from dfil.faces.settings import FEWER
 from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.profiles import Profile, Training
@@ -83,6 +86,11 @@ class RunSpec:
         return replace(self, training=longer)
 
     @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The manipulations whose videos it looks at; none named meaning all."""
+        return (REAL,) if self.fakes else self.manipulations
+
+    @property
     def videos(self) -> str:
         """Its data in words."""
         fakes = self.fakes.name if self.fakes else "+".join(self.manipulations) or "all fakes"
@@ -117,11 +125,15 @@ class RunSpec:
 def select(
     index: pd.DataFrame, split: str, compression: str = "", manipulations: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """Rows of a store's index, also those without crops: all reals and the fakes named, or all."""
+    """Rows of a store's index, also those without crops: all reals and the fakes named, or all. The
+    real videos of FaceForensics++'s actors go with their own forgeries alone."""
     rows = index[index["split"] == split]
     rows = rows[rows["compression"] == compression] if compression else rows
-    fakes = rows["manipulation"].isin(manipulations or rows["manipulation"])
-    return rows[fakes | (rows["label"] == 0)]
+    if not manipulations:
+        return rows
+    reals, theirs = rows["label"] == 0, rows["video_id"].str.contains(OF_ACTORS)
+    reals &= theirs if {*manipulations} == {ACTORS} else ~theirs | (ACTORS in manipulations)
+    return rows[rows["manipulation"].isin(manipulations) | reals]
 
 
 def known_people(
@@ -149,7 +161,8 @@ def what_crops(meta: Mapping) -> tuple[str, ...]:
 def missing(rows: pd.DataFrame) -> str:
     """How many of an index's rows have no crops, by split and manipulation, and why.
 
-    "2 of 48 train videos of Deepfakes missing (1 no face, 1 unreadable), ..."; empty if all have.
+    "2 of 48 train videos of Deepfakes missing (1 no face, 1 unreadable), ..."; and how many have
+    fewer stretches than their real. Empty if all have all.
     """
     said = []
     for (split, manipulation), group in rows.groupby(["split", "manipulation"], sort=False):
@@ -158,4 +171,8 @@ def missing(rows: pd.DataFrame) -> str:
             why = ", ".join(f"{n} {status}" for status, n in lost.value_counts().items())
             which = f"{len(lost)} of {len(group)} {split} videos of {manipulation}"
             said.append(f"{which} missing ({why})")
+        reasons = group["reason"] if "reason" in group else pd.Series(dtype=str)
+        if short := int(reasons.str.contains(FEWER, regex=False).sum()):
+            which = f"{short} of {len(group)} {split} videos of {manipulation}"
+            said.append(f"{which} are shorter than their real and have fewer stretches")
     return ", ".join(said)

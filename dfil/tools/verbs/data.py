@@ -12,7 +12,7 @@ from dfil import datasets, paper, synthetic
 from dfil.datasets import check as trees
 from dfil.datasets import load_records
 from dfil.faces import preprocess as crops
-from dfil.system import cluster
+from dfil.system import cluster, paths
 from dfil.system.errors import DataError, RunError
 from dfil.train import data
 
@@ -78,7 +78,7 @@ def _root(a: Namespace) -> Path:
     """The tree that was typed, else the one that the settings name."""
     if a.root:
         return a.root.expanduser()
-    if found := data.real(a.dataset):
+    if found := paths.real_root(a.dataset):
         return found
     raise DataError(f"no tree of {datasets.get(a.dataset).title}: {data.how_to_name(a.dataset)}")
 
