@@ -16,6 +16,7 @@ from dfil.profiles import DEMO, PAPER, SMOKE, STUDY
 from dfil.results import tables
 from dfil.results.records import videos_of
 from dfil.system.errors import DataError, RunError
+from dfil.tools.notebook import with_counts
 from dfil.train import experiments, own_video
 from dfil.train.runs import Run, RunSpec, RunStore
 from dfil.train.spec import known_people
@@ -173,6 +174,19 @@ def test_people_of_the_test_videos_who_are_in_training_too_are_counted(tiny_stor
     results, _ = experiments.fill(table, runs, {"ffpp": home}, ["resnet50"])
     df = tables.build(table, results, "left out", synthetic=True)
     assert said[0] in df.loc[df["ours"].notna(), "note"].item()
+
+
+def test_another_number_of_test_videos_than_the_papers_is_said():
+    def result(n):
+        return experiments.CellResult([pd.DataFrame({"video_id": range(n)})], ["k"], ("seed 0",))
+
+    places = {("dil", "Celeb-DF"): result(518), ("stil", "Celeb-DF"): result(100)}
+    places["dil", "DFDC"] = result(7)  # whose number the printed values do not tell
+    said = with_counts(paper.TABLES["table2"], places)
+    notes = {place: each.notes for place, each in said.items()}
+    assert notes["dil", "Celeb-DF"] == notes["dil", "DFDC"] == ("seed 0",)
+    note = "100 test videos, the paper's column has 518"
+    assert notes["stil", "Celeb-DF"] == ("seed 0", note) and said.keys() == places.keys()
 
 
 def test_qualities_that_are_not_asked_for_are_left_out(tiny_store, tmp_path):

@@ -97,6 +97,18 @@ def test_several_that_fit_are_said_with_what_to_do(monkeypatch):
     assert found.one(["dil", "seed=7"]).run.spec.seed == 7
 
 
+def test_the_full_dfdc_is_not_called_the_preview(tmp_path):
+    first = found.one(["seed=0"])
+    asked = first.settings | {"dataset": "dfdc-preview", "compression": "", "manipulations": []}
+    made = first.record["made"] | {"dataset": "dfdc"}
+    run = dataclasses.replace(first, record=first.record | {"settings": asked, "made": made})
+    assert run.dataset == "dfdc" and run.data.startswith("dfdc all fakes")
+    folder = export(run, tmp_path / "out")
+    assert json.loads((folder / "config.json").read_text())["data"]["dataset"] == "dfdc"
+    text = (folder / "README.md").read_text()
+    assert "DFDC" in text and "preview" not in text.replace(run.folder.name, "")
+
+
 def test_a_method_without_switches_stands_for_itself(outputs, monkeypatch):
     monkeypatch.setenv("DFIL_OUTPUTS", str(outputs))
     assert found.one(["dil"]) == found.one(["seed=0"]) != found.one(["bp=false"])

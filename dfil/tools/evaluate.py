@@ -151,6 +151,7 @@ def measured(
             " classes; `dfil data check` counts what is there"
         )
     people = metrics.people(table)
+    videos = replace(videos, dataset=store.meta.get("dataset", videos.dataset))
     labels, ranks = table["label"], ranked(table)
     return Evaluation(
         model,

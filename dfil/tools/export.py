@@ -50,7 +50,7 @@ def export(run: Found, folder: Path) -> Path:
     model, config = models.load_weights(run.folder)
     sampling = config.pop("sampling") | {"box": run.run.spec.box}
     spec = run.run.spec
-    trained = {"dataset": spec.dataset, "compression": spec.compression, "seed": spec.seed}
+    trained = {"dataset": run.dataset, "compression": spec.compression, "seed": spec.seed}
     trained |= {"manipulations": list(spec.manipulations), "setting": run.setting}
     trained["fakes"] = spec.fakes.name if spec.fakes else "the dataset's"
     trained["profile"] = run.settings["profile"]
@@ -82,7 +82,7 @@ def card(run: Found, sampling: dict, digest: str, calibrated: str = "") -> str:
         spec=spec,
         made=made,
         about=models.about(spec.method),
-        title=datasets.get(spec.dataset).title,
+        title=datasets.get(run.dataset).title,
         sampling=sampling,
         measured=measured,
         validation_auc=run.validation_auc,
@@ -96,7 +96,7 @@ def card(run: Found, sampling: dict, digest: str, calibrated: str = "") -> str:
 def _measured(kept: Scores, run: Found) -> dict:
     """A line of the card: which videos, how many, and both metrics with their intervals."""
     spec = run.run.spec
-    own = kept.dataset == spec.dataset
+    own = kept.dataset == run.dataset
     fakes = spec.manipulations if own else ()
     other = "(another tree)" if own and not kept.own else ""
     table = select(kept.table, kept.split, kept.compression, fakes)

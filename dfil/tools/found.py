@@ -76,10 +76,16 @@ class Found:
         return bool(self.setting or self.config.get("synthetic"))
 
     @property
+    def dataset(self) -> str:
+        """The adapter that read its videos: "dfdc" also where the preview was asked for and the
+        full release was there."""
+        return self.record["made"].get("dataset", self.settings["dataset"])
+
+    @property
     def data(self) -> str:
         """What it was trained on, in words."""
         kind = self.setting or ("synthetic" if self.synthetic else "real")
-        spec = self.run.spec
+        spec = replace(self.run.spec, dataset=self.dataset)
         if set(spec.manipulations) == set(ALL_MANIPULATIONS):
             spec = replace(spec, manipulations=())
         return f"{spec.videos}, {kind}"

@@ -11,7 +11,7 @@ import inspect
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -208,6 +208,7 @@ class Notebook:
         if name == "table1" and self.synthetic:
             qualities = qualities or self.profile.qualities
         results, reasons = experiments.fill(table, self.runs, self.stores, methods, qualities)
+        results = results if self.synthetic else with_counts(table, results)
         trained = Trained(table, results, reasons)
         print(f"{len(results)} cells of {table.title} from {len(trained.keys)} trained models")
         return trained
@@ -310,6 +311,18 @@ class Notebook:
     def stamp(self) -> str:
         """Versions and commit, the last line of every notebook."""
         return textwrap.fill(environment.stamp(), 80)
+
+
+def with_counts(table: paper.Table, results: Results) -> Results:
+    """Results that say how many test videos they have, where the paper's column has others: another
+    release, or a part of a dataset, is no reproduction of its number."""
+    paper_has = {column.key: column.n_videos for column in table.columns}
+    said = {}
+    for (row, column), result in results.items():
+        n, theirs = len(result.scores[0]), paper_has[column]
+        note = (f"{n} test videos, the paper's column has {theirs}",) * (theirs not in (None, n))
+        said[row, column] = replace(result, notes=(*result.notes, *note))
+    return said
 
 
 def source(function: Callable) -> Markdown:

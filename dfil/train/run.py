@@ -242,6 +242,7 @@ def made(
     chance = models.loss_at_chance(spec.method, entropy)
     files = ("history.csv", "weights.safetensors", "config.json")
     return {
+        "dataset": store.meta["dataset"],  # of two releases under one name the one that was read
         "data": store.meta["digest"],
         "videos": {split: len(found) for split, found in rows.items()},
         "missing": lost,
