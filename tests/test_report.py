@@ -218,9 +218,15 @@ def test_damaged_files_are_named_and_the_page_still_built(folder):
         assert name in notice
 
 
+def test_a_figure_that_is_called_like_a_table_has_another_anchor(folder):
+    save_figure(folder, "table1")
+    ids = Page(report.build(folder).read_text(encoding="utf-8")).ids
+    assert len(ids) == len(set(ids)) and {"table1", "figure-table1"} <= {*ids}
+
+
 def badges(text, heading):
     return "synthetic data" in re.search(
-        f'<(h3|figure) id="{heading}".*?(</h3>|</figcaption>)', text, re.S
+        f'<(h3|figure) id="(figure-)?{heading}".*?(</h3>|</figcaption>)', text, re.S
     ).group(0)
 
 
