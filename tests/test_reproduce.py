@@ -471,6 +471,25 @@ def test_seeds_that_are_none_are_named_as_they_were_given(text):
     assert text.strip("[]") in str(caught.value)
 
 
+def test_a_notebook_of_an_earlier_call_stays_done_when_it_is_left_out(folder, outputs, monkeypatch):
+    only_on_request = replace(profiles.get("smoke"), on_request=("74",))
+    monkeypatch.setattr(profiles, "get", lambda *_: only_on_request)
+    monkeypatch.setattr(reproduce.page, "build", lambda *_: None)
+    for name in ("10_a", "74_b"):
+        write_notebook(folder, name, "pass")
+    assert reproduce.reproduce("smoke", notebooks=folder) == 0
+    assert {name: row[0] for name, row in status(outputs).items()} == {
+        "10_a": "ok",
+        "74_b": "skipped",
+    }
+    assert reproduce.reproduce("smoke", ["74"], notebooks=folder) == 0
+    assert reproduce.reproduce("smoke", notebooks=folder) == 0
+    assert {row[0] for row in status(outputs).values()} == {"ok"}
+    (outputs / "smoke/notebooks/74_b.ipynb").unlink()
+    assert reproduce.reproduce("smoke", notebooks=folder) == 0
+    assert status(outputs)["74_b"][0] == "skipped"
+
+
 def test_a_notebook_by_hand_begins_with_what_was_published_meanwhile(outputs):
     published_table(outputs)
     work = paths.outputs("demo")  # begun now

@@ -142,6 +142,6 @@ def _is_foreign(path: Path) -> bool:
         return True
     try:
         found = json.loads(path.read_bytes())
-    except ValueError:  # half a file, or broken bytes
+    except (ValueError, RecursionError):  # half a file, or broken bytes
         return False
     return not isinstance(found, dict) or 2 * len(found.keys() & META.keys()) < len(META)

@@ -53,7 +53,7 @@ def read_json(path: Path) -> dict:
     """A JSON file that holds one object. Raises RunError with what it looks like if it does not."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: {looks_like(path)}") from error
     if not isinstance(found, dict):
         raise RunError(f"{path}: this holds {type(found).__name__} and no settings; fetch it again")

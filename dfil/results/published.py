@@ -174,7 +174,7 @@ def _environment(path: Path, problems: list[str]) -> dict:
         if not isinstance(found, dict):
             raise ValueError("it does not hold names and values")
         return found
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         problems.append(f"{path} cannot be read ({error}): run `make reproduce` again")
         return {}
 
@@ -186,7 +186,7 @@ def _makers(folder: Path) -> dict[str, list[str]]:
     for path in sorted(folder.glob("*.ipynb")):
         try:
             first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-        except (ValueError, KeyError, IndexError, OSError):
+        except (ValueError, KeyError, IndexError, OSError, RecursionError):
             continue  # a notebook is no part of the page, only where a link leads
         for what in re.findall(r"((?:tables|figures)/[\w-]+)\.\{", first):
             makers.setdefault(what.replace("_auc", ""), []).append(path.stem)

@@ -172,7 +172,7 @@ def _read(file: Path) -> dict | None:
     try:
         holder = json.loads(file.read_bytes())
         return holder if {"token", "pid", "machine"} <= holder.keys() else None
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -189,7 +189,7 @@ def read(folder: Path) -> Found | None:
         )
         found = Found(Path(folder).absolute(), record, config)
         return found if found.words and record["made"] else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -128,7 +128,7 @@ def _own() -> dict:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         print(f"{file} is no JSON ({error}) and is not used; dfil plan --measure writes it anew.")
         return {}
 

@@ -120,7 +120,9 @@ def reproduce(
             beside = {each.path.name for each in jobs if not each.lacks}
             ran = _skip(job, scale) if job.lacks else _run(job, profile, shorten, beside)
             outcomes.append(ran)
-            rows[job.name] = outcomes[-1].row
+            kept = (published / "notebooks" / job.path.name).is_file()  # of an earlier call
+            if not (outcomes[-1].skipped and kept and _went_well(rows.get(job.name))):
+                rows[job.name] = outcomes[-1].row
             for place in (published, paths.outputs(profile)):
                 _write_status(place / "status.csv", rows)
                 if outcomes[-1].status == "ok":
@@ -274,6 +276,10 @@ def read_status(path: Path) -> dict[str, dict[str, str]]:
     return {row["notebook"]: row for row in rows.to_dict("records")}
 
 
+def _went_well(row: Mapping[str, str] | None) -> bool:
+    return bool(row) and row["status"] == "ok"
+
+
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
@@ -296,7 +302,7 @@ def _options(about: Mapping) -> list[str]:
 def _environment(folder: Path) -> dict:
     try:
         return dict(json.loads((folder / "environment.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # it is written anew
+    except (OSError, ValueError, TypeError, RecursionError):  # it is written anew
         return {}
 
 

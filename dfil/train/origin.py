@@ -77,5 +77,5 @@ def refuse_other_code(run: Run) -> None:
 def _read(file: Path) -> dict:
     try:
         return dict(json.loads(file.read_text()))
-    except ValueError:  # damaged, so the code is not known to be the same
+    except (ValueError, TypeError, RecursionError):  # damaged: nobody knows by what code
         return {}
