@@ -56,7 +56,12 @@ class Lab:
         """Show one notebook, in place of the one before."""
         self.command("application:close-all")
         self.command("docmanager:open", {"path": path})
-        self.page.evaluate("() => jupyterapp.shell.currentWidget.context.ready")
+        # Asked again and again: the promise `ready` of the one before, just closed, never resolves.
+        self.page.wait_for_function(
+            "path => { const shown = jupyterapp.shell.currentWidget?.context;"
+            " return shown?.path === path && shown.isReady }",
+            arg=path,
+        )
         self.page.wait_for_function(
             "() => jupyterapp.shell.currentWidget.content.widgets.every(cell => cell.isAttached)"
         )
@@ -77,7 +82,7 @@ class Lab:
 
     def run_all(self, wait: bool = True) -> None:
         """Run every cell of the open notebook, and wait until all are done."""
-        self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.ready")
+        self.page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.isReady")
         if wait:
             self.command("notebook:run-all-cells")
             self.page.wait_for_timeout(500)
