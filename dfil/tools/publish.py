@@ -65,8 +65,9 @@ def publish(profile: str) -> list[Path]:
     """Bring what differs in `paths.outputs(profile)` to `paths.published(profile)`.
 
     Returns the files that were brought. An empty table never takes the place of a filled one, nor
-    do its figures and text, and nothing takes the place of what was published later than it was
-    made; what stays for such a reason is said. Raises RunError without such work.
+    do its figures and text; what stays for that reason is said. Of a table that another call has
+    published meanwhile, the cells that were not filled anew here stay as they are there. Raises
+    RunError without such work.
     """
     work, published = paths.outputs(profile), paths.published(profile)
     with owner(published, f"publishing {profile}"):

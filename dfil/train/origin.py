@@ -6,14 +6,13 @@ the code's fingerprint, so that no training goes on under other code than it was
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 from dfil import models
 from dfil.system.errors import RunError
-from dfil.system.files import atomic
+from dfil.system.files import atomic, checksum
 from dfil.train import fingerprint
 from dfil.train.run import Run
 
@@ -24,9 +23,9 @@ def begin(run: Run) -> dict:
     """The fingerprint of the code that trains a run, for its record; called before it is trained.
 
     A checkpoint that other code has left is put away, which is said: of a training whose halves are
-    two methods nobody could say what it shows.
+    two methods nobody could say what it shows. Scores of earlier weights are removed.
     """
-    shutil.rmtree(run.folder / "scores", ignore_errors=True)  # those of earlier weights
+    shutil.rmtree(run.folder / "scores", ignore_errors=True)
     file, checkpoint = run.folder / "begun.json", run.folder / "checkpoint.pt"
     now = run.fingerprint()
     if checkpoint.is_file() and file.is_file():
@@ -52,8 +51,7 @@ def weights(source: str | None) -> dict:
     path = Path(source or "")
     if not path.is_file():
         return {"weights": source}
-    with path.open("rb") as file:
-        return {"weights": f"{path.name} sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"}
+    return {"weights": f"{path.name} sha256 {checksum(path)}"}
 
 
 def refuse_other_code(run: Run) -> None:
