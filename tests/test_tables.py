@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dfil import paper
-from dfil.results import metrics, tables
+from dfil.results import arrange, metrics, tables
 from dfil.results.markdown import footnotes, markdown
 from dfil.results.notes import EARLIER, Notes
 from dfil.system.errors import DataError, RunError
@@ -335,6 +335,35 @@ def test_a_filled_table_is_never_replaced_by_an_empty_one(tmp_path):
     assert tables.load_file(path)["ours"].notna().sum() == 9
 
 
+def test_columns_that_a_call_does_not_know_stay(tmp_path):
+    """As where a dataset was there in an earlier call and is not now."""
+    first = tables.grid("extra", "Extra", "auc", ["a", "old"], ["X", "Y"])
+    places = [("a", "X"), ("a", "Y"), ("old", "X")]
+    results = {each: tables.CellResult([scores(seed=3)], ["first"]) for each in places}
+    path = tables.save(tables.build(first, results, "left out", synthetic=True), tmp_path, "e", "E")
+    before = tables.load_file(path)
+    second = tables.grid("extra", "Extra", "auc", ["a", "new"], ["X", "Z"])
+    results = {each: tables.CellResult([scores(seed=4)], ["second"]) for each in (("a", "Z"),)}
+    now = tables.build(second, results, "not yet", synthetic=True)
+    tables.save(now, tmp_path, "e", "E")
+    after = tables.load_file(path)
+    assert list(dict.fromkeys(after["row"])) == ["a", "new", "old"]
+    assert list(dict.fromkeys(after["column"])) == ["X", "Z", "Y"] and len(after) == 9
+    there = after[after["ours"].notna()]
+    assert {*zip(there["row"], there["column"], strict=True)} == {*places, ("a", "Z")}
+    for row, column in places:
+        assert at(after, row, column)["ours"] == at(before, row, column)["ours"]
+        assert "(now: " in at(after, row, column)["note"]
+    assert at(after, "new", "Y")["note"] == at(after, "old", "Z")["note"] == arrange.NO_CELL
+    assert (
+        at(after, "old", "Y")["note"] == "left out" and at(after, "new", "X")["note"] == "not yet"
+    )
+    assert (after["metric"] == "auc").all() and (after["table"] == "extra").all()
+    assert "Z" in path.with_suffix(".md").read_text() and tables.pivot(after).shape == (3, 3)
+    tables.save(now, tmp_path, "e", "E")
+    assert tables.load_file(path).equals(after)  # settled: another call changes nothing
+
+
 def test_rows_that_a_call_does_not_know_stay(tmp_path):
     layout = tables.grid("extra", "Extra", "auc", ["a", "toy"], ["X"])
     both = {(row, "X"): tables.CellResult([scores(seed=3)], [row]) for row in ("a", "toy")}
@@ -344,7 +373,8 @@ def test_rows_that_a_call_does_not_know_stay(tmp_path):
     tables.save(now, tmp_path, "extra", "Extra")
     after = tables.load_file(path)
     assert (
-        list(after["row"]) == ["a", "toy"] and "(now: no such row)" in at(after, "toy", "X")["note"]
+        list(after["row"]) == ["a", "toy"]
+        and "(now: no such cell)" in at(after, "toy", "X")["note"]
     )
     assert at(after, "a", "X")["ours"] == pytest.approx(at(now, "a", "X")["ours"], rel=1e-5)
 

@@ -18,6 +18,9 @@ METRIC_TEXT = {
 }
 
 
+NO_CELL = "no call has both this row and this column"
+
+
 def grid(
     key: str, title: str, metric: str, rows: Sequence[str], columns: Sequence[str]
 ) -> paper.Table:
@@ -105,3 +108,14 @@ def filled_up(df: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     ours, theirs = df.set_index(place, drop=False), lines.set_index(place, drop=False)
     take = theirs.index.intersection(ours.index[ours["ours"].isna()])
     return pd.concat([ours.drop(take), theirs.loc[take]]).loc[ours.index].reset_index(drop=True)
+
+
+def joined(df: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """A table in long form with those rows and columns of an `earlier` one that it lacks and in
+    which that has a number. A cell that neither has is empty and says so."""
+    place, filled = ["row", "column"], earlier[earlier["ours"].notna()]
+    names = [list(dict.fromkeys([*df[name], *filled[name]])) for name in place]
+    both = pd.concat([df, earlier]).drop_duplicates(place).set_index(place)
+    both = both.reindex(pd.MultiIndex.from_product(names, names=place)).reset_index()
+    alike = {name: df[name].iloc[0] for name in ("table", "metric")}
+    return both.fillna(alike | {"run": "", "note": NO_CELL})[df.columns]

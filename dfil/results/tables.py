@@ -151,20 +151,20 @@ def with_earlier(
 
     What is taken says so in its note: by a run of `keys` (by place the runs that would fill it
     today) with the same data and settings, else perhaps with others, and why this call has no
-    number. Rows that df lacks are taken too.
+    number. Rows and columns that df lacks are taken too.
     """
     before, keys = _before(Path(path)), keys or {}
     reason = df[df["ours"].isna()].set_index(PLACE)["note"]
     for number, line in before[before["ours"].notna()].iterrows():
         place = line["row"], line["column"]
         same = not set(line["run"].split()).isdisjoint(keys.get(place, ()))
-        said = earlier(reason.get(place, "no such row"), same)
+        said = earlier(reason.get(place, "no such cell"), same)
         before.loc[number, "note"] = replace(Notes.parse(line["note"]), earlier=said).format()
     filled = before["ours"].notna()
-    if set(before["column"]) != set(df["column"]) or not filled.any():
-        return df if df["ours"].notna().any() or not filled.any() else before
-    others = before[before["row"].isin(set(before.loc[filled, "row"]) - set(df["row"]))]
-    return _typed(pd.concat([arrange.filled_up(df, before[filled]), others], ignore_index=True))
+    other_form = set(before["column"]) != set(df["column"]) and df["ours"].isna().all()
+    if other_form or not filled.any():
+        return before if filled.any() else df
+    return _typed(arrange.joined(arrange.filled_up(df, before[filled]), before))
 
 
 def load(folder: Path) -> dict[str, pd.DataFrame]:
