@@ -71,7 +71,7 @@ class Profile:
     on_request: tuple[str, ...] = ()  # notebooks that only `--only` runs
     qualities: tuple[str, ...] = ()  # of Table 1, if not all; the study has the others
     seeds: tuple[int, ...] = (0,)
-    ablation_seeds: tuple[int, ...] = ()  # of Tables 4 to 6; empty: as the others
+    seeds_of: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of single tables
     # sizes of the synthetic trees by setting; empty: real data only
     trees: dict[str, dict] = field(default_factory=dict)
 
@@ -101,8 +101,7 @@ class Profile:
 
     def seeds_for(self, table: str) -> tuple[int, ...]:
         """The seeds that a table's runs are trained with."""
-        ablation = table in ("table4", "table5", "table6")
-        return (ablation and self.ablation_seeds) or self.seeds
+        return self.seeds_of.get(table, self.seeds)
 
     def settings(self, training: Training) -> dict:
         """All that decides a model's weights but method, data and seed; part of a run's key."""
@@ -184,7 +183,7 @@ STUDY = replace(
     on_request=(),
     qualities=(),
     seeds=(0, 1, 2, 3, 4),
-    ablation_seeds=(0, 1, 2, 3, 4, 5, 6, 7),
+    seeds_of=dict.fromkeys(("temporal-only", "table4", "table5", "table6"), tuple(range(8))),
     trees=_trees(
         {"train": 48, "val": 32, "test": 140, "frames": 40},
         {"train": 64, "val": 32, "test": 140, "frames": 40},
@@ -231,4 +230,4 @@ def get(name: str, seeds: int | str | Sequence[int] = ()) -> Profile:
     if any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         asked = f"not {list(seeds)}; for example 0 1 2"
         raise RunError(f"seeds are different whole numbers from 0 on, {asked}")
-    return replace(profile, seeds=tuple(seeds), ablation_seeds=()) if seeds else profile
+    return replace(profile, seeds=tuple(seeds), seeds_of={}) if seeds else profile

@@ -41,4 +41,6 @@ def test_the_best_rate_is_not_at_an_edge_and_is_judged_by_the_weights_kept(searc
 def test_a_search_takes_a_seed_that_no_table_uses():
     from dfil.profiles import PROFILES
 
-    assert all(rates.SEED not in (*p.seeds, *p.ablation_seeds) for p in PROFILES.values())
+    assert all(
+        rates.SEED not in p.seeds_for(t) for p in PROFILES.values() for t in ("", *p.seeds_of)
+    )

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfil import cli, profiles
+from dfil import cli, paper, profiles
+from dfil.faces.store import CropStore
 from dfil.results import located
 from dfil.results.claims import CLAIMS
 from dfil.system import cores
 from dfil.system.errors import RunError
+from dfil.tools import study as study_tool
 from dfil.tools import verify
 from dfil.tools.study import Study, begin, work
 from dfil.train import devices, rates
-from dfil.train.runs import RunSpec, RunStore
+from dfil.train.runs import Run, RunSpec, RunStore
 
 METHODS = ["resnet50", "dil"]
 
@@ -129,6 +131,24 @@ def test_heavy_compression_is_trained_for_longer():
     assert epochs == {"c23": longer.training.epochs, "c40": 99}
     item = next(item for item in work(longer) if "table4" in item.tables)
     assert item.spec.training.epochs == 99
+
+
+def test_a_record_knows_the_people_of_its_training_and_its_cell_those_it_met(small, monkeypatch):
+    study, _ = small
+    item, records = study.items[0], verify.Records(study)
+    run, videos = study.run(item), paper.Videos("ffpp", "c23", ("Deepfakes",))
+    index = CropStore(study_tool._crops(study.profile, item.source)).index
+    people = {split: {*of["person"]} for split, of in index.groupby("split")}
+    assert run.record["made"]["people"] == sorted(people["train"] | people["val"])
+
+    def notes():
+        return records._result([item.spec], item.source, item.source, videos).notes
+
+    assert not any("in training too" in note for note in notes())
+    record = run.record
+    record["made"]["people"] += [min(people["test"])]
+    monkeypatch.setattr(Run, "record", record)
+    assert f"1 of {len(people['test'])} test people are in training too" in notes()
 
 
 def test_what_is_done_is_not_done_again(small):

@@ -19,6 +19,7 @@ from dfil.tools.study import MECHANISM, Study, feeding_beyond
 from dfil.train import experiments, fingerprint
 from dfil.train.experiments import CellResult
 from dfil.train.runs import Run, RunSpec
+from dfil.train.spec import people_met, select
 
 NOT_YET = "not trained yet"
 TITLE = "The mechanism: synthetic clips without single-frame traces"
@@ -84,7 +85,14 @@ class Records:
         runs = [self.study.runs.run(spec, self.store(source)) for spec in specs]
         store = self.store(test)
         there = [run for run in runs if self._is_there(run, store, videos.compression)]
-        return experiments.result(there, store, videos, notes) if there else None
+        if not there:
+            return None
+        if source == test:
+            tested = there[0].scores(store, videos.compression)
+            learnt = there[0].record["made"].get("people", ())
+            which = videos.compression, videos.manipulations
+            notes = *notes, *people_met(learnt, select(tested, "test", *which)["person"])
+        return experiments.result(there, store, videos, notes)
 
     def _is_there(self, run: Run, store, compression: str) -> bool:
         if run.key not in self._known:

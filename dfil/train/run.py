@@ -245,6 +245,7 @@ def made(
         "dataset": store.meta["dataset"],  # of two releases under one name the one that was read
         "data": store.meta["digest"],
         "videos": {split: len(found) for split, found in rows.items()},
+        "people": sorted(set().union(*(found["person"] for found in rows.values())) - {""}),
         "missing": lost,
         "kept": spec.training.keep,
         "at_chance": history[-1]["train_loss"] > AT_CHANCE * chance,

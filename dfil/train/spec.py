@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -144,9 +144,14 @@ def known_people(
     if tests is not home or "person" not in home.index:
         return ()
     learnt = pd.concat([spec.listed(home, split) for split in ("train", "val")])
-    test = set(select(home.index, "test", *which)["person"]) - {""}
-    known = len(test & set(learnt["person"]))
-    return (f"{known} of {len(test)} test people are in training too",) * bool(known)
+    return people_met(learnt["person"], select(home.index, "test", *which)["person"])
+
+
+def people_met(learnt: Iterable[str], tested: Iterable[str]) -> tuple[str, ...]:
+    """The same of the people of the training's videos and of the test's; "" names nobody."""
+    tested = {*tested} - {""}
+    known = len(tested & {*learnt})
+    return (f"{known} of {len(tested)} test people are in training too",) * bool(known)
 
 
 def what_crops(meta: Mapping) -> tuple[str, ...]:
