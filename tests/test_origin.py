@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfil import models
+from dfil import cli, models
 from dfil.models.baselines.frame_resnet import FrameResNet
 from dfil.profiles import SMOKE, Training
 from dfil.system.errors import RunError
@@ -48,7 +48,9 @@ def spec(method="mine"):
     return RunSpec.of_table(PROFILE, "table1", method, "ffpp", "c23", ("Deepfakes",))
 
 
-def test_a_changed_method_of_ones_own_is_not_found_as_trained(methods, tiny_store, tmp_path):
+def test_a_changed_method_of_ones_own_is_not_found_as_trained(
+    methods, tiny_store, tmp_path, capsys
+):
     runs = RunStore(tmp_path, PROFILE)
     run = runs.get(spec(), tiny_store)
     before = (run.folder / "weights.safetensors").read_bytes()
@@ -56,6 +58,9 @@ def test_a_changed_method_of_ones_own_is_not_found_as_trained(methods, tiny_stor
     methods["mine"] = Changed
     with pytest.raises(RunError, match="mine has changed since this run was trained; remove"):
         runs.get(spec(), tiny_store)
+    for weights in (run.folder, run.folder / "weights.safetensors"):
+        assert cli.main(["score", "clip.mp4", "--weights", str(weights)]) == 1
+        assert "mine has changed since" in capsys.readouterr().err
     assert (run.folder / "weights.safetensors").read_bytes() == before  # nothing is lost
     methods["mine"] = Mine
     assert runs.get(spec(), tiny_store) == run

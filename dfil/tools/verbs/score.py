@@ -11,7 +11,9 @@ from pathlib import Path
 from dfil.results import verdict
 from dfil.system.errors import RunError
 from dfil.system.paths import writable
+from dfil.tools import found
 from dfil.train import own_video
+from dfil.train.origin import refuse_other_code
 
 
 def score(a: Namespace) -> int:
@@ -21,6 +23,8 @@ def score(a: Namespace) -> int:
         _check_page(a.report)
     weights = a.weights or own_video.SHIPPED
     config, failed, sections = own_video.described(weights), 0, []
+    if run := found.read(Path(weights) if Path(weights).is_dir() else Path(weights).parent):
+        refuse_other_code(run.run)
     if config["synthetic"]:  # first of all: before any number
         print(verdict.WARNING, file=sys.stderr if a.json or a.csv else sys.stdout, flush=True)
     show = _json if a.json else _table() if a.csv else _say
