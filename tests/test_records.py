@@ -272,6 +272,29 @@ def test_averaged_weights_are_the_mean_of_the_last_epochs_with_new_batch_statist
     assert any(not torch.allclose(model.state_dict()[m], seen[2][m]) for m in means)
 
 
+def test_what_is_frozen_keeps_its_batch_statistics_where_weights_are_averaged(tiny_store):
+    class Frozen(type(models.build("resnet50", **TINY))):
+        """As a method that looks through another network, which stays as it is."""
+
+        def train(self, mode: bool = True):
+            super().train(mode)
+            self.backbone.layer1.eval()
+            return self
+
+    model = Frozen(**TINY)
+    before = {}
+    for name, value in model.backbone.named_buffers():
+        if name.endswith("running_mean"):
+            before[name] = value.uniform_(-1, 1).clone()
+    how = dataclasses.replace(HOW, epochs=2, keep="average", averaged=2)
+    loop.train(model, _dataset(tiny_store, "train", train=True), _dataset(tiny_store, "val"), how)
+    same = {name: torch.equal(model.backbone.get_buffer(name), was) for name, was in before.items()}
+    assert same == {name: name.startswith("layer1.") for name in before}
+    layer = model.backbone.layer1[0].bn1
+    layer.reset_running_stats()
+    assert not layer.running_mean.any()  # it can be reset again afterwards
+
+
 def test_a_real_video_is_drawn_anew_with_each_of_its_fakes(tiny_store):
     rows = SPEC.select(tiny_store, "train").reset_index(drop=True)
     epoch = batches(rows, 4, True, np.random.default_rng(0), redraw=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import update_bn
 
 from dfil.models import Detector
 from dfil.models.resnet import ResNet
@@ -19,6 +18,7 @@ from dfil.system.errors import RunError
 from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
+from dfil.train.averaged import new_statistics
 from dfil.train.devices import pick_device, place, precision
 from dfil.train.recorded import Gradients
 from dfil.train.scoring import loader
@@ -162,7 +162,7 @@ class _State:
             self.criterion.train()
             feed = loader(self.data, self.plan[-1], self.device)
             with precision(self.device):
-                update_bn((normalise(x.to(self.device)) for x, _, _ in feed), self.model)
+                new_statistics(self.model, (normalise(x.to(self.device)) for x, _, _ in feed))
         best = max(line["epoch"] for line in self.history if line["best"])
         first = len(self.history) - _window(self.settings) + 1
         for line in self.history:
