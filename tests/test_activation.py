@@ -139,5 +139,15 @@ def test_models_without_what_is_asked_for_are_refused(x):
     plain = models.build("resnet50", **BACKBONE).eval()
     with pytest.raises(RunError, match="no Intra-SIM"):
         activation.intra_activation(plain, x)
-    with pytest.raises(RunError, match="backbone"):
+    with pytest.raises(RunError, match="Linear has no ResNet"):
         activation.class_activation(torch.nn.Linear(1, 1), x)
+
+
+def test_a_backbone_of_another_kind_is_refused_in_a_sentence():
+    class Other(models.Detector):
+        def __init__(self):
+            super().__init__()
+            self.backbone = torch.nn.Linear(1, 1)
+
+    with pytest.raises(RunError, match="Other has no ResNet whose last block"):
+        activation.blocks(Other())

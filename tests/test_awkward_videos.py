@@ -2,6 +2,8 @@
 named.
 """
 
+import json
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +14,14 @@ import numpy as np
 import pytest
 
 from dfil.datasets.records import VideoRecord
-from dfil.faces import kept
+from dfil.faces import kept, rows
 from dfil.faces import video as V
 from dfil.faces.clock import Clock
 from dfil.faces.crops import Crops
 from dfil.faces.detect import finder
 from dfil.faces.preprocess import Settings, process_video
 from dfil.synthetic import SETTINGS, render_target
+from dfil.train import own_video
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,46 @@ def test_after_damage_it_goes_on_at_the_next_key_frame(head, tmp_path):
     assert (found["status"], found["frames"], found["faces"]) == ("ok", 40, 34)
     assert "damaged in 1 place: 6 of 40 frames left out" in found["reason"]
     assert Crops(tmp_path / "crops/v.npy").runs == [(0, 18), (24, 16)]
+    # And where nobody can be seen for a while, that is when it is.
+    _, _, clock, _ = own_video._find(path, Settings(size=48, tracks="all"), [])
+    assert [clock.at(n) for n in range(41)] == pytest.approx([n / 25 for n in range(41)], abs=2e-3)
+
+
+def test_a_damaged_video_that_is_fetched_again_is_cut_again(head, tmp_path):
+    """Also where the damage lies outside of the pieces that the checksum looks at."""
+    path = write(tmp_path / "clip.mp4", head, g="8", bf="0")
+    record, how = VideoRecord("own", "v", 0, "", "", "", path), Settings(size=48)
+    process_video(record, tmp_path, how)
+    row = rows.read(tmp_path, "v")
+    damaged = row | {"reason": "damaged in 1 place: 6 of 40 frames left out"}
+    file = rows.path_of(tmp_path, "v")
+    assert rows.is_done(record, tmp_path, how)
+    file.write_text(json.dumps(damaged))
+    assert rows.is_done(record, tmp_path, how)
+    os.utime(path, (1, 1))
+    assert not rows.is_done(record, tmp_path, how)
+    file.write_text(json.dumps(row))  # an intact one may be copied
+    assert rows.is_done(record, tmp_path, how)
+
+
+def test_a_fake_of_a_real_with_a_damaged_end_has_its_stretches(head, tmp_path):
+    frames = np.concatenate([head, head])  # 80
+    path = write(tmp_path / "real.mp4", frames, g="4", bf="0")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        last = [(p.pos, p.size) for p in container.demux(video=0) if p.size][76:]
+    for at, size in last:  # from the last key frame on nothing is left
+        content[at + 4 : at + size] = bytes(size - 4)
+    path.write_bytes(content)
+    how = Settings(size=48, stretches=(3, 16))
+    real = VideoRecord("own", "real", 0, "", "", "", path)
+    process_video(real, tmp_path, how)
+    forged = write(tmp_path / "fake.mp4", frames)
+    fake = VideoRecord("own", "fake", 1, "", "", "", forged, boxes_from="real")
+    process_video(fake, tmp_path, how)
+    own, taken = (Crops(tmp_path / f"crops/{name}.npy") for name in ("real", "fake"))
+    assert own.count < 80 and own.runs[:2] == [(0, 16), (32, 16)]
+    assert taken.runs == own.runs
 
 
 def test_joined_streams_are_read_to_the_end_of_the_last(head, tmp_path):

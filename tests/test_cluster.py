@@ -256,3 +256,16 @@ def test_what_is_wrong_with_a_cluster_is_said(monkeypatch):
 
 def _dies():
     raise KilledWorker("run-7", SimpleNamespace(address="tcp://gone"), 3)
+
+
+def test_a_worker_has_the_callers_weights_and_no_other_callers(monkeypatch):
+    monkeypatch.setenv("DFIL_SCNET_WEIGHTS", "/caller/scnet.pth")
+    monkeypatch.setenv("DFIL_LANDMARKS", "/caller/landmarks.dat")
+    given = {name: os.environ[name] for name in os.environ if cluster._is_handed_on(name)}
+    assert given == {
+        "DFIL_SCNET_WEIGHTS": "/caller/scnet.pth",
+        "DFIL_LANDMARKS": "/caller/landmarks.dat",
+    }
+    assert cluster._call(given, os.environ.get, ("DFIL_SCNET_WEIGHTS",)) == "/caller/scnet.pth"
+    assert cluster._call({}, os.environ.get, ("DFIL_SCNET_WEIGHTS",)) is None  # the next caller
+    assert cluster._call({}, os.environ.get, ("DFIL_LANDMARKS",)) is None

@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from dfil import cli
+from dfil import cli, profiles
 from dfil.profiles import SMOKE, Training
 from dfil.results import metrics
 from dfil.system.errors import DataError, RunError
@@ -145,3 +145,13 @@ def test_train_prints_test_figures_on_request(tiny_tree, monkeypatch, tmp_path, 
     said = capsys.readouterr().out
     assert "on the validation videos" in said and "synthetic test videos\n" in said
     assert "4 videos, 2 forged" in said
+
+
+def test_a_run_on_another_profiles_clips_leaves_its_own_tree_alone(place, monkeypatch):
+    other = dataclasses.replace(PROFILE, name="other", trees={"temporal-only": SIZES | {"test": 4}})
+    monkeypatch.setitem(profiles.PROFILES, "other", other)
+    before = {*(place / "data/trees").glob("*/*")}
+    found_ = evaluate.of_run(found.one(["dil"]), OWN, profile="other")
+    assert found_.auc.n == 8
+    made = {*(place / "data/trees").glob("*/*")} - before
+    assert {path.parent.name for path in made} == {"other"}

@@ -129,6 +129,34 @@ def test_ones_own_video_by_methods_with_a_will_of_their_own(tiny_store):
     assert all(0 <= s["score"] <= 1 for s in found["snippets"])
     with pytest.raises(RunError, match="3 snippets.*--snippets"):
         own_video.judge(by_fours, clips(3, 4), sampling)
+    sampling |= {"snippets": 8}  # as weights of a run say: then each counts several times
+    found = own_video.judge(by_fours, clips(3, 4), sampling)
+    eight = [clips(3, 4)[k] for k in (0, 0, 0, 1, 1, 1, 2, 2)]
+    again = own_video.judge(by_fours, eight, sampling)
+    assert found["logit"] == pytest.approx(again["logit"])
+    of_each = [again["snippets"][k] for k in (0, 3, 6)]
+    assert [s["score"] for s in found["snippets"]] == [s["score"] for s in of_each]
+    assert [s["first_frame"] for s in found["snippets"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("method", ["s-mil", "s-mil-t"])
+def test_a_sum_over_instances_does_not_grow_with_how_long_somebody_is_seen(method, tiny_store):
+    """Nor with --snippets: the line that calibrates it is fitted to videos of 32 frames."""
+    name = tiny_store.index.loc[tiny_store.index["status"] == "ok", "video_id"].iloc[0]
+    small = {"depth": (1, 1, 1, 1), "width": 8, "stem": "small"}
+    model, crop = models.build(method, **small).eval(), tiny_store.open(name).snippet(0, 1, 32)
+    how = {"frames": 1, "stride": 1, "size": 32, "snippets": 32}
+
+    def logit(count, asked=None):
+        video = own_video._Video(Path("x.mp4"), model, how, asked, None, own_video.unseen)
+        found = video._judge((0, n, crop) for n in range(count))[0]
+        assert [s["first_frame"] for s in found["snippets"]] == list(range(count))
+        return found["logit"]
+
+    usual = logit(32)
+    assert abs(usual) > 0.01  # else nothing would be tested
+    for count, asked in ((4, None), (9, None), (64, None), (8, 8), (40, 40)):
+        assert logit(count, asked) == pytest.approx(usual, rel=1e-3)
 
 
 class Toy(FrameResNet):

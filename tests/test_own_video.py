@@ -339,6 +339,10 @@ def test_patterns_folders_and_files_are_gone_through_in_order(tmp_path):
     asked = [tmp_path / "?.mp4", tmp_path / "[odd].mp4", tmp_path / "deep", tmp_path / "x*.mp4"]
     names = [path.name for path in own_video._files(asked)]
     assert names == ["a.mp4", "b.mp4", "[odd].mp4", "c.mkv", "x*.mp4"]
+    # Each once, also where a pattern matches a folder, what is in it, and that again.
+    twice = [tmp_path / "**", tmp_path / "a.mp4", tmp_path / "deep/../a.mp4"]
+    files = [path.resolve() for path in own_video._files(twice)]
+    assert len(files) == len(set(files)) and {p.name for p in files} >= {"a.mp4", "c.mkv"}
 
 
 def test_the_page_keeps_little_of_a_long_video_and_the_most_suspicious_of_it():

@@ -272,6 +272,20 @@ def test_averaged_weights_are_the_mean_of_the_last_epochs_with_new_batch_statist
     assert any(not torch.allclose(model.state_dict()[m], seen[2][m]) for m in means)
 
 
+def test_averaged_weights_are_the_same_after_an_interruption_at_the_end(tiny_store, tmp_path):
+    how = dataclasses.replace(HOW, epochs=2, keep="average", averaged=2)
+    videos = _dataset(tiny_store, "train", train=True), _dataset(tiny_store, "val")
+    states = []
+    for _ in range(2):  # the second time nothing is left to be learnt
+        torch.manual_seed(0)
+        model = models.build("resnet50", **TINY)
+        videos[0].epoch = 0
+        loop.train(model, *videos, how, checkpoint=tmp_path / "checkpoint.pt")
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=0)
+
+
 def test_what_is_frozen_keeps_its_batch_statistics_where_weights_are_averaged(tiny_store):
     class Frozen(type(models.build("resnet50", **TINY))):
         """As a method that looks through another network, which stays as it is."""

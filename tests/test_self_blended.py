@@ -183,11 +183,25 @@ def test_links_are_followed_and_hidden_folders_are_not(videos, tmp_path):
     assert found == below | {"Ben/one.mp4": "Ben"}
 
 
-@pytest.mark.parametrize("name", ["manipulated_sequences/x", "Celeb-synthesis", "fake"])
+@pytest.mark.parametrize(
+    "name", ["manipulated_sequences/x", "Celeb-synthesis", "fake", "train_sample_videos"]
+)
 def test_a_folder_with_forgeries_is_refused(tmp_path, name):
     (tmp_path / name).mkdir(parents=True)
     for root in (tmp_path, tmp_path / name):
         with pytest.raises(DataError, match="belongs to a dataset with forgeries"):
+            load_records("folder", root)
+
+
+def test_the_test_videos_of_dfdc_are_no_folder_of_real_ones(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/a.mp4").touch()
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(DataError, match="labels.csv belongs to a dataset with forgeries"):
+        load_records("folder", tmp_path / "test")
+    (tmp_path / "labels.csv").rename(tmp_path / "test/labels.csv")
+    for root in (tmp_path, tmp_path / "test"):
+        with pytest.raises(DataError, match="labels.csv belongs to a dataset with forgeries"):
             load_records("folder", root)
 
 

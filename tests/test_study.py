@@ -85,6 +85,16 @@ def test_searches_come_first_and_what_they_decide_names_the_other_runs(tmp_path,
     assert lr == {"dil": 0.02, "resnet50": 0.001}
 
 
+def test_the_tables_know_every_methods_rate_whichever_are_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(
+        rates, "decided", lambda runs, store, methods, *more: dict.fromkeys(methods, 0.02)
+    )
+    everything, some = Study(profiles.get("study")), Study(profiles.get("study"), ["dil"])
+    assert some.profile.rates == everything.profile.rates and some.profile.rates["i3d"] == 0.02
+    assert {item.spec.method for item in some.items if item.tables == ("table1",)} <= {"dil"}
+
+
 def test_a_method_without_a_rate_holds_up_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
     real = rates.wanted

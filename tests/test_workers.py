@@ -42,3 +42,33 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
             time.sleep(0.1)
     worker.kill()
     pytest.fail("the worker went on without its parent for ten seconds")
+
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from dfil.system import workers
+def work(n):
+    Path(sys.argv[1], str(n)).touch()
+    time.sleep(3)
+    return n
+if __name__ == "__main__":
+    with workers.pool(2) as pool:
+        for n in workers.results(pool, [pool.submit(work, n) for n in range(12)]):
+            pass
+"""
+
+
+def test_an_interruption_stops_what_is_trained_side_by_side(tmp_path):
+    """As a notebook's stop button does: the whole process group is interrupted."""
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    (tmp_path / "begun").mkdir()
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "begun"]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as parent:
+        while not any((tmp_path / "begun").iterdir()):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, said = parent.communicate(timeout=60)
+    assert parent.returncode != 0 and b"KeyboardInterrupt" in said
+    assert len(list((tmp_path / "begun").iterdir())) <= 4  # of twelve

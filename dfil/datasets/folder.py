@@ -26,6 +26,7 @@ VIDEOS = frozenset(
 # Folders and lists of the datasets that hold or name forgeries.
 FORGED = {"manipulated_sequences", "Celeb-synthesis", "method_A", "method_B", "fake"}
 FORGED |= {"fake_train", "fake_test", "fake train", "fake test", "metadata.json", "dataset.json"}
+FORGED |= {"labels.csv", "test_videos", "train_sample_videos"}  # of the DFDC and its competition
 
 
 class Folder(Adapter):
@@ -36,7 +37,10 @@ class Folder(Adapter):
 
     def videos(self, root: Path, wanted: Filters) -> Iterator[VideoRecord]:
         """Every video below root. Raises DataError where forgeries lie among them."""
-        _refuse_forged([root.resolve(), *root.resolve().parents])
+        above = root.resolve()
+        _refuse_forged([above, *above.parents])
+        if above.name == "test":  # the DFDC's list of it may lie beside it
+            _refuse_forged(above.parent.glob("labels.csv"))
         files: list[Path] = []
         for folder in folders(root):
             inside = sorted(folder.iterdir())

@@ -8,6 +8,7 @@ returns maps (U, T, H, W) >= 0 by name, in float64 and at the crop's size. They 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from pytorch_grad_cam import GradCAM
 from torch import nn
 
 from dfil.models import Detector
+from dfil.models.resnet import ResNet
 from dfil.system.errors import RunError
 from dfil.train.snippets import normalise
 
@@ -59,7 +61,10 @@ def grad_cam(
     device = next(model.parameters()).device
     frames_nchw = normalise(x.to(device)).flatten(0, 1)
     asked = _PerLayer(_Frames(model, len(x)), list(layers.values()), reshape_transform=channels)
-    with torch.enable_grad(), asked as cam:
+    # A GPU's own recurrent layers have no gradient in evaluation mode; torch's plain ones have.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    how = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with torch.enable_grad(), how, asked as cam:
         maps = cam(frames_nchw, [lambda logit: logit])
     model.zero_grad(set_to_none=True)
     return {name: enlarged(found_nhw, x) for name, found_nhw in zip(layers, maps, strict=True)}
@@ -142,8 +147,8 @@ def batch(model: Detector, x: torch.Tensor) -> torch.Tensor:
 
 def blocks(model: Detector) -> list[tuple[str, nn.Module]]:
     """The residual blocks in order, with their names, such as "layer1.0"."""
-    if not hasattr(model, "backbone"):
-        lacks = f"{type(model).__name__} has no `backbone` whose last block could be looked at"
+    if not isinstance(getattr(model, "backbone", None), ResNet):
+        lacks = f"{type(model).__name__} has no ResNet whose last block could be looked at"
         raise RunError(f"{lacks}; take dil or resnet50")
     return model.backbone.blocks()
 

@@ -102,14 +102,13 @@ def _cut_video(record: VideoRecord, folder: Path, settings: Settings) -> dict:
     reused = _plans_of_real(record, folder, notes)
     if reused is not None:
         keep_n = _kept_stretches(len(reused[0][1]), settings.stretches)
-        plans = [(boxes_n4, valid_n & keep_n, scale) for boxes_n4, valid_n, scale in reused]
         frames = decode(record.path, notes)
-        row = write_crops(folder, record.video_id, frames, plans, settings.limits)
+        row = write_crops(folder, record.video_id, frames, reused, settings.limits)
         lost = _count(keep_n) - _count(keep_n[: row["frames"]])
         if lost:
             notes.append(f"{lost} of its real's stretches {FEWER}")
         row["seen"] = min(row["frames"], rows.read(folder, record.boxes_from).get("seen", 0))
-        longest = longest_run(plans[0][1][: row["frames"]])
+        longest = longest_run(reused[0][1][: row["frames"]])
     else:
         # Frames are let go as they are decoded, so which to keep has to be known before.
         count = count_frames(record.path) if settings.stretches else 0

@@ -66,9 +66,12 @@ def source_of(record: VideoRecord, folder: Path, settings: Settings) -> dict:
 
 def is_done(record: VideoRecord, folder: Path, settings: Settings) -> bool:
     """Whether a video's row and files are there and what would be made now."""
-    row = read(folder, record.video_id)
-    if not row or row.get("key") != source_of(record, folder, settings)["key"]:
+    row, now = read(folder, record.video_id), source_of(record, folder, settings)
+    if not row or row.get("key") != now["key"]:
         return False
+    damaged = row["status"] == "unreadable" or "damaged" in row["reason"]
+    if damaged and row["source"][1] != now["source"][1]:
+        return False  # fetched again perhaps: the checksum is one of pieces
     tracks = (files_of(folder, record.video_id, k) for k in range(row["tracks"]))
     return row["status"] != "ok" or all(_whole(*files) for files in tracks)
 

@@ -1,18 +1,21 @@
 """Snippets of a video whose people are known, cut while it is decoded once more; nothing is stored.
 
-They have the very pixels that a crop store would give.
+They have the very pixels that a crop store would give. In clips so long that every frame has its
+own box they are those up to a grey level; up to a few where the face is twice as wide as the model
+takes it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from dfil.faces.boxes import cut_square
+from dfil.faces.boxes import cut_square, square_union
 from dfil.faces.frame import Frame
-from dfil.faces.grid import LIMITS, blocks, resized, snippet_square, to_grid
+from dfil.faces.grid import LIMITS, MARGIN, blocks, placed, resized, snippet_square, to_grid
 
 
 @dataclass
@@ -20,7 +23,8 @@ class _Snippet:
     person: int
     start: int
     scale: float
-    squares: list[tuple[int, int, int]]  # of each frame, on the person's grid
+    # of each frame, on the person's grid; of long snippets between its pixels
+    squares: list[tuple[int, int, int]] | list[tuple[float, float, float]]
     clip_thwc: np.ndarray = field(repr=False, default=None)
 
 
@@ -41,9 +45,10 @@ def stream_snippets(
     for person, (boxes_n4, scale, starts) in wanted.items():
         for start in map(int, starts):
             on_grid = (boxes_n4[start : start + span] * scale).astype(np.float32)
-            own = span > LIMITS.reach  # as SnippetDataset cuts what is so long
-            boxes = on_grid[:, None] if own else [on_grid]
-            squares = [snippet_square(each) for each in boxes] * (1 if own else span)
+            if span > LIMITS.reach:  # as SnippetDataset cuts what is so long
+                squares = [square_union(own_14, MARGIN) for own_14 in on_grid[:, None]]
+            else:
+                squares = [snippet_square(on_grid)] * span
             coming.append(_Snippet(person, start, scale, squares))
     coming.sort(key=lambda s: -s.start)
     running: list[_Snippet] = []
@@ -54,13 +59,25 @@ def stream_snippets(
         for snippet in running:
             t, between = divmod(number - snippet.start, stride)
             if not between:
-                square = snippet.squares[number - snippet.start]
-                resized(_cut(frame, snippet.scale, square), size, out=snippet.clip_thwc[t])
+                square, out = snippet.squares[number - snippet.start], snippet.clip_thwc[t]
+                if span > LIMITS.reach:
+                    _place(frame, snippet.scale, square, size, out)
+                else:
+                    resized(_cut(frame, snippet.scale, square), size, out=out)
         for snippet in [s for s in running if s.start + span == number + 1]:
             running.remove(snippet)
             yield snippet.person, snippet.start, snippet.clip_thwc
         if not coming and not running:
             return
+
+
+def _place(
+    frame: Frame, scale: float, square: tuple[float, float, float], size: int, out: np.ndarray
+) -> None:
+    """A square between the pixels, from whole pixels around it."""
+    x0, y0, side = square
+    x, y = math.floor(x0) - 2, math.floor(y0) - 2
+    placed(_cut(frame, scale, (x, y, math.ceil(side) + 5)), x0 - x, y0 - y, side, size, out=out)
 
 
 def _cut(frame: Frame, scale: float, square: tuple[int, int, int]) -> np.ndarray:

@@ -74,6 +74,7 @@ class Detector(nn.Module):
     """
 
     sampling: Sampling | None = None
+    any_number = True  # of snippets will do; False: a logit is one of as many as are tested with
     about: About
 
     @classmethod

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 VARIABLE = "DFIL_SCHEDULER"  # how the kernels of notebooks learn the address
-HANDED_ON = ("DFIL_BACKBONE_WEIGHTS", "DFIL_CHECKPOINT")  # of the caller's environment
 WAIT = "30s"  # for the scheduler's first answer
 
 
@@ -134,7 +133,7 @@ def each(
     """
     from distributed import as_completed
 
-    environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
+    environment = {name: value for name, value in os.environ.items() if _is_handed_on(name)}
     with connect(scheduler or address()) as client:
         gpus = any(worker["resources"].get("GPU") for worker in _workers(client).values())
         how, futures = {"pure": False, "resources": {"GPU": 1} if gpus else None}, {}
@@ -145,7 +144,17 @@ def each(
             yield futures[future], future.result()
 
 
+def _is_handed_on(variable: str) -> bool:
+    """Whether a variable of the caller's environment decides what a worker does for it: which
+    weights and landmarks it takes, and how much memory."""
+    weights = variable.startswith("DFIL_") and variable.endswith("_WEIGHTS")
+    return weights or variable in ("DFIL_CHECKPOINT", "DFIL_LANDMARKS")
+
+
 def _call(environment: Mapping[str, str], function: Callable, arguments: tuple) -> object:
+    """In a worker, where another caller's variables may have stayed."""
+    for name in [name for name in os.environ if _is_handed_on(name)]:
+        del os.environ[name]
     os.environ.update(environment)
     return function(*arguments)
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from dfil.system.errors import RunError
@@ -40,6 +40,22 @@ def as_done(pool: Executor, work: Callable, items: Iterable, died: str) -> Itera
     finally:
         for future in futures:
             future.cancel()
+
+
+def results(pool: ProcessPoolExecutor, futures: Iterable[Future]) -> Iterator:
+    """The results of a pool's futures as they come.
+
+    An interruption ends the pool's processes: it reaches them too where a notebook is stopped, each
+    takes it for the end of one task, and they would go on with all that is waiting. So this is for
+    work that can be stopped at any moment.
+    """
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except KeyboardInterrupt:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        raise
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple) -> None:

@@ -88,8 +88,9 @@ def of_run(run: Found, videos: Videos, root: Path | None = None, profile: str = 
     refuse_other_code(run.run)
     made, root = run.run, root or _real(run.synthetic or bool(profile), videos.dataset)
     if profile:
-        trees = profiles.get(profile).trees
-        made = replace(made, profile=replace(made.profile, trees=trees))
+        of = profiles.get(profile)
+        data_of = {"name": of.name, "trees": of.trees, "validation": of.validation}
+        made = replace(made, profile=replace(made.profile, **data_of))
     setting = run.setting if videos.dataset == made.spec.dataset else ""
     store = _planned(made.profile, videos.dataset, setting, root)
     if not store or not made.scores_file(store, videos.compression, videos.split).is_file():

@@ -264,6 +264,7 @@ class Notebook:
             if table.key in ("table1", "table2"):
                 by_auc = table.measured_by(paper.AUC)
                 beside = self._build(by_auc, trained.results, missing)
+                beside = tables.with_earlier(beside, folder / f"{by_auc.key}.csv", keys)
                 tables.save(beside, folder, by_auc.key, by_auc.title, columns=columns)
         return df[df["column"].isin(columns)] if columns else df
 

@@ -130,11 +130,12 @@ class Study:
     def _plan(self) -> None:
         """The work with the learning rates that the searches have decided so far."""
         folder, store = paths.runs(self.profile.name), self.expected("ffpp")
-        methods = self.methods if self.profile.search_rates else ()
+        every = models.available() if self.profile.search_rates else ()  # tables have all rows
         runs = RunStore(folder, self.profile)
         how = {"without": self._failed}
-        self._wanted = {method: rates.wanted(runs, store, method, **how) for method in methods}
-        self.profile = rates.applied(runs, store, methods, **how)
+        wanted = (method for method in self.methods if method in every)
+        self._wanted = {method: rates.wanted(runs, store, method, **how) for method in wanted}
+        self.profile = rates.applied(runs, store, every, **how)
         self.runs = RunStore(folder, self.profile)
         self.items = work(self.profile, self.methods)
 

@@ -160,13 +160,13 @@ class _State:
             self.model.load_state_dict(self.kept)
         if self.settings.keep == "average":
             self.criterion.train()
+            self.data.epoch = self.settings.epochs - 1  # as learnt from last, also after resuming
             feed = loader(self.data, self.plan[-1], self.device)
             with precision(self.device):
                 new_statistics(self.model, (normalise(x.to(self.device)) for x, _, _ in feed))
         best = max(line["epoch"] for line in self.history if line["best"])
         first = len(self.history) - _window(self.settings) + 1
-        for line in self.history:
-            epoch = line["epoch"]
+        for epoch, line in enumerate(self.history, 1):
             line["kept"] = epoch == best if self.settings.keep == "best" else epoch >= first
         return self.history
 

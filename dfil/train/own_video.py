@@ -139,6 +139,7 @@ def score_videos(
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     """The files, those that are videos in the folders, and what patterns such as "*.mp4" match."""
+    seen = set()  # one file, however many patterns and folders lead to it
     for path in paths:
         matched = [] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         for each in matched or [path]:
@@ -146,7 +147,10 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             inside = sorted(p for folder in all_folders for p in folder.iterdir() if p.is_file())
             if videos := [p for p in inside if p.suffix.lower() in VIDEOS]:
                 not_looked_at(each, inside)
-            yield from videos or [each]
+            for file in videos or [each]:
+                if (one := file.resolve()) not in seen:
+                    seen.add(one)
+                    yield file
 
 
 @dataclass
@@ -240,7 +244,7 @@ class _Video:
 
     def _judge(self, clips: Iterable[tuple]) -> dict[int, dict]:
         """Score and snippets of each person, whose snippets are judged in groups as they come."""
-        group = self.snippets or self.sampling["snippets"]
+        group = (self.model.any_number and self.snippets) or self.sampling["snippets"]
         waiting: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
         judged: dict[int, list[dict]] = defaultdict(list)
 
@@ -292,7 +296,7 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
                     every *= 2
                     for n in [n for n in samples if n % every]:
                         del samples[n]
-            clock.add(frame.seconds)
+            clock.add(None if frame.lost else frame.seconds)  # a copy has another frame's time
             changes.add(frame)
             bar.update()
             yield frame
@@ -342,8 +346,14 @@ def _progress(clips: Iterable[tuple], path: Path, last: int) -> Iterator[tuple]:
 
 @torch.no_grad()
 def judge(model: Detector, clips: Sequence[tuple[int, np.ndarray]], sampling: dict) -> dict:
-    """Logit and snippets of one group: first frames and pixels (T, size, size, 3) uint8 of each."""
-    clip_uthwc = np.stack([clip_thwc for _, clip_thwc in clips])
+    """Logit and snippets of one group: first frames and pixels (T, size, size, 3) uint8 of each.
+
+    A method that needs as many snippets as videos are tested with sees each of them several times.
+    """
+    n = len(clips)
+    count = n if model.any_number else max(n, sampling.get("snippets", n))
+    clip_uthwc = np.stack([clips[k * n // count][1] for k in range(count)])
+    firsts = [-(-k * count // n) for k in range(n)]
     device = next(model.parameters()).device
     with precision(device):
         x = normalise(torch.from_numpy(clip_uthwc).permute(0, 1, 4, 2, 3)[None].to(device))
@@ -360,7 +370,7 @@ def judge(model: Detector, clips: Sequence[tuple[int, np.ndarray]], sampling: di
                 " train the run again"
             )
         try:
-            per_snippet = torch.sigmoid(model.snippet_logits(x).float())[0].tolist()
+            per_snippet = torch.sigmoid(model.snippet_logits(x).float())[0, firsts].tolist()
         except NotImplementedError:  # a method that judges a video as a whole
             per_snippet = [None] * len(clips)
     reach = (sampling["frames"] - 1) * sampling["stride"]

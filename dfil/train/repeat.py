@@ -60,7 +60,7 @@ def load(training, path: Path) -> None:
             raise
         print(f"{path}: damaged; this training begins anew.", file=sys.stderr, flush=True)
         _take(training, before)
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process of the same training may have been first
 
 
 def _state(training) -> dict:

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 
 import dfil
-from dfil import models
+from dfil import models, paper
 from dfil.faces.store import CropStore
 from dfil.models import Detector, Sampling, build, load_weights
 from dfil.profiles import Profile
@@ -172,7 +172,10 @@ class Run:
 
     def scores_file(self, store: CropStore, compression: str = "", split: str = "test") -> Path:
         """Where `scores` keeps what it computed. Only the store's meta is looked at."""
-        digest = digest_of(data.contents(store.meta, self.profile, compression))
+        videos = data.contents(store.meta, self.profile, compression)
+        how_many, of_method = self.profile.test_snippets, models.sampling(self.spec.method)
+        usual = of_method or how_many == paper.SETTINGS.test_snippets
+        digest = digest_of(videos if usual else [videos, how_many])
         name = "-".join(filter(None, (store.meta["dataset"], compression, split, digest)))
         return self.folder / "scores" / f"{name}.parquet"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -99,8 +98,8 @@ class RunStore:
             begun = time.perf_counter()
             with workers.pool(at_a_time, torch.set_num_threads, cores() // at_a_time) as pool:
                 waiting = [pool.submit(self.get, spec, store) for spec in todo]
-                for done, future in enumerate(as_completed(waiting), 1):
-                    _say(future.result().key, done, len(todo), begun)
+                for done, run in enumerate(workers.results(pool, waiting), 1):
+                    _say(run.key, done, len(todo), begun)
         return [self.get(spec, store) for spec in specs]
 
     def _on_cluster(self, specs: Sequence[RunSpec], store: CropStore) -> None:

@@ -88,6 +88,7 @@ class DSANet(InflatedDetector):
     """
 
     sampling = Sampling(train=4, test=8, frames=4)
+    any_number = False  # of `segments` at a time
     about = About(
         "DSANet", 2021, "clips",
         "Wu et al., DSANet: Dynamic Segment Aggregation Network for Video-Level Representation "

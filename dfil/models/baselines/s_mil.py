@@ -40,6 +40,7 @@ class SMIL(BackboneDetector):
     """
 
     sampling = Sampling(train=16, test=32, frames=1)
+    any_number = False  # a sum over the instances
     about = About("S-MIL", 2020, "forgery", PAPER)
 
     def __init__(self, *, frames: int = 1, pooling: str = "sharp", **backbone):

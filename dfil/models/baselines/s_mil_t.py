@@ -34,6 +34,7 @@ class SMILT(Detector):
     """
 
     sampling = Sampling(train=16, test=32, frames=1, views=2)
+    any_number = False  # a sum over the instances
     about = About("S-MIL-T", 2020, "forgery", PAPER)
 
     def __init__(self, *, frames=1, kernels=(2, 3, 4), pooling="sharp", **backbone):
