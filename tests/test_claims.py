@@ -1,6 +1,7 @@
 """Verdicts come from per-video scores in the records, and every claim speaks of what exists."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,31 @@ def test_two_rows_at_the_ceiling_are_named_as_such(monkeypatch):
     df = claims.decided({"table1": table1()}, synthetic=["table1"])
     stil, resnet50 = (line(df, "dil", than)["note"] for than in ("stil", "resnet50"))
     assert Notes.parse(stil).texts == (claims.AT_CEILING,) and Notes.parse(resnet50).texts == ()
+
+
+def test_a_claim_decided_from_some_of_its_columns_names_them():
+    whole = table1()
+    assert "only" not in line(claims.decided({"table1": whole}), "dil", "resnet50")["note"]
+    high = {place: each for place, each in whole.items() if place[1].startswith("HQ")}
+    found = line(claims.decided({"table1": high}), "dil", "resnet50")
+    assert "only HQ DF, HQ F2F, HQ FS, HQ NT" in found["note"] and found["verdict"] != "not run"
+    del high["resnet50", "HQ F2F"]  # columns of both rows count
+    found = line(claims.decided({"table1": high}), "dil", "resnet50")
+    assert "only HQ DF, HQ FS, HQ NT" in found["note"]
+
+
+def test_the_ceiling_is_that_of_a_claims_own_columns(monkeypatch):
+    easy = {row: 60.0 for row in SKILL}
+    monkeypatch.setitem(globals(), "SKILL", easy)
+    both = table1()
+    monkeypatch.setitem(globals(), "SKILL", dict.fromkeys(SKILL, 0.1))
+    hard = table1()
+    mixed = {(r, c): both[r, c] if c == "HQ DF" else hard[r, c] for r, c in hard}
+    asked = claims.Claim("x", "table1", "dil", "stil", ("HQ DF",))
+    (of_one,) = claims.decided({"table1": mixed}, asked=(asked,))["note"]
+    assert claims.AT_CEILING in of_one
+    (of_all,) = claims.decided({"table1": mixed}, asked=(replace(asked, columns=()),))["note"]
+    assert claims.AT_CEILING not in of_all
 
 
 def test_a_claim_without_scores_was_not_run_and_says_why():

@@ -110,12 +110,14 @@ def decided(
     said: dict[Claim, str] = {}
     for claim in asked:
         try:
+            chosen = _chosen(claim, results.get(claim.table, {}))
             if claim.metric == located.METRIC:
                 found[claim] = _of_maps(claim, maps)
             else:
-                found[claim] = _difference(claim, results.get(claim.table, {}))
-            texts = [] if found[claim].clustered else [tables.NO_PERSON]
-            texts += [AT_CEILING] if _at_ceiling(claim, results.get(claim.table, {})) else []
+                found[claim] = _difference(claim, chosen)
+            texts = [*_only(claim, chosen)]
+            texts += [] if found[claim].clustered else [tables.NO_PERSON]
+            texts += [AT_CEILING] if _at_ceiling(claim, chosen) else []
             said[claim] = Notes(tuple(texts), claim.table in synthetic).format()
         except RunError as error:
             said[claim], line = str(error), earlier.get(claim.text, {"verdict": NOT_RUN})
@@ -180,9 +182,23 @@ def is_synthetic(df: pd.DataFrame) -> bool:
     return any(Notes.parse(note).synthetic for note in df.loc[df["verdict"] != NOT_RUN, "note"])
 
 
-def _difference(claim: Claim, results: compare.Results) -> Decision:
+def _chosen(claim: Claim, results: compare.Results) -> compare.Results:
+    """The results of the claim's rows in its columns."""
     asked = claim.columns or {column for _, column in results}
-    chosen = {place: result for place, result in results.items() if place[1] in asked}
+    rows = claim.better, claim.than
+    return {(r, c): each for (r, c), each in results.items() if r in rows and c in asked}
+
+
+def _only(claim: Claim, chosen: compare.Results) -> tuple[str, ...]:
+    """What is to be said where it speaks of more columns than those in which its rows were run."""
+    table = paper.table(claim.table)
+    asked = claim.columns or [column.key for column in (table.columns if table else ())]
+    rows = [row for row in (claim.better, claim.than) if isinstance(row, str)]
+    shared = [c for c in asked if all((row, c) in chosen for row in rows)]
+    return (f"only {', '.join(shared)}",) * (0 < len(shared) < len(asked))
+
+
+def _difference(claim: Claim, chosen: compare.Results) -> Decision:
     rows = [claim.better, *([claim.than] if isinstance(claim.than, str) else [])]
     for row in rows:
         if row not in {name for name, _ in chosen}:
