@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from dfil.profiles import DEMO, PAPER, PROFILES, SMOKE
 from dfil.system.errors import RunError
 from dfil.tools import faults, plan
 
+PROJECT = Path(__file__).parents[1]
 SECONDS = {"train": 1.0, "test": 0.5, "parameters": 25e6}
 
 
@@ -109,7 +111,8 @@ def test_hours_are_the_products_of_the_published_counts(measured):
 
 
 def test_demo_trains_pairs_of_all_manipulations_and_finds_table_3s_runs_again(measured):
-    made = plan.make(DEMO)
+    whole = dataclasses.replace(DEMO, qualities=(), on_request=())
+    made = plan.make(whole)
     full = [run for run in made["runs"] if "table1" in run["tables"] and run["method"] == "dil"]
     assert [run["compression"] for run in full] == ["c23", "c40"] and full[1]["tables"] == [
         "table1",
@@ -120,6 +123,20 @@ def test_demo_trains_pairs_of_all_manipulations_and_finds_table_3s_runs_again(me
     ]
     assert {run["clips per epoch"] for run in full} == {2 * 4 * DEMO.trees["ff-like"]["train"]}
     assert {run["method"] for run in made["runs"]} == set(DEMO.runs("table1"))
+
+
+def test_a_plan_is_of_what_a_call_without_wishes_trains(measured):
+    """In demo Table 1 at c23 and Table 2; c40 and Tables 3 to 6 only on request."""
+    made = plan.make(DEMO)
+    assert {table for run in made["runs"] for table in run["tables"]} == {"table1", "table2"}
+    assert {run["compression"] for run in made["runs"]} == {"c23", ""}
+    assert len(made["runs"]) == 2 + 3 * 2
+    said = plan.text({"all": made})
+    assert "table3, table4, table5, table6: not in it, only by dfil reproduce" in said
+    assert "not in it" not in plan.text({"all": plan.make(PAPER, ["capsule"])})
+    for table, number in plan.NOTEBOOKS.items():
+        (file,) = (PROJECT / "notebooks").glob(f"{number}_*.ipynb")
+        assert json.loads(file.read_text())["metadata"]["dfil"]["table"] == table
 
 
 def test_the_expected_index_is_that_of_a_tree_of_this_size(tiny_tree):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from dfil import models
+from dfil.faces import boxes
 from dfil.faces.store import write_index
 from dfil.profiles import PROFILES, SMOKE, STUDY, Training
 from dfil.system.errors import MachineError, RunError
@@ -323,6 +324,30 @@ def test_a_real_video_is_drawn_anew_with_each_of_its_fakes(tiny_store):
     assert not torch.equal(x[0], x[1])
     backgrounds = (x[0].float() - x[2].float()).abs()[..., :2, :].mean()
     assert backgrounds < (x[1].float() - x[2].float()).abs()[..., :2, :].mean()
+
+
+def test_a_pair_is_at_the_same_frames_where_the_fake_is_shorter(tiny_store, monkeypatch):
+    clips = _dataset(tiny_store, "train", train=True)
+    fake = int(np.flatnonzero(clips.rows["label"] == 1)[0])
+    same = (clips.rows["label"] == 0) & (clips.rows["target"] == clips.rows["target"][fake])
+    real = int(np.flatnonzero(same)[0])
+    ids, whole, begun = clips.rows["video_id"], tiny_store.open, {}
+
+    def shorter(name, track=0):
+        crops = copy.copy(whole(name, track))
+        if name == ids[fake]:
+            crops.frames = np.delete(crops.frames, [5, -1, -2, -3])
+            crops.runs = [(int(crops.frames[at]), n) for at, n in boxes.runs(crops.frames)]
+        crops.snippet = lambda first, *_, **__: begun.setdefault(name, []).append(first)
+        return crops
+
+    monkeypatch.setattr(tiny_store, "open", shorter)
+    for clips.epoch in range(20):
+        clips.__getitems__([(real, fake), (fake, fake)])
+    assert begun[ids[real]] == begun[ids[fake]] and len(set(begun[ids[fake]])) > 2
+    crops, other = whole(ids[real]), shorter(ids[fake])
+    assert crops.shared_runs(other, 4) == other.runs != crops.runs
+    assert crops.shared_runs(other, 99) == crops.runs  # better other frames than none
 
 
 def test_balanced_epochs_have_as_many_videos_of_both_classes():

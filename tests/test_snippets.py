@@ -125,6 +125,9 @@ def test_a_video_shorter_than_a_dense_clip_is_shown_whole_and_held(tiny_store):
         def open(self, video_id, track):
             return self
 
+        def shared_runs(self, other, at_least):
+            return self.runs
+
     x, _, _ = SnippetDataset(TenFrames(), rows, snippets=1, frames=13, size=16)[0]
     assert x.shape == (1, 13, 3, 16, 16)
     np.testing.assert_array_equal(x[0, :10].permute(0, 2, 3, 1).numpy(), crops.snippet(3, 10, 16))

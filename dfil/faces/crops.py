@@ -69,6 +69,15 @@ class Crops:
         """The longest of `runs`, the first of equals: first frame number, how many."""
         return max(self.runs, key=lambda run: run[1])
 
+    def shared_runs(self, other: Crops, at_least: int) -> list[tuple[int, int]]:
+        """`runs` of the frames that both have, as a fake may be shorter than its real; own ones if
+        none of those is as long as `at_least`."""
+        if other is self or self.runs == other.runs:
+            return self.runs
+        both = np.intersect1d(self.frames, other.frames)
+        shared = [(int(both[at]), length) for at, length in runs(both)]
+        return shared if any(length >= at_least for _, length in shared) else self.runs
+
     @property
     def patches(self) -> np.ndarray:
         """(N, P, P, 3) uint8 RGB, mapped from the file."""

@@ -145,15 +145,15 @@ class SnippetDataset(Dataset):
         return torch.from_numpy(x_buthwc).permute(0, 1, 2, 5, 3, 4), labels, torch.tensor(items)
 
     def _read(self, item: int, drawn_for: int, clip_uthwc: np.ndarray) -> None:
-        row, track = self._items[item]
+        both = (self._items[each] for each in (item, drawn_for))
         draw = [self.seed, self.epoch, self._draws[self.videos[drawn_for]]]
         rng = np.random.default_rng(draw) if self.train else None
         flip = rng is not None and rng.random() < 0.5
-        crops = self.store.open(self._ids[row], track)
-        longest = max(count for _, count in crops.runs)
-        # all there are, where a dense clip is longer than the video
-        frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))
-        starts = snippet_starts(crops.runs, self.snippets, frames, self.stride, rng)
+        crops, other = (self.store.open(self._ids[row], track) for row, track in both)
+        there = crops.shared_runs(other, (self.frames - 1) * self.stride + 1)
+        longest = max(count for _, count in there)
+        frames = max(1, min(self.frames, (longest - 1) // self.stride + 1))  # all, of a short video
+        starts = snippet_starts(there, self.snippets, frames, self.stride, rng)
         # one box serves `reach` frames; in a longer clip every frame has its own
         long = (frames - 1) * self.stride + 1 > crops.limits.reach
         how = self.size, self.margin, "exact" if long else self.box, self.stride
