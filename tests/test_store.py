@@ -643,6 +643,24 @@ def test_the_notebooks_find_the_crops_of_a_moved_tree(own_tree, tmp_path, monkey
     assert data.store_folder("ffpp", moved, 64) != folder
 
 
+def test_the_crops_of_a_few_copied_videos_are_not_those_of_the_whole_tree(
+    own_tree, tmp_path, monkeypatch
+):
+    """Whoever has tried other settings on them does not want these for everything."""
+    from dfil.train import data
+
+    monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
+    few = tmp_path / "few" / own_tree.name
+    shutil.copytree(own_tree, few)
+    for folder in {path.parent for path in few.rglob("*.mp4")}:
+        for video in sorted(folder.glob("*.mp4"))[1:]:
+            video.unlink()
+    store = data.store_folder("ffpp", few, 64)
+    run(few, store)
+    assert data.store_folder("ffpp", own_tree, 64) != store
+    assert data.store_folder("ffpp", shutil.move(few, tmp_path / own_tree.name), 64) == store
+
+
 def test_two_calls_on_one_store_give_what_one_gives(tree, store, tmp_path):
     found = load_records("ffpp", tree)
     halves = [

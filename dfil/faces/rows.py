@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -164,14 +165,23 @@ def moved_store(candidates: Sequence[Path], root: Path, sample: int = 12) -> Pat
     """That of the candidates whose videos are those of the tree `root`, which has been moved.
 
     A few rows are compared by size and checksum, each with the file of the same place below root.
+    There may not be far more files beside it than the candidate knows: then that is a part of the
+    tree, copied to try something, whose settings are not meant for the whole.
     """
     for folder in candidates:
         paths = _indexed(folder)
-        some = [_row_of(path) for path in paths[:: max(1, len(paths) // sample)]]
-        found = [_same_below(row, root) for row in some]
-        if found and all(found):
+        every = [row for row in map(_row_of, paths) if row]
+        known = Counter(path.parent for path in {on_disk(Path(row["path"])) for row in every})
+        some = every[:: max(1, len(every) // sample)]
+        found = [_below(row, root) for row in some]
+        if found and all(found) and all(map(_fits, some, found, [known] * len(some))):
             return folder
     return None
+
+
+def _fits(row: Mapping, there: Path, known: Counter) -> bool:
+    beside = sum(path.suffix == there.suffix for path in there.parent.iterdir())
+    return beside <= 1.5 * known[on_disk(Path(row["path"])).parent]
 
 
 def _indexed(folder: Path) -> list[Path]:
@@ -191,14 +201,19 @@ def _row_of(path: Path) -> dict:
 
 def _same_below(row: Mapping, root: Path) -> bool:
     """Whether a row's video is at the same place below another root."""
+    return _below(row, root) is not None
+
+
+def _below(row: Mapping, root: Path) -> Path | None:
+    """The file of a row's video at the same place below another root, if it is the same."""
     if not row.get("source"):
-        return False
+        return None
     place, source = Path(row["path"]).parts, row["source"]
     for k in range(1, len(place)):
         disk = on_disk(root.joinpath(*place[k:]))
         if disk.exists():
-            return _source(disk, source)[::2] == source[::2]
-    return False
+            return disk if _source(disk, source)[::2] == source[::2] else None
+    return None
 
 
 def _source(disk: Path, before: list | None) -> list:
