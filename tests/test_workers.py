@@ -64,7 +64,10 @@ def test_an_interruption_stops_what_is_trained_side_by_side(tmp_path):
     (tmp_path / "script.py").write_text(INTERRUPTED)
     (tmp_path / "begun").mkdir()
     command = [sys.executable, tmp_path / "script.py", tmp_path / "begun"]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as parent:
+    how = {"start_new_session": True, "stderr": subprocess.PIPE}
+    # A shell lets what it starts in the background ignore interruptions.
+    how["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **how) as parent:
         while not any((tmp_path / "begun").iterdir()):
             time.sleep(0.05)
         time.sleep(0.5)
