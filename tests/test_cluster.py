@@ -269,3 +269,6 @@ def test_a_worker_has_the_callers_weights_and_no_other_callers(monkeypatch):
     assert cluster._call(given, os.environ.get, ("DFIL_SCNET_WEIGHTS",)) == "/caller/scnet.pth"
     assert cluster._call({}, os.environ.get, ("DFIL_SCNET_WEIGHTS",)) is None  # the next caller
     assert cluster._call({}, os.environ.get, ("DFIL_LANDMARKS",)) is None
+    monkeypatch.setattr(cluster, "_OWN", {"DFIL_SCNET_WEIGHTS": "/worker/scnet.pth"})
+    for named, taken in ((given, "/caller/scnet.pth"), ({}, "/worker/scnet.pth")):
+        assert cluster._call(named, os.environ.get, ("DFIL_SCNET_WEIGHTS",)) == taken

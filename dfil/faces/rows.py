@@ -170,18 +170,26 @@ def moved_store(candidates: Sequence[Path], root: Path, sample: int = 12) -> Pat
     """
     for folder in candidates:
         paths = _indexed(folder)
-        every = [row for row in map(_row_of, paths) if row]
-        known = Counter(path.parent for path in {on_disk(Path(row["path"])) for row in every})
-        some = every[:: max(1, len(every) // sample)]
+        some = [_row_of(path) for path in paths[:: max(1, len(paths) // sample)]]
         found = [_below(row, root) for row in some]
-        if found and all(found) and all(map(_fits, some, found, [known] * len(some))):
+        pairs = dict(zip(found, some, strict=True))
+        if found and all(found) and _is_whole(pairs, folder, paths):
             return folder
     return None
 
 
-def _fits(row: Mapping, there: Path, known: Counter) -> bool:
-    beside = sum(path.suffix == there.suffix for path in there.parent.iterdir())
-    return beside <= 1.5 * known[on_disk(Path(row["path"])).parent]
+def _is_whole(found: Mapping[Path, Mapping], folder: Path, paths: Sequence[Path]) -> bool:
+    """Whether beside each file found, of a row of the store, lie not far more than it knows."""
+    try:
+        places = CropStore(folder).index["path"]
+    except DataError:
+        places = [row["path"] for row in map(_row_of, paths) if row]
+    known = Counter(disk.parent for disk in {on_disk(Path(place)) for place in places})
+    for there, row in found.items():
+        beside = sum(path.suffix == there.suffix for path in there.parent.iterdir())
+        if beside > 1.5 * known[on_disk(Path(row["path"])).parent]:
+            return False
+    return True
 
 
 def _indexed(folder: Path) -> list[Path]:

@@ -151,11 +151,15 @@ def _is_handed_on(variable: str) -> bool:
     return weights or variable in ("DFIL_CHECKPOINT", "DFIL_LANDMARKS")
 
 
+# What this process was started with: a worker may name files of its own machine.
+_OWN = {name: value for name, value in os.environ.items() if _is_handed_on(name)}
+
+
 def _call(environment: Mapping[str, str], function: Callable, arguments: tuple) -> object:
     """In a worker, where another caller's variables may have stayed."""
     for name in [name for name in os.environ if _is_handed_on(name)]:
         del os.environ[name]
-    os.environ.update(environment)
+    os.environ.update(_OWN | environment)
     return function(*arguments)
 
 

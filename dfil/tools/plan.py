@@ -154,6 +154,7 @@ def measure_all(profile: Profile, methods: Sequence[str], until: float = float("
     return found
 
 
+# Of the tables that a profile may leave to a call of their own (Profile.on_request)
 NOTEBOOKS = {"table3": "40", "table4": "50", "table5": "52", "table6": "54"}
 
 
