@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from dfil.explain.frame_level import auc_over_videos
@@ -225,6 +226,23 @@ def test_intervals_by_person_cover_and_do_not_shrink_with_copies(metric):
     )
     assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-9)
     assert metric(*(np.tile(a, 3) for a in (labels, scores))).high < once.high
+
+
+@pytest.mark.parametrize("people", [5, 12])
+@pytest.mark.parametrize("metric", [metrics.accuracy, metrics.auc])
+def test_intervals_of_few_people_cover_too(metric, people):
+    truth = np.mean([metric(*faces(2000, seed=s, shared=0.4)[:2]).value for s in range(4)])
+    found = [metric(*faces(people, copies=4, seed=seed, shared=0.4)) for seed in range(600)]
+    assert 0.93 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.99
+
+
+def test_an_interval_by_person_is_students_around_the_mean_of_the_people():
+    rng, people = np.random.default_rng(0), 6
+    right = rng.random((people, 400)) < rng.uniform(0.45, 0.55, (people, 1))
+    labels, who = np.ones(right.size, dtype=int), np.repeat(np.arange(people), right.shape[1])
+    found, each = metrics.accuracy(labels, right.ravel().astype(float), who), right.mean(1)
+    half = student.ppf(0.975, people - 1) * each.std(ddof=1) / np.sqrt(people)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.01)
 
 
 def test_a_shared_face_makes_the_interval_by_person_narrower_where_it_moves_both_alike():

@@ -8,6 +8,8 @@ far the models differ among themselves is a separate question, answered by the v
 
 people (n,): whom each video shows. A real video and its fakes share a face, and their scores go
 together; with people given, whole people are what is sampled. Without, every video is on its own.
+Of few people the variance itself is uncertain: it is widened by (t / q)^2, Student's quantile at
+their number less one over the normal one (Korn and Graubard 1998, Survey Methodology 24:193).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from scipy.stats import beta, norm, rankdata
+from scipy.stats import beta, norm, rankdata, t
 
 from dfil.paper import ACCURACY, AUC
 from dfil.system.errors import DataError
@@ -145,13 +147,15 @@ def _clopper_pearson(proportion: float, n: int) -> tuple[float, float]:
 
 
 def _variance_by_person(part_n: np.ndarray, people) -> tuple[float, int]:
-    """Variance of the sum of the videos' parts when people are drawn, and how many people there
-    are; zero with one person, or where their sums do not differ."""
+    """Variance of the sum of the videos' parts when people are drawn, widened as few people ask,
+    and how many there are; zero with one person, or where their sums do not differ."""
     _, index_n = np.unique(np.asarray(people, dtype=str), return_inverse=True)
     sum_p = np.bincount(index_n, part_n)
     count = sum_p.size
     variance = count / (count - 1) * float(np.sum(sum_p**2)) if count > 1 else 0.0
-    return (variance if variance > 1e-20 else 0.0), count
+    if variance <= 1e-20:
+        return 0.0, count
+    return variance * (t.ppf(0.5 + LEVEL / 2, count - 1) / _Z) ** 2, count
 
 
 def checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
