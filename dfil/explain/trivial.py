@@ -15,6 +15,8 @@ leak. Intervals take people, not videos, as independent (dfil.results.decide).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import av
@@ -33,6 +35,7 @@ from dfil.faces.video import read_frames, read_sequence
 from dfil.profiles import Profile
 from dfil.results import decide, metrics, tables
 from dfil.synthetic import DATASET_OF
+from dfil.system.cores import cores
 from dfil.system.progress import progress_bar
 from dfil.train import data
 
@@ -65,13 +68,15 @@ def features(store: CropStore, compression: str = "", most: int = MOST) -> pd.Da
     rows = rows[rows["compression"] == compression] if compression else rows
     rows = rows.sort_values("target", kind="stable").groupby("manipulation").head(most)
     rows = rows.reset_index(drop=True)
-    bar = progress_bar(rows.itertuples(), total=len(rows), desc="looking")
+    with ThreadPoolExecutor(cores()) as pool:  # decoding leaves the interpreter to others
+        looks = pool.map(partial(_look, store), rows.itertuples())
+        found = list(progress_bar(looks, total=len(rows), desc="looking"))
     return rows[["video_id", "label", "manipulation", "person"]].join(
-        pd.DataFrame([_look(row, store) for row in bar], columns=DETECTORS)
+        pd.DataFrame(found, columns=DETECTORS)
     )
 
 
-def _look(row, store: CropStore) -> dict[str, np.ndarray]:
+def _look(store: CropStore, row) -> dict[str, np.ndarray]:
     path, crops = Path(row.path), store.open(row.video_id)
     wanted = set(crops.frames[:: max(1, len(crops.frames) // FRAMES)].tolist())
     single, colours = [], []
