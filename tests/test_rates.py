@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from dfil.profiles import SMOKE
+from dfil.system.errors import DivergedError
 from dfil.train import rates
 from dfil.train.runs import Run, RunStore
 
@@ -31,11 +32,25 @@ def searched(tmp_path, monkeypatch, tiny_store):
 def test_the_best_rate_is_not_at_an_edge_and_is_judged_by_the_weights_kept(searched, tiny_store):
     runs, asked = searched
     assert rates.decided(runs, tiny_store, ["dil"]) == {}
-    assert rates.search(runs, tiny_store, "dil") == 1e-2
+    while todo := rates.wanted(runs, tiny_store, "dil"):
+        runs.get_all(todo, tiny_store)
     assert asked == [1e-3, 3e-3, 1e-2, 3e-2]
     assert rates.decided(runs, tiny_store, ["dil"]) == {"dil": 1e-2}
     shown = rates.table(runs, tiny_store, ["dil"])
     assert shown.loc[shown["chosen"], "rate"].tolist() == [1e-2] and len(shown) == 4
+
+
+def test_a_rate_that_diverged_was_tried_whoever_asks_and_when(searched, tiny_store):
+    runs, asked = searched
+    asked += [1e-3, 3e-3, 1e-2]
+    (last,) = rates.wanted(runs, tiny_store, "dil")
+    assert rates.decided(runs, tiny_store, ["dil"]) == {} and last.training.lr == 3e-2
+    runs.run(last, tiny_store).diverged(DivergedError("the training loss is nan"))
+    later = RunStore(runs.folder, SMOKE)
+    assert rates.wanted(later, tiny_store, "dil") == []
+    assert rates.applied(later, tiny_store, ["dil"]).rates["dil"] == 1e-2
+    asked.append(3e-2)  # it was trained after all
+    assert not later.run(last, tiny_store).has_diverged
 
 
 def test_a_search_takes_a_seed_that_no_table_uses():

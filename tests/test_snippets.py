@@ -16,6 +16,7 @@ from dfil.train.snippets import (
     normalise,
     snippet_starts,
 )
+from dfil.train.spec import unpaired
 
 
 @pytest.mark.parametrize("frames", [16, 17, 40, 333])
@@ -97,6 +98,25 @@ def test_a_fake_without_its_real_clip_gets_another():
         batches(
             rows[rows["label"] == 1].reset_index(), 4, paired=True, rng=np.random.default_rng(0)
         )
+
+
+def never_drawn(rows) -> set[int]:
+    epochs = [
+        batches(rows, 4, True, np.random.default_rng(seed), redraw=False) for seed in range(9)
+    ]
+    return {*range(len(rows))} - {i for epoch in epochs for batch in epoch for i in batch}
+
+
+def test_real_clips_that_no_pair_shows_are_counted():
+    whole = index().assign(video_id=lambda df: df.index.astype(str))
+    alone = whole[(whole["label"] == 0) | (whole["target"] > "001")].reset_index(drop=True)
+    said = "2 of 6 real training videos have no fake and are in no pair"
+    assert len(never_drawn(alone)) == 2 and unpaired(alone) == said
+    astray = alone.assign(target=alone["target"].replace("002", "009", regex=False))
+    astray.loc[astray["label"] == 0, "target"] = alone["target"]  # fakes without their real
+    anonymous = alone.assign(target="")
+    for rows in (whole, astray, anonymous):
+        assert not never_drawn(rows) and unpaired(rows) == ""
 
 
 def test_unpaired_batches_hold_each_video_once_and_none_alone():

@@ -16,7 +16,7 @@ from dfil.faces.store import CropStore
 from dfil.results import located
 from dfil.results.claims import CLAIMS
 from dfil.system import cores
-from dfil.system.errors import RunError
+from dfil.system.errors import DivergedError, RunError
 from dfil.tools import study as study_tool
 from dfil.tools import verify
 from dfil.tools.study import Study, begin, work
@@ -119,6 +119,20 @@ def test_a_run_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
     assert study._wait({done: first}) == 0
     assert "ended without a result: the training loss is nan" in capsys.readouterr().out
     assert first not in study.ready() and second in study.ready()
+
+
+def test_a_run_that_diverged_is_not_trained_once_more(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DFIL_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(rates, "wanted", lambda *_: [])
+    study, done = Study(profiles.get("study"), ["resnet50"]), Future()
+    first = next(study.ready())
+    done.set_exception(DivergedError("the training loss is nan"))
+    assert study._wait({done: first}) == 0
+    file = study.run(first).folder / "diverged.json"
+    assert f"remove {file} to try it again" in capsys.readouterr().out
+    assert first not in Study(profiles.get("study"), ["resnet50"]).ready()
+    file.unlink()
+    assert first in Study(profiles.get("study"), ["resnet50"]).ready()
 
 
 def test_runs_side_by_side_share_the_cores_and_compute_in_float32(monkeypatch):

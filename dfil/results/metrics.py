@@ -8,8 +8,8 @@ far the models differ among themselves is a separate question, answered by the v
 
 people (n,): whom each video shows. A real video and its fakes share a face, and their scores go
 together; with people given, whole people are what is sampled. Without, every video is on its own.
-Of few people the variance itself is uncertain: it is widened by (t / q)^2, Student's quantile at
-their number less one over the normal one (Korn and Graubard 1998, Survey Methodology 24:193).
+The variance of few people is a guess, so it is widened by (t / q)^2, Student's quantile over the
+normal one (Korn and Graubard 1998, Survey Methodology 24:193).
 """
 
 from __future__ import annotations
@@ -153,9 +153,8 @@ def _variance_by_person(part_n: np.ndarray, people) -> tuple[float, int]:
     sum_p = np.bincount(index_n, part_n)
     count = sum_p.size
     variance = count / (count - 1) * float(np.sum(sum_p**2)) if count > 1 else 0.0
-    if variance <= 1e-20:
-        return 0.0, count
-    return variance * (t.ppf(0.5 + LEVEL / 2, count - 1) / _Z) ** 2, count
+    few = (t.ppf(0.5 + LEVEL / 2, max(count - 1, 1)) / _Z) ** 2
+    return (few * variance if variance > 1e-20 else 0.0), count
 
 
 def checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,10 @@ class RunError(DfilError):
     """A training run, its settings or its weights are not what they should be."""
 
 
+class DivergedError(RunError):
+    """A training whose loss is no number any more; the same training would end so again."""
+
+
 class MachineError(DfilError):
     """Disk, memory, permissions or another process stand in the way; no fault of the input."""
 

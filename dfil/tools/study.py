@@ -26,7 +26,7 @@ from dfil.results.beyond import QUESTIONS
 from dfil.results.claims import CLAIMS
 from dfil.system import paths, workers
 from dfil.system.cores import cores, share_cores
-from dfil.system.errors import RunError
+from dfil.system.errors import DivergedError, RunError
 from dfil.tools import plan
 from dfil.train import data, experiments, rates
 from dfil.train.devices import full_precision
@@ -132,10 +132,9 @@ class Study:
         folder, store = paths.runs(self.profile.name), self.expected("ffpp")
         every = models.available() if self.profile.search_rates else ()  # tables have all rows
         runs = RunStore(folder, self.profile)
-        how = {"without": self._failed}
         wanted = (method for method in self.methods if method in every)
-        self._wanted = {method: rates.wanted(runs, store, method, **how) for method in wanted}
-        self.profile = rates.applied(runs, store, every, **how)
+        self._wanted = {method: rates.wanted(runs, store, method) for method in wanted}
+        self.profile = rates.applied(runs, store, every)
         self.runs = RunStore(folder, self.profile)
         self.items = work(self.profile, self.methods)
 
@@ -143,7 +142,8 @@ class Study:
         """The runs that try learning rates, of all methods or of some: before the methods' others,
         because these are named by what they find."""
         wanted = (self._wanted.get(method, ()) for method in methods or self.methods)
-        return [Item(spec, "ffpp", ("rates",), (), True) for specs in wanted for spec in specs]
+        specs = [spec for each in wanted for spec in each if spec not in self._failed]
+        return [Item(spec, "ffpp", ("rates",), (), True) for spec in specs]
 
     def run(self, item: Item) -> Run:
         """The run of an item, trained or not; its name needs no data."""
@@ -186,8 +186,9 @@ class Study:
             if self._wanted.get(method := item.spec.method):
                 yield from () if method in searched else self.searches([method])
                 searched.add(method)
-            elif not self.is_done(item) and item.spec not in self._failed:
-                yield item
+            elif item.spec not in self._failed and not self.is_done(item):
+                if not self.run(item).has_diverged:
+                    yield item
 
     def go_on(self, hours: float | None = None) -> int:
         """Train and score what is missing, most decisive first; the number of runs that were added.
@@ -224,7 +225,10 @@ class Study:
                 took = f"seed {item.spec.seed}: {future.result():.0f} s"
             except RunError as error:  # a rate too high, say; the other runs need not wait for it
                 self._failed.add(item.spec)
-                print(f"{run.key} ended without a result: {error}", flush=True)
+                again = ""
+                if isinstance(error, DivergedError):
+                    again = f"; remove {run.diverged(error)} to try it again"
+                print(f"{run.key} ended without a result: {error}{again}", flush=True)
             else:
                 added += 1
                 auc = f"validation AUC {run.history['val_auc'].iloc[-1]:.3f}"

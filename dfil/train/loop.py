@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from dfil.models import Detector
 from dfil.models.resnet import ResNet
 from dfil.profiles import Training
-from dfil.system.errors import RunError
+from dfil.system.errors import DivergedError
 from dfil.system.memory import reuse_freed_memory
 from dfil.system.progress import progress_bar
 from dfil.train import parallel, repeat
@@ -51,8 +51,8 @@ def train(
     where an epoch was not validated, `is_validated`), seconds, clips (seen so far), best (so far)
     and kept (whether the weights left are this epoch's, or their mean has them).
 
-    Raises RunError for settings that do not exist, if the loss stops being a number, or if the
-    validation split lacks a class.
+    Raises RunError for settings that do not exist or if the validation split lacks a class, and
+    DivergedError, which is one, if the loss stops being a number.
     """
     check(settings, val_data, label)
     reuse_freed_memory()
@@ -115,7 +115,7 @@ class _State:
         sizes = [len(batch) for batch in plan]
         loss = float(np.average(parallel.mean_over_processes(losses), weights=sizes))
         if not math.isfinite(loss):
-            raise RunError(
+            raise DivergedError(
                 f"{self.label}: the training loss is {loss} in epoch {epoch + 1}; lower the "
                 f"learning rate ({self.settings.lr:g})"
             )

@@ -2,12 +2,13 @@
 
 Three values are tried, and their neighbours where the best is at an edge, trained as for Table 1
 at c23 with a seed that no table uses, and judged by the validation videos of the weights that are
-kept: AUC first, then loss. Test videos are not looked at. Methods that are fitted have no rate.
+kept: AUC first, then loss. Test videos are not looked at. Methods that are fitted have no rate. A
+rate at which a training diverges is one that was tried and is not good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -30,20 +31,15 @@ def spec(profile: Profile, method: str, rate: float) -> RunSpec:
     return replace(tried, training=replace(tried.training, lr=rate))
 
 
-def wanted(
-    runs: RunStore, store: CropStore, method: str, without: Collection[RunSpec] = ()
-) -> list[RunSpec]:
-    """The runs that a method's search needs next; empty when its rate is decided.
-
-    without: runs that have failed; their rates are not good ones.
-    """
+def wanted(runs: RunStore, store: CropStore, method: str) -> list[RunSpec]:
+    """The runs that a method's search needs next; empty when its rate is decided."""
     if models.is_fitted(method):
         return []
     there = _trained(runs, store, method)
 
     def missing(tried: Iterable[float]) -> list[RunSpec]:
         specs = [spec(runs.profile, method, rate) for rate in tried if rate not in there]
-        return [each for each in specs if each not in without]
+        return [each for each in specs if not runs.run(each, store).has_diverged]
 
     todo = missing(FIRST)
     if there and not todo:
@@ -52,27 +48,16 @@ def wanted(
     return todo
 
 
-def search(runs: RunStore, store: CropStore, method: str) -> float:
-    """The method's rate, its runs trained now as far as they are not there yet."""
-    while todo := wanted(runs, store, method):
-        runs.get_all(todo, store)
-    return _best(_trained(runs, store, method))
-
-
-def decided(
-    runs: RunStore, store: CropStore, methods: Iterable[str], without: Collection[RunSpec] = ()
-) -> dict[str, float]:
+def decided(runs: RunStore, store: CropStore, methods: Iterable[str]) -> dict[str, float]:
     """The rates of those methods whose search has ended. Trains nothing, only needs the meta."""
-    ended = [method for method in methods if not wanted(runs, store, method, without)]
+    ended = [method for method in methods if not wanted(runs, store, method)]
     tried = {method: _trained(runs, store, method) for method in ended}
     return {method: _best(there) for method, there in tried.items() if there}
 
 
-def applied(
-    runs: RunStore, store: CropStore, methods: Iterable[str], without: Collection[RunSpec] = ()
-) -> Profile:
+def applied(runs: RunStore, store: CropStore, methods: Iterable[str]) -> Profile:
     """The profile of the runs with the rates that are decided so far."""
-    found = decided(runs, store, methods, without)
+    found = decided(runs, store, methods)
     return replace(runs.profile, rates=runs.profile.rates | found)
 
 

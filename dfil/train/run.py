@@ -7,6 +7,7 @@ Its folder holds
     weights.safetensors, config.json   the model and how it is used
     scores/<data>.parquet              a logit per video; metrics and intervals come from these
     checkpoint.pt, begun.json          only while it trains
+    diverged.json                      nothing else: its loss became no number, so it has no result
 
 run.json is written last: a run that has one is trained. Weights apart, this is the record of a run,
 a few tens of kB, from which every table can be computed again on any machine.
@@ -35,7 +36,7 @@ from dfil import models, paper
 from dfil.faces.store import CropStore
 from dfil.models import Detector, Sampling, build, load_weights
 from dfil.profiles import Profile
-from dfil.system.errors import MachineError, RunError, machine_fault
+from dfil.system.errors import DivergedError, MachineError, RunError, machine_fault
 from dfil.system.files import atomic
 from dfil.train import data, fingerprint
 from dfil.train.devices import autocast_type, pick_device
@@ -94,6 +95,18 @@ class Run:
         except (ValueError, KeyError):  # pandas' errors of parsing are ValueErrors
             return beside
         return None if kinds == ["b", "f", "f"] else beside
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether it was tried, and its loss became no number (`diverged`)."""
+        return (self.folder / "diverged.json").is_file() and not self.is_trained
+
+    def diverged(self, error: DivergedError) -> Path:
+        """Write down that its training ended so, for whoever would try the same again."""
+        file = self.folder / "diverged.json"
+        with atomic(file) as temporary:
+            temporary.write_text(json.dumps({"ended": str(error)}) + "\n")
+        return file
 
     @property
     def record(self) -> dict:

@@ -30,7 +30,7 @@ from dfil.train.fit import fit
 from dfil.train.loop import train
 from dfil.train.parallel import in_first_process, is_first, wait_for_all
 from dfil.train.run import Run, digest_of, machine_errors, made
-from dfil.train.spec import RunSpec, missing
+from dfil.train.spec import RunSpec
 
 __all__ = ["Run", "RunSpec", "RunStore", "load_weights", "save_weights"]
 
@@ -127,9 +127,8 @@ class RunStore:
         elif self.profile.pretrained:
             began |= origin.weights(weights.load_imagenet(model))
         rows = {split: spec.select(store, split) for split in ("train", "val")}
-        lost = [spec.listed(store, split) for split in rows]
-        if is_first() and (text := missing(pd.concat(lost))):
-            print(f"{run.key}: {text}; see the reasons in the index of {store.folder}.", flush=True)
+        if is_first() and (text := spec.lacking(store)):
+            print(f"{run.key}: {text}; see the index of {store.folder}.", flush=True)
         snippets = run.sampling.train
         videos = {s: run.dataset(store, rows[s], snippets, train=s == "train") for s in rows}
         arguments = model, videos["train"], videos["val"], spec.training

@@ -121,6 +121,13 @@ class RunSpec:
         rows = select(store.index, split, self.compression, self.manipulations)
         return rows[rows["label"] == 0] if self.fakes else rows
 
+    def lacking(self, store: CropStore) -> str:
+        """Which of its training and validation videos it does without, and why; empty if none."""
+        lost = missing(pd.concat([self.listed(store, split) for split in ("train", "val")]))
+        pairs = self.training.paired and not self.fakes
+        alone = unpaired(self.select(store, "train")) if pairs else ""
+        return ", ".join(filter(None, (lost, alone)))
+
 
 def select(
     index: pd.DataFrame, split: str, compression: str = "", manipulations: tuple[str, ...] = ()
@@ -181,3 +188,15 @@ def missing(rows: pd.DataFrame) -> str:
             which = f"{short} of {len(group)} {split} videos of {manipulation}"
             said.append(f"{which} are shorter than their real and have fewer stretches")
     return ", ".join(said)
+
+
+def unpaired(rows: pd.DataFrame) -> str:
+    """How many real videos no pair of `snippets.batches` shows, as nobody forged them; empty where
+    all are shown, or may be, because a fake without its real is paired with any."""
+    known = rows["target"].where(rows["target"] != "", rows["video_id"])
+    which = known + " " + rows["compression"]
+    real, fake = which[rows["label"] == 0], which[rows["label"] == 1]
+    alone = ~real.isin(fake)
+    if not alone.any() or not fake.isin(real).all():
+        return ""
+    return f"{alone.sum()} of {len(real)} real training videos have no fake and are in no pair"
