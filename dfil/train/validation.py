@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dfil.models import Detector
 from dfil.profiles import Training
-from dfil.system.errors import RunError
+from dfil.system.errors import DivergedError, RunError
 from dfil.train.scoring import score
 from dfil.train.snippets import SnippetDataset
 
@@ -56,7 +56,7 @@ def validate(model: Detector, data: SnippetDataset, batch: int, device: torch.de
     rows = score(model, data, batch=batch, device=device)
     logits_n, labels_n = (torch.tensor(rows[name].tolist()).float() for name in ("logit", "label"))
     if not torch.isfinite(logits_n).all():
-        raise RunError("a validation logit is not a number; lower the learning rate")
+        raise DivergedError("a validation logit is not a number; lower the learning rate")
     return {
         "val_loss": float(binary_cross_entropy_with_logits(logits_n, labels_n)),
         "val_auc": float(roc_auc_score(labels_n, logits_n)),
