@@ -156,9 +156,8 @@ DEMO = Profile(
     # DIL's validation AUC is .99 from epoch 9 of 18 on (seeds 100 and 101, which no table uses)
     mechanism=replace(_SMALL_TRAINING, epochs=18),
     within_starts=True,
-    # DIL's AUC on the validation videos of seeds 100 and 101, which no table uses: .74 after 12
-    # epochs at c40, .89 after 24, .96 after 36, and .99 after 72, where the training loss has come
-    # down to .03 and .01 and seeds lie together; at c23 .99 after 12
+    # Its validation AUC at c40: .74 after 12 epochs, .89 after 24, .96 after 36, .99 after 72, with
+    # training losses of .03 and .01 and the seeds together; at c23 .99 after 12
     heavy_epochs=72,
     rates=dict.fromkeys(_SLOW, 3e-3) | _SEARCHED,
     methods={"": ("resnet50", "dil")},
@@ -229,6 +228,5 @@ def get(name: str, seeds: int | str | Sequence[int] = ()) -> Profile:
             seeds = [seeds]
     seeds, profile = seeds if isinstance(seeds, list | tuple) else [seeds], PROFILES[name]
     if any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        asked = f"not {list(seeds)}; for example 0 1 2"
-        raise RunError(f"seeds are different whole numbers from 0 on, {asked}")
+        raise RunError(f"seeds are different whole numbers from 0 on, as 0 1 2, not {list(seeds)}")
     return replace(profile, seeds=tuple(seeds), seeds_of={}) if seeds else profile

@@ -343,6 +343,11 @@ def test_a_run_begins_with_the_weights_of_the_methods_run_of_table_1(
     assert start["data"]["setting"]["name"] == "ff-like" and start["lr"] == PROFILE.training.lr
     assert experiments.STARTED in experiments.result([run], tiny_store, paper.Videos("ffpp")).notes
 
+    made.clear()
+    monkeypatch.setattr("dfil.train.data.planned", lambda *_: tiny_store.meta)
+    runs.get(dataclasses.replace(spec, seed=1, start=first), tiny_store)
+    assert not made  # a trained one is found without its data
+
 
 def test_a_method_may_have_a_learning_rate_of_its_own(tiny_store, tmp_path):
     runs = [

@@ -2,9 +2,8 @@
 
 All functions take labels (n,) with 1 = fake and 0 = real, and probabilities of fake: (n,) from one
 model, or (s, n) from s models trained with different seeds and scored on the same n videos. With
-several seeds the value is their mean. The videos are what is sampled, and the seeds share them, so
-the interval says where the mean of these s models would lie on other videos of the same kind. How
-far the models differ among themselves is a separate question, answered by the values per seed.
+several seeds the value is their mean, and the interval says where the mean of these s models would
+lie on other videos of the same kind. How far they differ is said by the values per seed.
 
 people (n,): whom each video shows. A real video and its fakes share a face, and their scores go
 together; with people given, whole people are what is sampled. Without, every video is on its own.

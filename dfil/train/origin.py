@@ -39,8 +39,10 @@ def begin(run: Run) -> dict:
     return {"fingerprint": now}
 
 
-def end(run: Run) -> None:
-    """Take away what is kept only while a run trains."""
+def end(run: Run, record: dict) -> None:
+    """Write a run's record, with which it is trained, and take away what is kept until then."""
+    with atomic(run.folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
     for name in ("checkpoint.pt", "begun.json"):
         (run.folder / name).unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -86,7 +87,7 @@ class RunStore:
         """
         todo = [s for s in dict.fromkeys(specs) if not self.is_trained(s, store)]
         if starts := [spec.start for spec in todo if spec.start]:
-            self.get_all(starts, self._built_in(starts[0]))
+            self.get_all(starts, self._built_in(*starts))
         if todo and cluster.address():
             self._on_cluster(todo, store)
             todo = []
@@ -110,10 +111,14 @@ class RunStore:
         for done, (name, _) in enumerate(cluster.each(tasks), 1):
             _say(Path(name).name, done, len(specs), begun)
 
-    def _built_in(self, spec: RunSpec) -> CropStore:
-        """The crops of the profile's built-in tree of a run's dataset, made now if need be."""
-        profile = self.profile
-        return in_first_process(lambda: data.crops(profile, data.tree(profile, "", spec.dataset)))
+    def _built_in(self, *specs: RunSpec) -> CropStore | SimpleNamespace:
+        """The crops of the profile's built-in tree of the runs' dataset, made now if need be; of
+        runs that are trained only the meta, which is all that finds them again."""
+        profile, dataset = self.profile, specs[0].dataset
+        store = SimpleNamespace(meta=data.planned(profile, dataset))
+        if in_first_process(lambda: all(self.is_trained(spec, store) for spec in specs)):
+            return store
+        return in_first_process(lambda: data.crops(profile, data.tree(profile, "", dataset)))
 
     def _train(self, run: Run, store: CropStore) -> None:
         spec, folder = run.spec, run.folder
@@ -142,10 +147,7 @@ class RunStore:
                 pd.DataFrame(history).to_csv(temporary, index=False)
             save_weights(model, folder / "weights.safetensors", config=run.config(store))
             began |= made(run, store, history, rows, text)
-            record = {"settings": self.describe(spec, store), "made": began}
-            with atomic(folder / "run.json") as temporary:
-                temporary.write_text(json.dumps(record, indent=1) + "\n")
-            origin.end(run)
+            origin.end(run, {"settings": self.describe(spec, store), "made": began})
 
 
 def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
@@ -163,8 +165,7 @@ def _described(profile: Profile, spec: RunSpec, meta: Mapping) -> dict:
 
 
 def _say(key: str, done: int, of: int, begun: float) -> None:
-    seconds = time.perf_counter() - begun
-    print(f"{key} is trained, {done} of {of}, after {seconds:.0f} s", flush=True)
+    print(f"{key}: trained, {done} of {of}, after {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 def _get_and_score(runs: RunStore, spec: RunSpec, folder: Path) -> None:
