@@ -66,7 +66,7 @@ def _state() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         step = ("dfil train dil --test", "a model on the demo's clips, and its test figures")
         yield f"{_count(crops, 'crop store')} in {_near(paths.data())} ({stores}):", [step]
     if (trained or crops) and all(file.parent.name == STUDY for file in reports):
-        step = ("dfil reproduce", "all notebooks, tables and the report: about 35 minutes")
+        step = ("dfil reproduce", "all notebooks, tables and the report: about 32 minutes")
         yield "No report yet:", [step]
     if study := [file for file in every if file not in runs]:
         steps = [
