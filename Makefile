@@ -17,7 +17,7 @@ reproduce: install
 	$(BIN)/dfil reproduce --profile $(PROFILE) $(if $(ROOT),--root "$(ROOT)")
 
 test: lint
-	$(BIN)/python -m pytest --ignore=tests/browser
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/browser
 
 browser: install
 	$(BIN)/python -m pytest -rs tests/browser
