@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from dfil import models, paper
 from dfil.results import claims, decide, located, records, tables
 from dfil.results.notes import Notes
 from dfil.system.errors import DataError
+from dfil.tools.notebook import Notebook
 from dfil.train import experiments
 from dfil.train.experiments import CellResult
 
@@ -241,6 +243,24 @@ def test_claims_speak_of_what_is_there(claim):
     assert claim.better in rows and (isinstance(claim.than, float) or claim.than in rows)
     assert set(claim.columns) <= columns
     assert len({c.text for c in claims.CLAIMS}) == len(claims.CLAIMS)
+
+
+def test_a_part_of_the_videos_does_not_replace_what_a_claim_rests_on(tmp_path, capsys):
+    index = pd.DataFrame({"video_id": ["a", "b"], "person": ["p", "q"]})
+    store = SimpleNamespace(index=index)
+    lesson = SimpleNamespace(stores={"ffpp": store}, out=tmp_path, synthetic=True)
+    claim = next(c for c in claims.CLAIMS if c.table == "fig3_localisation")
+    lines = {
+        "row": claim.better,
+        "column": "Deepfakes",
+        "video_id": ["a", "b"],
+        "value": [0.1, 0.2],
+    }
+    measured, name = pd.DataFrame(lines), claim.table
+    assert Notebook.save_located(lesson, measured, name)["count"].item() == 2
+    Notebook.save_located(lesson, measured[:1], name, whole=False)
+    assert "The claims keep what they rest on" in capsys.readouterr().out
+    assert len(located.load(tmp_path)[name]) == 2
 
 
 def test_a_damaged_table_of_scores_is_named(tmp_path):

@@ -278,11 +278,17 @@ class Notebook:
         return figure
 
     def save_located(
-        self, measured: pd.DataFrame, name: str, column: str = "column", value: str = "value"
+        self,
+        measured: pd.DataFrame,
+        name: str,
+        column: str = "column",
+        value: str = "value",
+        whole: bool = True,
     ) -> pd.DataFrame:
         """Keep what the claims about some maps are decided from: those that they name, per video.
 
-        measured: a line per video and map. column, value: what its columns are called.
+        measured: a line per video and map. column, value: what its columns are called. whole:
+        whether these are the videos that the claims are about; else what they rest on stays.
         """
         index = pd.concat([store.index[["video_id", "person"]] for store in self.stores.values()])
         asked = [*claims.CLAIMS, *(c for q in beyond.QUESTIONS.values() for c in q.claims)]
@@ -291,7 +297,10 @@ class Notebook:
         }
         df = measured[measured["row"].isin(named)]
         df = df.rename(columns={column: "column", value: "value"}).merge(index, on="video_id")
-        located.save(df, self.out, name, self.synthetic)
+        if whole:
+            located.save(df, self.out, name, self.synthetic)
+        else:
+            print("The claims keep what they rest on: all videos, at c23.")
         return df.groupby(["row", "column"])["value"].agg(["mean", "count"]).round(3)
 
     def seeds(self, results: Results, metric: str = paper.ACCURACY) -> pd.DataFrame:
