@@ -449,12 +449,13 @@ SWITCHES = [
 
 @pytest.mark.parametrize("module,switches", SWITCHES)
 @pytest.mark.parametrize("training", [True, False])
-def test_the_fast_text_is_the_plain_one(module, switches, training):
+@pytest.mark.parametrize("side", [(H, W), (1, 1)])
+def test_the_fast_text_is_the_plain_one(module, switches, training, side):
     """Outputs, gradients and running statistics, in training, evaluation and scoring."""
     found = []
     for text in (plain, nullcontext):
         m = randomise(module(16, T, min_channels=2, **switches)).train(training)
-        x = torch.randn(B * U * T, 16, H, W, generator=torch.Generator().manual_seed(1)).double()
+        x = torch.randn(B * U * T, 16, *side, generator=torch.Generator().manual_seed(1)).double()
         x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
         call = (lambda x, m=m: m(x, U)) if module is InterSIM else m
         with text():

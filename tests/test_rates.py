@@ -14,7 +14,7 @@ def searched(tmp_path, monkeypatch, tiny_store):
     """A search in which a run counts as trained when it was asked for; returns what was asked
     for.
     """
-    auc, asked = {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.8, 3e-2: 0.75}, []
+    auc, asked = {1e-4: 0.5, 1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.8, 3e-2: 0.75}, []
     runs = RunStore(tmp_path, SMOKE)
     monkeypatch.setattr(Run, "is_trained", property(lambda run: run.spec.training.lr in asked))
     history = property(
@@ -51,6 +51,24 @@ def test_a_rate_that_diverged_was_tried_whoever_asks_and_when(searched, tiny_sto
     assert rates.applied(later, tiny_store, ["dil"]).rates["dil"] == 1e-2
     asked.append(3e-2)  # it was trained after all
     assert not later.run(last, tiny_store).has_diverged
+
+
+def test_where_the_first_rates_all_diverge_smaller_ones_are_tried(searched, tiny_store):
+    runs, asked = searched
+    tried = []
+    while todo := rates.wanted(runs, tiny_store, "dil"):
+        for each in todo:
+            tried.append(each.training.lr)
+            if each.training.lr > 1e-4:
+                runs.run(each, tiny_store).diverged(DivergedError("the training loss is nan"))
+            else:
+                asked.append(each.training.lr)
+                break
+        if asked:
+            break
+    assert tried == [1e-3, 3e-3, 1e-2, 3e-4, 1e-4]
+    assert rates.wanted(runs, tiny_store, "dil") == []
+    assert rates.decided(runs, tiny_store, ["dil"]) == {"dil": 1e-4}
 
 
 def test_a_search_takes_a_seed_that_no_table_uses():

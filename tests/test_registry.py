@@ -123,6 +123,8 @@ def test_a_method_says_where_it_comes_from_in_a_form_that_is_read(monkeypatch):
 def test_a_switch_of_two_positions_takes_no_text():
     with pytest.raises(ValueError, match="bp is True or False, not 'False'"):
         models.build("dil", depth=(1, 1, 1, 1), width=4, bp="False")
+    with pytest.raises(ValueError, match="lk is True or False, not 'off'"):
+        models.build("dil", depth=(1, 1, 1, 1), width=4, lk="off")
 
 
 def test_logits_of_another_number_than_the_videos_are_refused(tiny_store):

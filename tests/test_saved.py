@@ -61,6 +61,17 @@ def test_weights_of_another_method_are_refused_by_a_class(folder):
     refused(folder, "no method is called 'unheard'")
 
 
+def test_methods_of_the_same_parameters_are_told_apart(tmp_path):
+    from dfil.models.baselines.s_mil import SMIL
+
+    theirs = models.build("resnet50", **SMALL)
+    assert theirs.state_dict().keys() == models.build("s-mil", **SMALL).state_dict().keys()
+    save_weights(theirs, tmp_path / "model.safetensors", {"method": "resnet50", "switches": SMALL})
+    assert type(models.load_weights(tmp_path)[0]) is type(theirs)
+    assert type(type(theirs).from_pretrained(tmp_path)) is type(theirs)
+    refused(tmp_path, "'resnet50', which do not fit SMIL", SMIL.from_pretrained)
+
+
 def test_a_flipped_byte_in_weights_of_the_same_size_is_named(folder):
     file = folder / "model.safetensors"
     content = bytearray(file.read_bytes())

@@ -100,6 +100,11 @@ def test_a_fake_without_its_real_clip_gets_another():
         )
 
 
+def test_a_pair_is_the_smallest_paired_batch():
+    epoch = batches(index(), 1, paired=True, rng=np.random.default_rng(0))
+    assert {len(batch) for batch in epoch} == {2} and len(epoch) == 12
+
+
 def never_drawn(rows) -> set[int]:
     epochs = [
         batches(rows, 4, True, np.random.default_rng(seed), redraw=False) for seed in range(9)

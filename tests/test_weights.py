@@ -66,6 +66,14 @@ def test_a_file_that_holds_no_weights_is_said_to_be_what_it_is(kind, suffix, tmp
         weights.load_imagenet(models.build("resnet50", depth=(1, 1, 1, 1), width=4), path)
 
 
+def test_a_network_without_our_backbone_is_told_what_it_lacks():
+    class Mine(models.Detector):
+        about = models.About("Mine", 2026, "frames", "nobody")
+
+    with pytest.raises(RunError, match='Mine has no `backbone`.*start="scratch"'):
+        weights.load_imagenet(Mine())
+
+
 def test_a_pickle_is_never_run(tmp_path):
     for name, write in (("old.pth", pickle.dump), ("new.pth", lambda o, f: torch.save(o, f))):
         with (tmp_path / name).open("wb") as file:

@@ -11,6 +11,7 @@ modules by their equations and not by fast.py.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from dfil.models.baselines.addnet_3d import ADDNet3D
@@ -72,6 +73,8 @@ BUILT_IN: dict[str, type[Detector]] = {
 }
 ENTRY_POINTS = "dfil.methods"
 _methods = dict(BUILT_IN)
+for _name, _class in BUILT_IN.items():
+    _class.registered = _name  # what weights of this very class are saved under
 
 
 def register(name: str, cls: type[Detector]) -> None:
@@ -127,8 +130,8 @@ def build(name: str, **switches) -> Detector:
     ValueError for an unknown name or switch.
     """
     method = _method(name)
-    for switch, value in switches.items():
-        if isinstance(value, str) and value.lower() in ("true", "false"):  # any text counts as True
+    for switch, value in switches.items():  # any text counts as True
+        if isinstance(value, str) and isinstance(_default(method, switch), bool):
             raise ValueError(f"{name}: {switch} is True or False, not {value!r}")
     try:
         return method(**switches)
@@ -156,3 +159,9 @@ def _method(name: str) -> type[Detector]:
     if name not in _methods and name not in available():
         raise ValueError(f"no method is called {name!r}; there are {', '.join(_methods)}")
     return _methods[name]
+
+
+def _default(method: type[Detector], switch: str) -> object:
+    """The value of a constructor's argument that is not given, of the class itself or a base."""
+    parameters = (inspect.signature(cls.__init__).parameters for cls in method.__mro__)
+    return next((found[switch].default for found in parameters if switch in found), None)

@@ -9,8 +9,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from dfil.models.saved import fill, read, switches
-from dfil.system.errors import RunError
+from dfil.models.saved import described, fill, read
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -82,12 +81,7 @@ class Detector(nn.Module):
         """A trained model of this class, in evaluation mode; `where` and `revision` as in
         dfil.models.load_weights. Raises RunError, also for weights of another method."""
         state, config = read(where, revision)
-        try:
-            model = cls(**switches(config))
-        except (TypeError, ValueError) as error:
-            other = f"the weights of {config['method']!r}, which do not fit {cls.__name__}"
-            what_now = "dfil.models.load_weights takes those of every method"
-            raise RunError(f"{where}: {other} ({error}); {what_now}") from error
+        model = described(cls, config, where)
         fill(model, state, where)
         return model
 

@@ -17,4 +17,5 @@ class PlaneConv(nn.Module):
     def forward(self, d: torch.Tensor) -> torch.Tensor:
         weight = self.weight.unsqueeze(4 if self.along == 2 else 3)
         out = F.conv3d(d, weight, padding=(1, 1, 0) if self.along == 2 else (1, 0, 1))
-        return self.bn(out.flatten(3)).view_as(d) + d
+        rows = out.flatten(2).unsqueeze(2)  # torch 2.14 on a CPU errs in (N, C, H, 1)'s gradient
+        return self.bn(rows).view_as(d) + d

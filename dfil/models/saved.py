@@ -73,6 +73,19 @@ def fill(model: nn.Module, state: State, source: str | Path) -> None:
     model.eval()
 
 
+def described(cls: type, config: dict, where: str | Path) -> nn.Module:
+    """The untrained model of a class that a config describes. Raises RunError for the config of
+    another method, whose parameters may have the same names and shapes."""
+    other = f"{where}: the weights of {config['method']!r}, which do not fit {cls.__name__}"
+    what_now = "dfil.models.load_weights takes those of every method"
+    if vars(cls).get("registered", config["method"]) != config["method"]:
+        raise RunError(f"{other}; {what_now}")
+    try:
+        return cls(**switches(config))
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{other} ({error}); {what_now}") from error
+
+
 def switches(config: dict) -> dict:
     """The constructor's arguments in a config; JSON knows lists only."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()}

@@ -177,6 +177,11 @@ def load_imagenet(model: nn.Module, file: Path | None = None) -> str:
         return model.pretrained(file)
     if model.about.start == "scratch":
         return "scratch"
+    if not hasattr(getattr(model, "backbone", None), "block"):
+        raise RunError(
+            f"{type(model).__name__} has no `backbone` of dfil.models.resnet that takes ImageNet"
+            ' weights: give it a method `pretrained`, or its `about` start="scratch"'
+        )
     known = ResNet50_Weights.IMAGENET1K_V1
     whose = (
         f"torchvision's ResNet-50 ({known}, resnet50-0676ba61.pth; also --backbone-weights FILE)"

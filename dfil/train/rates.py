@@ -45,6 +45,9 @@ def wanted(runs: RunStore, store: CropStore, method: str) -> list[RunSpec]:
     if there and not todo:
         place = RATES.index(_best(there))
         todo = missing(RATES[max(place - 1, 0) : place + 2])
+    elif not todo:  # all have diverged: smaller ones, one by one
+        smaller = (missing([rate]) for rate in reversed(RATES) if rate < min(FIRST))
+        todo = next(filter(None, smaller), [])
     return todo
 
 

@@ -200,7 +200,7 @@ def batches(
             drawn, own = int(rng.integers(len(anywhere))), reals.get(keys[fake], ())
             real = own[drawn % len(own)] if len(own) and keys[fake][0] else anywhere[drawn]
             order += [(int(real), fake), (fake, fake)] if redraw else [int(real), fake]
-        size -= size % 2
+        size = max(2, size - size % 2)
     else:
         order = rng.permutation(len(rows)).tolist()
         if balance:
