@@ -80,7 +80,7 @@ def ratios(profile: Profile, device: torch.device, until: float, compiled: bool 
 def loading(profile: Profile, device: torch.device, until: float) -> dict:
     """The real training loop: see dfil.tools.bench.train."""
     cuda = device.type == "cuda"
-    return train.measure(profile.name, steps=8 if cuda else 2, people=5 if cuda else 2)
+    return train.measure(profile.name, steps=8 if cuda else 2, people=6 if cuda else 2)
 
 
 def curves(profile: Profile, device: torch.device, until: float) -> dict:
