@@ -1,9 +1,12 @@
 """`bench growth`: the powers, the work that is measured, and the text and plot of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dfil.tools.bench import growth
+from dfil.tools.bench.common import peak_bytes
 
 
 def found():
@@ -29,6 +32,19 @@ def test_the_text_has_every_amount_and_the_plot_every_way():
     figure = growth.plot(found())
     assert len(figure.axes) == 6
     assert [ax.get_xlabel() for ax in figure.axes[3:]] == list(growth.WAYS.values())
+
+
+def _little(given) -> None:
+    """A work of next to nothing, for a process of its own."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="asks Linux's kernel")
+def test_a_process_does_not_have_the_peak_of_the_one_that_started_it():
+    _, before = growth._alone(_little, None)
+    held = np.ones(int(1.5 * before) * 2**17)  # numbers of eight bytes
+    assert peak_bytes() > held.nbytes
+    _, mib = growth._alone(_little, None)
+    assert mib < 1.3 * before < held.nbytes / 2**20
 
 
 def test_what_is_measured_is_the_work_itself(tmp_path):

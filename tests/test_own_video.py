@@ -469,6 +469,11 @@ def test_a_verdict_that_points_at_the_wrong_person_or_second_is_told_from_a_righ
     row = pointing.judged(later, found())
     assert row["person"] and not row["moment"] and row["inside"] == row["covered"] == 0.0
     assert pointing.judged(right, found(people=[]))["status"] == "0 people found"
+    whole = found()
+    for person in whole["people"]:
+        person["snippets"] = [{**snippet, "score": None} for snippet in person["snippets"]]
+    said = "the detector judges videos as a whole"
+    assert pointing.judged(right, whole)["status"] == said
 
 
 def test_an_uploaded_video_a_path_and_the_built_in_one_are_taken_in_this_order(

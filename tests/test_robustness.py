@@ -8,6 +8,7 @@ from dfil.explain import robustness
 from dfil.explain.robustness import CLEAN, KINDS, SEVERITIES, Damage, DamagedStore
 from dfil.synthetic import SETTINGS, render_target, write_ffpp
 from dfil.synthetic.codec import decode, encode
+from dfil.system.errors import RunError
 from dfil.train import data
 from dfil.train.experiments import temporal_only_specs
 from dfil.train.runs import RunStore
@@ -96,3 +97,6 @@ def test_every_damage_gets_an_auc_with_its_interval(store, tmp_path):
     black = df[df["column"] == Damage("black", 24, 3).column]
     assert black.empty  # only the lengths that were asked for
     assert robustness.figure(df, 16, synthetic=True).axes
+    usual = int(store.index.query("split == 'test'")["frames"].median())
+    with pytest.raises(RunError, match=f"{usual + 1} frames cannot be damaged.*have {usual}"):
+        robustness.response({"resnet50": [run]}, store, lengths=[8, usual + 1])

@@ -67,6 +67,18 @@ def test_nobody_is_tested_by_what_was_trained_on_them():
     assert right[0] < 0.8 < right[1]
 
 
+def test_what_says_nothing_is_not_below_chance_where_nobody_is_both_real_and_forged():
+    people = [f"p{i}" for i in range(60) for _ in range(i % 3 + 1)]
+    label = [int(person[1:]) % 2 for person in people]
+    looked = pd.DataFrame({"person": people, "label": label, "manipulation": ""})
+    looked = looked.assign(
+        video_id=[str(i) for i in range(len(people))], x=[np.ones((1, 2))] * len(people)
+    )
+    assert looked.groupby("label").size().nunique() == 1 and looked["person"].nunique() == 60
+    scored = trivial.scores(looked, "x")
+    assert trivial.auc(scored).value == pytest.approx(0.5, abs=1e-6)
+
+
 def test_the_interval_takes_people_as_independent():
     rng = np.random.default_rng(0)
     label, one = np.tile([0, 1], 30), rng.normal(size=60) + np.tile([0, 0.7], 30)

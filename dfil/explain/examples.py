@@ -15,6 +15,7 @@ from dfil.explain.inconsistency import difference_ratio, difference_ratios
 from dfil.faces.boxes import square_union
 from dfil.faces.store import CropStore
 from dfil.synthetic import METHODS, SETTINGS, codec, render_target
+from dfil.system.errors import DataError
 from dfil.train.snippets import snippet_starts
 
 ORANGE = "#E69F00"
@@ -48,15 +49,28 @@ def rendered(
 
 
 def stored(store: CropStore, frames: int, size: int) -> dict[str, np.ndarray]:
-    """As `rendered`, of the first test target whose real and forged videos are all in the store."""
+    """As `rendered`, of the first test target whose real and forged videos are all in the store and
+    have so many neighbouring frames in common. Raises DataError if there is none."""
     rows = store.index.query("split == 'test' and status == 'ok'")
     rows = rows[rows["compression"] == rows["compression"].min()]
     kinds = rows.groupby("target")["manipulation"].transform("nunique")
     whole = rows[kinds == rows["manipulation"].nunique()]
-    videos = whole[whole["target"] == whole["target"].iloc[0]].set_index("manipulation")["video_id"]
-    first = max(store.open(video).longest[0] for video in videos)
-    names = ["real", *videos.index.drop("real")]
-    return {name: store.open(videos[name]).snippet(first, frames, size) for name in names}
+    for _, of_target in whole.groupby("target", sort=False):
+        videos = of_target.drop_duplicates("manipulation").set_index("manipulation")["video_id"]
+        first = set.intersection(*(_starts(store.open(video).runs, frames) for video in videos))
+        if first and "real" in videos:
+            names = ["real", *videos.index.drop("real")]
+            shown = ((name, store.open(videos[name])) for name in names)
+            return {name: crops.snippet(min(first), frames, size) for name, crops in shown}
+    raise DataError(
+        f"{store.folder}: no test target has a real video and one of each kind with {frames}"
+        " neighbouring frames in common; add the videos that are missing"
+    )
+
+
+def _starts(runs: Sequence[tuple[int, int]], frames: int) -> set[int]:
+    """First numbers of so many neighbouring frames."""
+    return {first for start, n in runs for first in range(start, start + n - frames + 1)}
 
 
 def one_target(store: CropStore, frames: int, size: int) -> dict[str, np.ndarray]:

@@ -42,6 +42,8 @@ def judged(truth: Scene, result: Mapping) -> dict:
         return row | {"status": f"{len(people)} people found"}
     suspect = result["people"][result["suspect"]]
     snippets = suspect["snippets"]
+    if any(s["score"] is None for s in snippets):
+        return row | {"status": "the detector judges videos as a whole"}
     within = [_within(truth, (s["first_second"], s["last_second"])) for s in snippets]
     highest = int(np.argmax([s["score"] for s in snippets]))
     called = [

@@ -30,7 +30,7 @@ from dfil.faces.store import CropStore
 from dfil.faces.video import read_frames
 from dfil.results import figures, tables
 from dfil.synthetic.codec import X264
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, RunError
 from dfil.train.repeat import repeatable
 from dfil.train.runs import Run
 from dfil.train.scoring import score
@@ -174,9 +174,11 @@ class DamagedStore(CropStore):
     def _damaged(self, whole: Crops, row: pd.Series) -> Crops:
         if is_sequence(row["path"]):
             raise DataError(f"{row['path']} is a sequence of face crops; take a dataset of videos.")
-        length = min(self.damage.length, len(whole.frames))
+        start, count = whole.longest  # a stretch has neighbouring frames
+        length = min(self.damage.length, count)
         who = crc32((row["person"] or row["video_id"]).encode())
-        first = int(np.random.default_rng([who, length]).integers(len(whole.frames) - length + 1))
+        first = int(np.random.default_rng([who, length]).integers(count - length + 1))
+        first += int(np.searchsorted(whole.frames, start))
         wanted = whole.frames[first : first + length].tolist()
         frames = zip(range(wanted[-1] + 1), read_frames(row["path"]), strict=False)
         kept = [frame_hwc for number, frame_hwc in frames if number in wanted]
@@ -209,8 +211,15 @@ def response(
 ) -> pd.DataFrame:
     """AUC by damage in the usual columns; rows: name -> trained runs, one per seed.
 
-    Column CLEAN: the same videos undamaged.
+    Column CLEAN: the same videos undamaged. Raises RunError for a stretch that is longer than half
+    of the test videos: its column would say what was not done to them.
     """
+    usual = store.index.query("split == 'test' and status == 'ok'")["frames"].median()
+    if max(lengths) > usual:
+        raise RunError(
+            f"a stretch of {max(lengths)} frames cannot be damaged in test videos that have"
+            f" {usual:.0f}; ask for shorter ones (lengths)"
+        )
     results, todo = {}, {CLEAN: None} | {damage.column: damage for damage in damages(lengths)}
     bar = tqdm(todo.items(), desc="damaging", unit="damage", disable=None, leave=False)
     for column, damage in bar:

@@ -11,7 +11,7 @@ import numpy as np
 from dfil.synthetic.codec import encode
 from dfil.synthetic.fields import generator
 from dfil.synthetic.render import render_target
-from dfil.synthetic.settings import FPS, METHODS, SETTINGS
+from dfil.synthetic.settings import FPS, METHODS, RENDERER, SETTINGS
 from dfil.system.files import atomic
 
 FIRST = 100_000  # from this number on: people whom no tree shows
@@ -30,7 +30,8 @@ class Scene:
 
 
 def scene(number: int, folder: Path, seconds: float = 6.0, forged: float = 2.0) -> Scene:
-    """Write <folder>/two-people-<number>.mp4 if it is not there, and say what is true of it.
+    """Write <folder>/two-people-<number>.mp4, its name more exactly, if it is not there as today's
+    renderer draws it, and say what is true of it.
 
     Sides and manipulations come in turn, the forged stretch (`forged` seconds) lies anywhere.
     """
@@ -38,7 +39,7 @@ def scene(number: int, folder: Path, seconds: float = 6.0, forged: float = 2.0) 
     frames, length = round(seconds * FPS), round(forged * FPS)
     first = int(generator(0, FIRST + number, "forged stretch").integers(0, frames - length + 1))
     person, method = number % 2, METHODS[number // 2 % len(METHODS)]
-    name = f"two-people-{number}-{frames}-{length}.mp4"
+    name = f"two-people-{number}-{frames}-{length}-r{RENDERER}.mp4"
     path = Path(folder) / name
     if not path.is_file():
         one = FIRST + 4 * number  # and the three that follow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,3 +63,14 @@ def small_tree(root: Path, people: int, frames: int, val: int = 0) -> Path:
     sizes = {"train": people, "val": val, "test": 0, "frames": frames}
     kinds = {"qualities": ("c23",), "manipulations": ("Deepfakes",)}
     return synthetic.write("ff-like", root, **sizes, **kinds, jobs=1, progress=False)
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has held. On Linux getrusage's number begins with that of the
+    process that started it, so the kernel is asked for this one's own."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = [n for n in status.read_text().splitlines() if n.startswith("VmHWM:")]
+        return 1024 * int(line.split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)

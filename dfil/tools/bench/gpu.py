@@ -24,6 +24,7 @@ from torch.nn.functional import cosine_similarity
 from dfil import models, profiles
 from dfil.profiles import Profile
 from dfil.system.cores import cores
+from dfil.system.errors import DfilError
 from dfil.tools import plan
 from dfil.tools.bench import train
 from dfil.tools.bench.common import network, now
@@ -60,6 +61,8 @@ def measure(limit: float = LIMIT) -> dict:
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             result[name] = {"missing": "the GPU's memory did not suffice"}
+        except DfilError as error:  # the other sections' figures need not go with it
+            result[name] = {"missing": str(error)}
         result[name]["seconds"] = time.monotonic() - start
     return result | {"seconds": time.monotonic() - begun}
 

@@ -7,8 +7,6 @@ counted. Where time is linear its power of the amount is 1, where memory is flat
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +28,7 @@ from dfil.synthetic.codec import encode
 from dfil.system import paths
 from dfil.system.cores import cores
 from dfil.system.files import atomic
-from dfil.tools.bench.common import network, using_threads
+from dfil.tools.bench.common import network, peak_bytes, using_threads
 from dfil.train.snippets import normalise
 
 SEEN = 48  # frames of a head that are drawn; a longer clip shows them forwards and backwards
@@ -144,8 +142,7 @@ def _watched(work: Callable, given) -> tuple[float, float]:
         start = time.process_time()
         work(given)
         seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return seconds, peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return seconds, peak_bytes() / 2**20
 
 
 def _power(amounts: Sequence[float], values: Sequence[float]) -> float:

@@ -8,9 +8,7 @@ that, on any machine, and without any arithmetic.
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +31,7 @@ from dfil.faces.store import CropStore
 from dfil.profiles import Profile
 from dfil.system import workers
 from dfil.system.errors import RunError
-from dfil.tools.bench.common import machine, network, now, small_tree, where
+from dfil.tools.bench.common import machine, network, now, peak_bytes, small_tree, where
 from dfil.tools.plan import FFPP
 from dfil.train.devices import pick_device
 from dfil.train.loop import train
@@ -212,8 +210,7 @@ def _peak(device: torch.device) -> float:
     """Bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)
+    return peak_bytes()
 
 
 def table(result: dict) -> str:
