@@ -6,6 +6,12 @@ import torch
 torch.set_num_threads(1)  # tiny models; more threads only wait for each other on a busy machine
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Weights drawn in a test are the same whichever tests ran before it, on whichever core."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_tree(tmp_path_factory):
     """Eight people, real and Deepfakes, c23, 20 frames."""
