@@ -14,9 +14,10 @@ import torch
 from dfil import models, profiles
 from dfil.models.detector import Detector
 from dfil.profiles import SMOKE, Training
-from dfil.system.errors import RunError
+from dfil.system.errors import DataError, RunError
 from dfil.tools.bench import model as bench_model
 from dfil.tools.bench import train as bench_train
+from dfil.tools.bench.gpu import measure as measure_gpu
 from dfil.train.snippets import batches
 
 TINY = dataclasses.replace(
@@ -150,3 +151,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         int(subprocess.check_output([sys.executable, "-c", code, switch])) for switch in "01"
     )
     assert kept < usual / 10
+
+
+def test_a_section_that_fails_leaves_the_others_their_figures(monkeypatch):
+    def fails(*_):
+        raise DataError("an odd number of people")
+
+    sections = {"step": lambda *_: {"times": 1.0}, "loading": fails, "link": lambda *_: {}}
+    monkeypatch.setattr("dfil.tools.bench.gpu.SECTIONS", sections)
+    found = measure_gpu()
+    assert found["step"]["times"] == 1.0 and "seconds" in found["link"]
+    assert found["loading"]["missing"] == "an odd number of people"

@@ -7,7 +7,7 @@ Its folder holds
     weights.safetensors, config.json   the model and how it is used
     scores/<data>.parquet              a logit per video; metrics and intervals come from these
     checkpoint.pt, begun.json          only while it trains
-    diverged.json                      nothing else: its loss became no number, so it has no result
+    diverged.json                      in the place of a record: its loss became no number
 
 run.json is written last: a run that has one is trained. Weights apart, this is the record of a run,
 a few tens of kB, from which every table can be computed again on any machine.
