@@ -1,8 +1,11 @@
 """The decision between two rows: false alarms, coverage and power by simulation, and the edges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 
 from dfil import paper
@@ -149,6 +152,31 @@ def test_holm_makes_each_claim_pay_for_the_others():
     assert alone.verdict == decide.SUPPORTED and alone.p_holm == alone.p
     assert crowd[0].p_holm == pytest.approx(min(1, 401 * one.p)) and crowd[0].verdict == decide.OPEN
     assert crowd[0].detectable > alone.detectable
+
+
+def test_a_second_look_costs_as_much_as_the_first():
+    one = decide.compare(row(2.2), row(1.5, first=20), paper.AUC)
+    assert 1e-4 < one.p < 0.025
+    (once,), (twice,) = decide.decide([one]), decide.decide([one], looks=2)
+    assert twice.p_holm == pytest.approx(2 * once.p_holm) and twice.detectable > once.detectable
+    near = replace(one, difference=0.0, p=1.0, error=0.01, df=20.0)  # 90 %: +-.017, 95 %: +-.021
+    (once,), (twice,) = decide.decide([near]), decide.decide([near], looks=2)
+    assert (once.verdict, twice.verdict) == (decide.EQUIVALENT, decide.OPEN)
+
+
+def test_two_looks_make_no_more_false_alarms_than_one():
+    rng, repeats = np.random.default_rng(5), 2000
+    alarms = {looks: 0 for looks in (1, 2)}
+    for _ in range(repeats):  # no difference; 8 seeds, then 8 more; 30 people
+        x_sn = rng.normal(size=(16, 30)) + rng.normal(size=30) + rng.normal(size=(16, 1))
+        p = min(two_sided(*decide.crossed(x_sn[:seeds])) for seeds in (8, 16))
+        for looks in alarms:  # 1: as if nobody had looked before
+            alarms[looks] += looks * p < decide.LEVEL
+    assert alarms[2] / repeats < 0.05 < alarms[1] / repeats
+
+
+def two_sided(mean, error, df):
+    return 2 * t.sf(abs(mean) / error, df)
 
 
 def test_against_a_constant_such_as_chance():

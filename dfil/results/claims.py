@@ -96,12 +96,14 @@ def decided(
     synthetic: Collection[str] = (),
     maps: Mapping[str, pd.DataFrame] | None = None,
     asked: Sequence[Claim] = CLAIMS,
+    looks: int = 1,
 ) -> pd.DataFrame:
     """A line per claim, columns as in COLUMNS. Holm's p is over the claims that have one.
 
     results: by table what `experiments.fill` or `records.found` gives. before: an earlier such
     table; of a claim whose scores are absent now its line stays and says so. synthetic: the tables
     that rest on built-in data. maps: what `located.load` gives. asked: the claims.
+    looks: how often they were decided, with seeds added in between.
     """
     maps = maps or {}
     synthetic = {*synthetic, *(name for name, df in maps.items() if df["synthetic"].any())}
@@ -126,7 +128,7 @@ def decided(
                 said[claim] = replace(
                     Notes.parse(line["note"]), earlier=KEPT.format(error)
                 ).format()
-    decisions = dict(zip(found, decide(list(found.values())), strict=True))
+    decisions = dict(zip(found, decide(list(found.values()), looks=looks), strict=True))
     lines = []
     for claim in asked:
         names = (claim.text, claim.table, claim.better, str(claim.than), claim.metric)
@@ -142,13 +144,14 @@ def write(
     frames: Mapping[str, pd.DataFrame] | None = None,
     asked: Sequence[Claim] = CLAIMS,
     name: str = "claims",
+    looks: int = 1,
 ) -> pd.DataFrame:
     """Decide claims from a folder's tables, `<folder>/runs` and `<folder>/located`, write
     `<folder>/<name>.csv` if there is anything to decide, and return the table.
 
     frames: the tables by name, default all that lie in `<folder>/tables`. asked: the claims, the
-    paper's or others. A claim whose records are not there keeps its line of an earlier file. Raises
-    DataError if a file is damaged.
+    paper's or others. looks: as `decided` has it. A claim whose records are not there keeps its
+    line of an earlier file. Raises DataError if a file is damaged.
     """
     folder = Path(folder)
     frames = tables.load(folder / "tables") if frames is None else frames
@@ -159,7 +162,7 @@ def write(
     before, maps = load(path) if path.is_file() else None, located.load(folder)
     if before is not None and not maps and not any(results.values()):
         return before  # published without its records: nothing is known that it does not say
-    df = decided(results, before, synthetic, maps, asked)
+    df = decided(results, before, synthetic, maps, asked, looks)
     if (df["verdict"] != NOT_RUN).any():
         tables.write_text(path, df.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return df

@@ -23,6 +23,9 @@ MS_s, MS_i and MS_e of this two-way layout
 A single seed leaves a_s out, with N - 1 degrees of freedom: then the decision speaks of these
 trainings and not of the method. Where no person's part differs at all, the standard error is that
 of about one person in N + 2 (rule of succession).
+
+Seeds that are added where a first decision was open mean another look, and each look is a chance of
+a false alarm: at L looks every p counts L times, at the first look too (Bonferroni).
 """
 
 from __future__ import annotations
@@ -51,8 +54,9 @@ Scores = Mapping[str, Sequence[pd.DataFrame]]
 class Decision:
     """`first` minus `second`, pooled over columns, with its 95 % interval and two-sided p.
 
-    p_holm allows for the other decisions made with it; detectable is the difference that this
-    design finds with 80 % power at the level that Holm leaves to it. Both are set by `decide`.
+    p_holm allows for the other decisions made with it and for the looks; detectable is the
+    difference that this design finds with 80 % power at the level that both leave to it. They are
+    set by `decide`.
     """
 
     difference: float
@@ -111,15 +115,18 @@ def compare(first: Scores, second: Scores | float, metric: str = paper.ACCURACY)
     )  # fmt: skip
 
 
-def decide(comparisons: Sequence[Decision], margin: float = MARGIN) -> list[Decision]:
+def decide(
+    comparisons: Sequence[Decision], margin: float = MARGIN, looks: int = 1
+) -> list[Decision]:
     """The comparisons with verdicts: supported or contradicted where Holm's p is below 5 %, else
-    equivalent where the 90 % interval lies within +-margin (two one-sided tests), else open."""
-    p_holm = holm([c.p for c in comparisons])
+    equivalent where the 90 % interval lies within +-margin (two one-sided tests; at two looks the
+    95 % interval), else open."""
+    p_holm = holm([min(1.0, looks * c.p) for c in comparisons])
     rank = np.argsort(np.argsort([c.p for c in comparisons], kind="stable"))
     found = []
     for c, p, r in zip(comparisons, p_holm, rank, strict=True):
-        least = float(detectable(c.error, c.df, LEVEL / (len(comparisons) - r)))
-        verdict = _verdict(c, p, margin)
+        least = float(detectable(c.error, c.df, LEVEL / looks / (len(comparisons) - r)))
+        verdict = _verdict(c, p, margin, LEVEL / looks)
         found.append(replace(c, p_holm=float(p), detectable=least, verdict=verdict))
     return found
 
@@ -145,10 +152,10 @@ def detectable(error: float, df: float, level: float = LEVEL) -> float:
     return (t.ppf(1 - level / 2, df) + t.ppf(POWER, df)) * error
 
 
-def _verdict(c: Decision, p_holm: float, margin: float) -> str:
+def _verdict(c: Decision, p_holm: float, margin: float, level: float) -> str:
     if p_holm < LEVEL:
         return SUPPORTED if c.difference > 0 else CONTRADICTED
-    half = t.ppf(1 - LEVEL, c.df) * c.error
+    half = t.ppf(1 - level, c.df) * c.error
     return EQUIVALENT if abs(c.difference) + half < margin else OPEN
 
 

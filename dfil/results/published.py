@@ -95,7 +95,9 @@ def read(folder: Path) -> Published:
     found.status = _status(folder / "status.csv", found.problems)
     found.makers = _makers(folder / "notebooks")
     try:
-        found.claims = claims.write(folder, found.frames)
+        known = PROFILES.get(found.profile)
+        looks = known.looks if known else 1
+        found.claims = claims.write(folder, found.frames, looks=looks)
         found.beyond = beyond.write(folder, found.frames)
     except DataError as error:
         found.problems.append(str(error))

@@ -115,7 +115,7 @@ def write(study: Study, folder: Path) -> list[Path]:
         written += [path, path.with_suffix(".md")]
         frames[name] = tables.load_file(path)
     if frames:
-        claims.write(folder, frames)
+        claims.write(folder, frames, looks=study.profile.looks)
         decided = beyond.write(folder, frames)
         written += [folder / "claims.csv", *(folder / f"beyond_{name}.csv" for name in decided)]
     return written
