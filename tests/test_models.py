@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from dfil import models
+from dfil.models.baselines.capsule import Routing
 from dfil.models.inter_sim import InterSIM
 from dfil.models.intra_sim import IntraSIM
 from dfil.models.resnet import ResNet
@@ -247,6 +248,18 @@ def test_bfloat16_autocast_agrees_with_float32(name):
     ):  # torch's bfloat16 gradient of Conv3d on a CPU is not reliable
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert all(dtype == torch.bfloat16 for dtype in seen) and (seen or name != "dil")
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_logits_are_never_bfloat16(name):
+    model, x, seen = small(name).eval(), looked_at(name), []
+    for m in model.modules():
+        if isinstance(m, Routing) or (isinstance(m, nn.Linear) and m.out_features == 1):
+            m.register_forward_hook(lambda m, inputs, out: seen.append(out.dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(x)
+    assert set(seen) <= {torch.float32, torch.float64}
+    assert seen or name in ("doublernn", "co-motion-70")  # a distance; a vote of stumps
 
 
 @pytest.mark.parametrize("name", models.available())

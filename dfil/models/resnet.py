@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import Bottleneck
 
-from dfil.models.detector import check_choice
+from dfil.models.detector import Logit, check_choice
 
 
 def conv_norm(channels: int, out: int, kernel: int | tuple[int, int], stride=1) -> nn.Sequential:
@@ -92,7 +92,7 @@ class ResNet(nn.Module):
             stages.append(self._stage(channels, width * 2**i, blocks, stride=1 if i == 0 else 2))
             channels = width * 2**i * Bottleneck.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.fc = nn.Linear(channels, 1)
+        self.fc = Logit(channels)
         he_normal(self)
 
     def _stage(self, channels: int, planes: int, blocks: int, stride: int) -> nn.ModuleList:

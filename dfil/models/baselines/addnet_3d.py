@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.detector import About, Detector, Sampling, check_choice, check_input
+from dfil.models.detector import About, Detector, Logit, Sampling, check_choice, check_input
 from dfil.models.resnet import conv_norm, he_normal
 
 # An average upright face in the crop, as (x, y) in fractions of its side: hulls in order around
@@ -173,7 +173,7 @@ class ADDNet3D(Detector):
             *_stage(Block3D, 4 * width, 4 * width, depth[2], 2),
             *_stage(Block3D, 4 * width, 8 * width, depth[3], 2),
         )
-        self.fc = nn.Linear(8 * width, 1)
+        self.fc = Logit(8 * width)
         he_normal(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

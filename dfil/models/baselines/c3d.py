@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import ClipDetector, dense
-from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.detector import About, Logit, Sampling, check_choice
 
 
 class C3D(ClipDetector):
@@ -60,7 +60,7 @@ class C3D(ClipDetector):
         self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool3d((1, 4, 4)))
         hidden = 64 * width
         self.fc6, self.fc7 = nn.Linear(channels * 16, hidden), nn.Linear(hidden, hidden)
-        self.fc8 = nn.Linear(hidden, 1)
+        self.fc8 = Logit(hidden)
         self.dropout = nn.Dropout(dropout)
         for m in (*self.features, self.fc6, self.fc7):
             if isinstance(m, nn.Conv3d | nn.Linear):  # no normalisation will mend the scale later

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from torchvision.models import VGG19_Weights
 
 from dfil.models.baselines.frames import FrameDetector
-from dfil.models.detector import About, Sampling, check_choice, check_input
+from dfil.models.detector import About, Sampling, check_choice, check_input, exactly
 from dfil.models.weights import find_state, load_strictly
 
 GROUPS = ((64, 2), (128, 2), (256, 4))  # VGG-19 up to its third pooling: channels, convolutions
@@ -164,10 +164,11 @@ class Routing(nn.Module):
 
     def forward(self, x_nie: torch.Tensor) -> torch.Tensor:
         """Vectors (N, I, 8) of I primary capsules -> (N, 2, 4), real and fake."""
-        weight = self.weight.to(x_nie.dtype)
+        weight = self.weight
         if self.training:
             weight = weight + self.noise * torch.randn_like(weight)
-        votes = torch.einsum("oide,nie->noid", weight, x_nie)
+        with exactly(x_nie):  # these are the logits
+            votes = torch.einsum("oide,nie->noid", weight, x_nie.to(weight.dtype))
         if self.training:  # left out without raising the others, as in the code
             votes = votes * torch.rand_like(votes).ge(self.dropout)
         coupled = votes.mean(2)  # logits of zero: all alike

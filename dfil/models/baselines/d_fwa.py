@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import adaptive_max_pool2d, logsigmoid
 
 from dfil.models.baselines.frames import BackboneDetector, FrameDetector
-from dfil.models.detector import About, Sampling, check_input
+from dfil.models.detector import About, Logit, Sampling, check_input
 from dfil.models.resnet import ResNet
 
 GRIDS = (1, 2, 6)
@@ -54,7 +54,7 @@ class DFWA(BackboneDetector, FrameDetector):
         self.upper = upper
         self.backbone = ResNet(**backbone)
         cells = sum(n * n for n in GRIDS)
-        self.fc = nn.Linear(cells * self.backbone.fc.in_features, 1)
+        self.fc = Logit(cells * self.backbone.fc.in_features)
         self.backbone.fc = nn.Identity()
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:

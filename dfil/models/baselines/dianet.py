@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.ops import roi_align
 
 from dfil.models.baselines.frames import ClipDetector
-from dfil.models.detector import About, Sampling, check_input
+from dfil.models.detector import About, Logit, Sampling, check_input
 from dfil.models.resnet import ResNet, conv_norm, he_normal
 
 # Boxes around the eyes, the nose and the mouth of an average face in the crop: x0, y0, x1, y1 in
@@ -58,7 +58,7 @@ class DIANet(ClipDetector):
         self.reduce = conv_norm(wide, features, 1)
         self.both = conv_norm(2 * features, wide, 1)
         self.local = conv_norm(features, features, 3)
-        self.fc = nn.Linear(self.backbone.fc.in_features + len(ORGANS) * features, 1)
+        self.fc = Logit(self.backbone.fc.in_features + len(ORGANS) * features)
         self.backbone.fc = nn.Identity()
         for added in (self.reduce, self.both, self.local):
             he_normal(added)

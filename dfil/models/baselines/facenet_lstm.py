@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from dfil.models.baselines.frames import ClipDetector, to_unit_range
-from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.detector import About, Logit, Sampling, check_choice
 from dfil.models.resnet import ResNet
 from dfil.models.weights import find_state, load_strictly
 
@@ -57,7 +57,7 @@ class FaceNetLSTM(ClipDetector):
             self.backbone = ResNet(depth=depth, width=width, stem=stem)
             self.backbone.fc = nn.Linear(self.backbone.fc.in_features, size)
         self.lstm = nn.LSTM(size, size, batch_first=True)
-        self.fc = nn.Linear(size, 1)
+        self.fc = Logit(size)
 
     def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:
         """Clips (N, T, 3, H, W) -> logits (N,)."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dfil.models.baselines.frames import PartwiseDetector, exactly, to_unit_range
+from dfil.models.baselines.frames import PartwiseDetector, to_unit_range
+from dfil.models.detector import exactly
 
 
 class FittedDetector(PartwiseDetector):

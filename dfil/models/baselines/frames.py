@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
@@ -83,11 +81,6 @@ class ClipDetector(PartwiseDetector):
 
     def part_logits(self, x: torch.Tensor) -> torch.Tensor:
         return self.snippet_logits(x)
-
-
-def exactly(x: torch.Tensor) -> AbstractContextManager:
-    """A context in which autocast leaves computations on x's device as they are."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def dense(clips_ntchw: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torchvision.models.googlenet import Inception
 
 from dfil.models.baselines.frames import ClipDetector, dense, to_unit_range
 from dfil.models.baselines.inflated import inflate
-from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.detector import About, Logit, Sampling, check_choice
 from dfil.models.resnet import he_normal
 from dfil.models.weights import State, find_state, load_strictly, torchvisions
 
@@ -90,7 +90,7 @@ class I3D(ClipDetector):
                 self.add_module(f"inception{name}", _Inception3D(channels, *widths))
                 channels = widths[0] + widths[2] + widths[4] + widths[5]
             self.groups.append([f"inception{name}" for name in names])
-        self.fc = nn.Linear(channels, 1)
+        self.fc = Logit(channels)
         he_normal(self)
 
     def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import ClipDetector
-from dfil.models.detector import About, Sampling
+from dfil.models.detector import About, Logit, Sampling
 from dfil.models.resnet import ResNet
 
 
@@ -43,7 +43,7 @@ class FrameLSTM(ClipDetector):
         self.backbone.fc = nn.Identity()  # the LSTM takes the pooled features
         self.lstm = nn.LSTM(features, features, batch_first=True)
         hidden = nn.Linear(features, features // 4), nn.ReLU()
-        last = nn.Linear(features // 4, 1)
+        last = Logit(features // 4)
         self.head = nn.Sequential(nn.Dropout(dropout), *hidden, nn.Dropout(dropout), last)
 
     def clip_logits(self, clips_ntchw: torch.Tensor) -> torch.Tensor:

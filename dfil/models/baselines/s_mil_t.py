@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.mil import PAPER, POOLINGS
-from dfil.models.detector import About, Detector, Sampling, check_choice, check_input
+from dfil.models.detector import About, Detector, Logit, Sampling, check_choice, check_input
 from dfil.models.resnet import ResNet
 
 
@@ -47,7 +47,7 @@ class SMILT(Detector):
         channels = self.backbone.fc.in_features
         self.backbone.fc = nn.Identity()  # the backbone gives embeddings
         self.encoders = nn.ModuleList(nn.Conv1d(channels, channels // 4, k) for k in self.kernels)
-        self.heads = nn.ModuleList(nn.Linear(channels // 4, 1) for _ in self.kernels)
+        self.heads = nn.ModuleList(Logit(channels // 4) for _ in self.kernels)
         for encoder, head in zip(self.encoders, self.heads, strict=True):
             nn.init.kaiming_normal_(encoder.weight, nonlinearity="relu")
             nn.init.zeros_(encoder.bias)

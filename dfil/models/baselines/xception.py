@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import FrameDetector, to_unit_range
-from dfil.models.detector import About, Sampling, check_choice, check_input
+from dfil.models.detector import About, Logit, Sampling, check_choice, check_input
 from dfil.models.resnet import he_normal
 from dfil.models.weights import download, find_state, load_strictly
 
@@ -73,7 +73,7 @@ class Xception(FrameDetector):
         self.bn3 = nn.BatchNorm2d(c1536)
         self.conv4 = _Separable(c1536, c2048)
         self.bn4 = nn.BatchNorm2d(c2048)
-        self.fc = nn.Linear(c2048, 1)
+        self.fc = Logit(c2048)
         he_normal(self)
 
     def frame_logits(self, x: torch.Tensor) -> torch.Tensor:
