@@ -2,6 +2,7 @@
 model that has seen no forgery."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -295,16 +296,21 @@ def test_people_left_out_of_training_are_tested(videos, tmp_path, monkeypatch, c
     monkeypatch.setenv("DFIL_DATA", str(tmp_path / "data"))
     profile = profiles.get("smoke")
     runs = RunStore(tmp_path / "runs", profile)
-    results = no_forgery.real_people(runs, videos, ["resnet50"], epochs=2)
+    with pytest.raises(DataError, match="faces of 3 people, of whom two in five"):
+        no_forgery.real_people(runs, videos, ["resnet50"], epochs=2)
+    people = shutil.copytree(videos, tmp_path / "people")
+    (clip,) = render_target(4, 9, SETTINGS["ff-like"], methods=[], frames=24)
+    (people / "four.mp4").write_bytes(encode(clip.frames_thwc, 23))
+    results = no_forgery.real_people(runs, people, ["resnet50"], epochs=2)
     assert len(results) == len(no_forgery.JITTERS)
-    assert "2 people were trained on, 1 left out are tested." in capsys.readouterr().out
+    assert "2 people were trained on, 2 left out are tested." in capsys.readouterr().out
     for (name, _), result in results.items():
         (scored,), (key,) = result.scores, result.runs
         assert name.startswith("resnet50, jitter") and scored["label"].mean() == 0.5
         told = json.loads((runs.folder / key / "run.json").read_text())
         assert told["settings"]["epochs"] == 2 and told["settings"]["keep"] == "last"
-        left = {"one.mp4", "two.MP4", "Ann"} - set(scored["person"])
-        assert len(left) == 2, "two of three people are trained on"
+        left = {"one.mp4", "two.MP4", "four.mp4", "Ann"} - set(scored["person"])
+        assert len(left) == 2, "two of four people are trained on"
         assert told["made"]["videos"]["train"] == 2 * sum(1 + (name == "Ann") for name in left)
 
 

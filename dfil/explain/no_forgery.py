@@ -19,6 +19,7 @@ from dfil.faces.store import CropStore
 from dfil.paper import ALL_MANIPULATIONS, AUC, Table, Videos
 from dfil.profiles import Profile
 from dfil.results import compare, decide, tables
+from dfil.system.errors import DataError
 from dfil.train import data, experiments
 from dfil.train.experiments import CellResult
 from dfil.train.repeat import repeatable
@@ -99,13 +100,20 @@ def real_people(
 
     The people left out are in the place of validation, which has no say: the last epoch is kept,
     and the rate falls by the step. epochs: of training; 0: the profile's, or more if the videos
-    are few.
+    are few. Raises DataError, before anything is trained, if a person alone is left out.
     """
     if not folder:
         print("No folder of real people is named, so nothing is trained on any.")
         return {}
     profile = replace(runs.profile, validation=0.4)
     store = data.crops(profile, Path(folder).expanduser(), "folder")
+    people = store.index.query("status == 'ok'").groupby("split")["person"].nunique()
+    if people.get("val", 0) < 2 or "train" not in people:
+        raise DataError(
+            f"{folder} has usable faces of {people.sum()} people, of whom two in five are left"
+            " out: a comparison needs at least two of these; add people, a sub-folder each, until"
+            " there are four"
+        )
     how, seeds = {"keep": "last", "schedule": "one-cycle"}, profile.seeds_for("table1")
     how |= {"epochs": epochs} if epochs else {}
     wanted, results = {}, {}
@@ -122,7 +130,6 @@ def real_people(
         scores = [_left_out(run, store) for run in trained]
         keys = [run.key for run in trained]
         results[name, "other people"] = CellResult(scores, keys, (), seeds)
-    people = store.index.query("status == 'ok'").groupby("split")["person"].nunique()
     what = f"{people['train']} people were trained on, {people['val']} left out are tested"
     print(f"{what}{', all of them synthetic' * bool(store.meta['synthetic'])}.")
     return results
