@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import Bottleneck
 
-from dfil.models.detector import Logit, check_choice
+from dfil.models.detector import check_choice
+from dfil.models.logit import Logit
 
 
 def conv_norm(channels: int, out: int, kernel: int | tuple[int, int], stride=1) -> nn.Sequential:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dfil.models.detector import About, Detector, Logit, Sampling, check_choice, check_input
+from dfil.models.detector import About, Detector, Sampling, check_choice, check_input
+from dfil.models.logit import Logit
 from dfil.models.resnet import conv_norm, he_normal
 
 # An average upright face in the crop, as (x, y) in fractions of its side: hulls in order around

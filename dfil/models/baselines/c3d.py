@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import ClipDetector, dense
-from dfil.models.detector import About, Logit, Sampling, check_choice
+from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.logit import Logit
 
 
 class C3D(ClipDetector):

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from torchvision.models import VGG19_Weights
 
 from dfil.models.baselines.frames import FrameDetector
-from dfil.models.detector import About, Sampling, check_choice, check_input, exactly
+from dfil.models.detector import About, Sampling, check_choice, check_input
+from dfil.models.logit import exactly
 from dfil.models.weights import find_state, load_strictly
 
 GROUPS = ((64, 2), (128, 2), (256, 4))  # VGG-19 up to its third pooling: channels, convolutions

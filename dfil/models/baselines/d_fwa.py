@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.functional import adaptive_max_pool2d, logsigmoid
 
 from dfil.models.baselines.frames import BackboneDetector, FrameDetector
-from dfil.models.detector import About, Logit, Sampling, check_input
+from dfil.models.detector import About, Sampling, check_input
+from dfil.models.logit import Logit
 from dfil.models.resnet import ResNet
 
 GRIDS = (1, 2, 6)

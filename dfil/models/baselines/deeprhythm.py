@@ -9,7 +9,8 @@ from torch.nn.functional import adaptive_avg_pool2d, max_pool2d, normalize
 from torchvision.models.resnet import BasicBlock
 
 from dfil.models.baselines.frames import ClipDetector, to_unit_range
-from dfil.models.detector import About, Sampling, check_choice, exactly
+from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.logit import exactly
 from dfil.models.resnet import conv_norm
 
 GRID = 5  # blocks across and down the face

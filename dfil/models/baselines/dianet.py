@@ -8,7 +8,8 @@ from torch import nn
 from torchvision.ops import roi_align
 
 from dfil.models.baselines.frames import ClipDetector
-from dfil.models.detector import About, Logit, Sampling, check_input
+from dfil.models.detector import About, Sampling, check_input
+from dfil.models.logit import Logit
 from dfil.models.resnet import ResNet, conv_norm, he_normal
 
 # Boxes around the eyes, the nose and the mouth of an average face in the crop: x0, y0, x1, y1 in

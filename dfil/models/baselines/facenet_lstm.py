@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from dfil.models.baselines.frames import ClipDetector, to_unit_range
-from dfil.models.detector import About, Logit, Sampling, check_choice
+from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.logit import Logit
 from dfil.models.resnet import ResNet
 from dfil.models.weights import find_state, load_strictly
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dfil.models.baselines.frames import PartwiseDetector, to_unit_range
-from dfil.models.detector import exactly
+from dfil.models.logit import exactly
 
 
 class FittedDetector(PartwiseDetector):

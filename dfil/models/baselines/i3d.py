@@ -11,7 +11,8 @@ from torchvision.models.googlenet import Inception
 
 from dfil.models.baselines.frames import ClipDetector, dense, to_unit_range
 from dfil.models.baselines.inflated import inflate
-from dfil.models.detector import About, Logit, Sampling, check_choice
+from dfil.models.detector import About, Sampling, check_choice
+from dfil.models.logit import Logit
 from dfil.models.resnet import he_normal
 from dfil.models.weights import State, find_state, load_strictly, torchvisions
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import ClipDetector
-from dfil.models.detector import About, Logit, Sampling
+from dfil.models.detector import About, Sampling
+from dfil.models.logit import Logit
 from dfil.models.resnet import ResNet
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.mil import PAPER, POOLINGS
-from dfil.models.detector import About, Detector, Logit, Sampling, check_choice, check_input
+from dfil.models.detector import About, Detector, Sampling, check_choice, check_input
+from dfil.models.logit import Logit
 from dfil.models.resnet import ResNet
 
 

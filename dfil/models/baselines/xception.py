@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dfil.models.baselines.frames import FrameDetector, to_unit_range
-from dfil.models.detector import About, Logit, Sampling, check_choice, check_input
+from dfil.models.detector import About, Sampling, check_choice, check_input
+from dfil.models.logit import Logit
 from dfil.models.resnet import he_normal
 from dfil.models.weights import download, find_state, load_strictly
 
