@@ -157,6 +157,16 @@ def test_measured_videos_become_cells_with_intervals(rng):
         and rows[0] == "noise: pointing game"
         and set(cells) == {(row, "Deepfakes") for row in rows}
     )
+    assert cells["noise: pointing game", "Deepfakes"].runs == ["run-1"]
+    theirs = localisation.located(
+        measured,
+        {"Deepfakes": "a", "FaceSwap": "a"},
+        {"noise": {"Deepfakes": "b", "FaceSwap": "b"}},
+    )
+    assert theirs["noise: pointing game", "Deepfakes"].runs == ["b"]
+    assert theirs["truth: pointing game", "Deepfakes"].runs == ["a"]
+    more = localisation.located(measured.assign(ends=np.nan), {"Deepfakes": "a", "FaceSwap": "a"})
+    assert set(more) == set(cells), "a further column that is empty takes no map away"
     noise = measured.query("row == 'noise'").dropna()
     cell = cells["noise: pointing game", "Deepfakes"].estimate
     assert (cell.value, cell.n) == (pytest.approx(noise["pointing"].mean()), 9)

@@ -204,17 +204,20 @@ def measure(videos: Iterable[Video], explainers: Sequence[Explainer]) -> pd.Data
 
 
 def located(
-    measured: pd.DataFrame, keys: Mapping[str, str]
+    measured: pd.DataFrame,
+    keys: Mapping[str, str],
+    others: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[tuple[str, str], tables.Measured]:
     """`measure`'s lines as cells for `tables.build`: per map and measure a row.
 
     Wilson's interval for the pointing game, at n videos and not at n frames, because the frames of
     a video are not independent; bootstrap over videos for the energy. keys: the runs' keys by
-    manipulation, the columns. Where there was no mask there is no cell.
+    manipulation, the columns; others: by row those of another model's maps. Where there was no mask
+    there is no cell.
     """
     estimates, found = {"pointing": _proportion, "energy": mean_over_videos}, {}
     for (row, manipulation), part in measured.groupby(["row", "manipulation"], sort=False):
-        there, runs = part.dropna(), [keys[manipulation]]
+        there, runs = part.dropna(subset=[*MEASURES]), [(others or {}).get(row, keys)[manipulation]]
         left_out = f"{len(part) - len(there)} of {len(part)} videos have no mask"
         notes = (left_out,) * (len(there) < len(part))
         for column, metric in MEASURES.items() if len(there) else ():

@@ -27,7 +27,7 @@ DIFFICULT = (
     "to be read one way or another; notebook 80 lists each with its alternative.",
     "Four datasets have to be requested from their owners and may not be passed on, so what "
     "everybody can run is synthetic, and says nothing about accuracy on real forgeries.",
-    "The rivals have twelve sources of their own, some without code; each was built from its "
+    "The rivals have nineteen sources of their own, some without code; each was built from its "
     "paper.",
     "The differences between neighbouring rows are one to three points. "
     "Seeds of short trainings lie further apart than that, so one training a row decides nothing.",
