@@ -9,20 +9,9 @@ those of v's class only):
 
     x_i = m + N/K  sum_k  sum_(v of person i in k)  (h_v - m_k) / n_v         mean over i of x_i = m
 
-The difference of two rows, x_si for seed s of S and person i of N, is taken as
-
-    x_si = mu + a_s + b_i + e_si
-
-with all three random: other seeds and other people would have done as well. With the mean squares
-MS_s, MS_i and MS_e of this two-way layout
-
-    total     = MS_s + MS_i - MS_e,  but at least MS_i and MS_e
-    var(mean) = total / (S N)
-    df        = total^2 / (MS_s^2/(S-1) + MS_i^2/(N-1) + MS_e^2/((S-1)(N-1)))   (Satterthwaite 1946)
-
-A single seed leaves a_s out, with N - 1 degrees of freedom: then the decision speaks of these
-trainings and not of the method. Where no person's part differs at all, the standard error is that
-of about one person in N + 2 (rule of succession).
+How far the mean of the two rows' difference x_si, for seed s and person i, may lie from the truth,
+is said by `spread`, with seeds and people both random. A single seed speaks of these trainings and
+not of the method.
 
 Seeds that are added where a first decision was open mean another look, and each look is a chance of
 a false alarm: at L looks every p counts L times, at the first look too (Bonferroni).
@@ -40,9 +29,10 @@ from scipy.stats import t
 from dfil import paper
 from dfil.results import metrics
 from dfil.results.scores import ranked
+from dfil.results.spread import LEVEL, Spread
 from dfil.system.errors import RunError
 
-LEVEL, POWER, MARGIN = 0.05, 0.8, 0.02
+POWER, MARGIN = 0.8, 0.02
 SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN = "supported", "contradicted", "equivalent", "open"
 
 STATE = "data"  # in the attrs of scores, if it is known: the digest of the videos' crops
@@ -72,6 +62,12 @@ class Decision:
     p_holm: float = float("nan")
     detectable: float = float("nan")
     verdict: str = OPEN
+    spread: Spread | None = None  # None: read from a file, which says p and the interval at 95 %
+
+    def half(self, level: float) -> float:
+        """Half the width of the interval at 1 - level."""
+        known = self.spread
+        return known.half(level) if known else float(t.ppf(1 - level / 2, self.df) * self.error)
 
     @property
     def about(self) -> str:
@@ -106,13 +102,17 @@ def compare(first: Scores, second: Scores | float, metric: str = paper.ACCURACY)
             x_sn[s] += part.attrs["value"] + len(people) * by_person.to_numpy()
     x_sn /= len(pairs)
     constant = 0.0 if isinstance(second, Mapping) else float(second)
-    mean, error, df = crossed(x_sn - constant)
-    half = t.ppf(1 - LEVEL / 2, df) * error
     videos = pd.concat([part["video_id"] for part in parts[0]]).nunique()
-    return Decision(
-        mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, df)), df, error,
-        videos, len(people), seeds, clustered,
-    )  # fmt: skip
+    return of_layout(x_sn - constant, videos, clustered)
+
+
+def of_layout(x_sn: np.ndarray, videos: int, clustered: bool = True) -> Decision:
+    """The mean of a layout (S seeds, N people) against zero, undecided yet. videos: how many
+    different ones are behind it."""
+    (seeds, people), spread, mean = x_sn.shape, Spread.of(x_sn), float(x_sn.mean())
+    half, sure = spread.half(), (spread.p(mean), spread.df, spread.error)
+    of = videos, people, seeds, clustered
+    return Decision(mean, mean - half, mean + half, *sure, *of, spread=spread)
 
 
 def decide(
@@ -125,38 +125,22 @@ def decide(
     rank = np.argsort(np.argsort([c.p for c in comparisons], kind="stable"))
     found = []
     for c, p, r in zip(comparisons, p_holm, rank, strict=True):
-        least = float(detectable(c.error, c.df, LEVEL / looks / (len(comparisons) - r)))
+        least = detectable(c.half(LEVEL / looks / (len(comparisons) - r)), c.error, c.df)
         verdict = _verdict(c, p, margin, LEVEL / looks)
         found.append(replace(c, p_holm=float(p), detectable=least, verdict=verdict))
     return found
 
 
-def crossed(x_sn: np.ndarray) -> tuple[float, float, float]:
-    """Mean of an (S seeds, N people) layout, its standard error and its degrees of freedom."""
-    (s, n), mean = x_sn.shape, float(x_sn.mean())
-    seed_s, person_n = x_sn.mean(1), x_sn.mean(0)
-    ms_i = s * person_n.var(ddof=1)
-    total, df = ms_i, n - 1.0
-    if s > 1:
-        rest_sn = x_sn - seed_s[:, None] - person_n + mean
-        ms_s, ms_e = n * seed_s.var(ddof=1), (rest_sn**2).sum() / ((s - 1) * (n - 1))
-        total = max(ms_s + ms_i - ms_e, ms_i, ms_e)
-        spread = ms_s**2 / (s - 1) + ms_i**2 / (n - 1) + ms_e**2 / ((s - 1) * (n - 1))
-        df = max(1.0, float(total**2 / spread)) if spread else df
-    error = float(np.sqrt(total / (s * n)))
-    return mean, error if error > 1e-12 else 1 / (n + 2), df
-
-
-def detectable(error: float, df: float, level: float = LEVEL) -> float:
-    """The smallest true difference that a two-sided test at `level` finds with 80 % power."""
-    return (t.ppf(1 - level / 2, df) + t.ppf(POWER, df)) * error
-
-
 def _verdict(c: Decision, p_holm: float, margin: float, level: float) -> str:
     if p_holm < LEVEL:
         return SUPPORTED if c.difference > 0 else CONTRADICTED
-    half = t.ppf(1 - level, c.df) * c.error
-    return EQUIVALENT if abs(c.difference) + half < margin else OPEN
+    return EQUIVALENT if abs(c.difference) + c.half(2 * level) < margin else OPEN
+
+
+def detectable(half: float, error: float, df: float) -> float:
+    """The smallest true difference that a two-sided test finds with 80 % power. half: half the
+    width of the interval at its level."""
+    return float(half + t.ppf(POWER, df) * error)
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame | None, metric: str) -> pd.DataFrame:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.stats import norm
 
 from dfil import paper
 from dfil.results.claims import CLAIMS
-from dfil.results.decide import LEVEL, POWER, crossed, detectable
+from dfil.results.decide import LEVEL, POWER, detectable, of_layout
 
 PERSON, VIDEO = 0.25, 0.4  # shares of the latent variance; the rest is the single judgement's
 SEEDS = (1, 3, 5, 8)
@@ -44,12 +44,10 @@ def studies(
         latent += np.sqrt(PERSON) * person_n[:, None, None] * np.array([-1, 1])
         latent += np.sqrt(1 - PERSON - VIDEO) * judgement
         first_sn, second_sn = (latent > 0).mean((3, 4))
-        found.append(crossed(first_sn - second_sn))
-    mean, error, df = np.transpose(found)
-    half = t.ppf(1 - LEVEL / 2, df) * error
-    found = {"difference": mean, "low": mean - half, "high": mean + half, "error": error, "df": df}
-    found |= {"p": 2 * t.sf(np.abs(mean) / error, df), "detectable": detectable(error, df)}
-    return pd.DataFrame(found)
+        one = of_layout(first_sn - second_sn, people)
+        least = detectable(one.half(LEVEL), one.error, one.df)
+        found.append((one.difference, one.low, one.high, one.error, one.df, one.p, least))
+    return pd.DataFrame(found, columns="difference low high error df p detectable".split())
 
 
 def table(spreads: Sequence[float] = (0.01, 0.02), repeats: int = 100) -> pd.DataFrame:
