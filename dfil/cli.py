@@ -37,8 +37,13 @@ def _text(name: str, metavar: str, text: str, **settings) -> Option:
     return _option(name, metavar=metavar, help=text, **settings)
 
 
+def _path(text: str) -> Path:
+    """The shell leaves ~ as it is after an equals sign."""
+    return Path(text).expanduser()
+
+
 def _file(name: str, metavar: str, text: str, **settings) -> Option:
-    return _option(name, metavar=metavar, help=text, type=Path, **settings)
+    return _option(name, metavar=metavar, help=text, type=_path, **settings)
 
 
 def _several(name: str, metavar: str, text: str, **settings) -> Option:

@@ -126,10 +126,17 @@ def test_a_damaged_record_hides_no_other(outputs, tmp_path, monkeypatch, capsys)
     (found.one(["seed=0"]).folder / "run.json").write_text('{"settings": {}}')
     assert [each.run.spec.seed for each in found.every()] == [1]
     assert (
-        cli.main(["runs"]) == 0 and "run.json or config.json is damaged" in capsys.readouterr().out
+        cli.main(["runs"]) == 0
+        and "run.json, config.json or history.csv is damaged" in capsys.readouterr().out
     )
     with pytest.raises(RunError, match="1 more are damaged"):
         found.one(["seed=0"])
+    (one,) = found.every()
+    for content in (None, "epoch,kept\n", "no table"):
+        (one.folder / "history.csv").unlink() if content is None else (
+            one.folder / "history.csv"
+        ).write_text(content)
+        assert found.every() == [] and one.folder in found.damaged()
 
 
 def test_scores_of_another_tree_are_not_the_runs_own(outputs, tmp_path):

@@ -89,6 +89,12 @@ def test_whole_tree(tmp_path):
 def test_splits_at_the_root(tmp_path):
     assert load_records("ffpp", tree(tmp_path, splits=".")) == load_records("ffpp", tmp_path)
     assert ffpp.read_splits(tmp_path)["val"] == [("001", "002")]
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits/val.json").write_bytes((tmp_path / "val.json").read_bytes())
+    assert ffpp.read_splits(tmp_path)["val"] == [("001", "002")]
+    (tmp_path / "splits/val.json").write_text('[["004", "005"]]')
+    with pytest.raises(DataError, match="splits/val.json and .*val.json differ"):
+        ffpp.read_splits(tmp_path)
 
 
 def test_only_c23_and_two_manipulations(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from dfil import models, profiles
 from dfil.explain import localisation
 from dfil.results import metrics, tables
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, RunError
 from dfil.train.runs import Run, RunSpec
 from dfil.train.snippets import normalise
 
@@ -113,6 +113,11 @@ def test_a_video_comes_with_the_masks_of_its_own_frames(tiny_store, tmp_path):
     (first, *_) = ids = localisation.fakes(tiny_store, "c23", "Deepfakes")
     assert len(ids) == 2 and localisation.fakes(tiny_store, "c23", "Deepfakes", most=1) == [first]
     assert localisation.fakes(tiny_store, "c40", "Deepfakes") == []
+    with pytest.raises(RunError, match="-1 videos at most: 0 stands for all"):
+        localisation.fakes(tiny_store, "c23", "Deepfakes", most=-1)
+    for quality, what in (("C23", "no quality 'C23'"), ("c40", "no test video of c40")):
+        with pytest.raises(RunError, match=what):
+            localisation.dil_runs(None, tiny_store, quality)
     video = localisation.load(run, tiny_store, first)
     assert (
         video.x.shape == (3, 4, 3, 32, 32)

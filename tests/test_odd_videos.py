@@ -162,6 +162,18 @@ def test_a_file_cut_short_keeps_its_beginning(head, tmp_path):
     )
 
 
+def test_frames_of_another_size_count_and_are_named(head, tmp_path):
+    half = np.stack([frame_hwc[::2, ::2] for frame_hwc in head])
+    parts = [write(tmp_path / f"{n}.ts", each) for n, each in enumerate((head, half, head))]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    notes = []
+    frames = list(V.decode(path, notes))
+    assert len({(frame.width, frame.height) for frame in frames}) == 1
+    assert len(frames) == 36 and sum(frame.lost for frame in frames) >= 12  # and at the joints
+    assert "of 36 frames have another size than the first and were left out" in notes[0]
+
+
 def test_a_video_without_a_face(tmp_path):
     found = row(write(tmp_path / "wall.mp4", np.full((9, 240, 320, 3), 90, np.uint8)), tmp_path)
     assert (found["status"], found["frames"]) == ("no face", 9)

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +23,7 @@ from dfil.cli import main
 from dfil.datasets import folder, load_records
 from dfil.explain import own_page, pointing
 from dfil.explain.upload import Upload
-from dfil.faces import still
+from dfil.faces import still, video
 from dfil.faces.clock import Clock
 from dfil.faces.frame import Frame
 from dfil.faces.kept import Track
@@ -194,6 +195,21 @@ def test_weights_that_do_not_say_what_they_are_and_damaged_scores_are_named(tmp_
     damaged.write_bytes(b"PAR1 and no more")
     with pytest.raises(RunError, match="no whole table of scores"):
         calibration.of_run(tmp_path, True)
+    for content, what in (('{"settings": {', "cut short"), ("{}", "run.json: damaged")):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(RunError, match=what):
+            calibration.of_run(tmp_path, True)
+
+
+def test_a_home_folder_that_the_shell_left_as_it_is_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    with pytest.raises(RunError, match="run.json: damaged"):
+        calibration.of_weights("~/run", {"synthetic": True})
+    (tmp_path / "a.mp4").touch()
+    (result,) = own_video.score_videos([Path("~/a.mp4")])
+    assert result["video"] == str(tmp_path / "a.mp4")
 
 
 def test_without_validation_scores_the_number_is_called_uncalibrated():
@@ -343,6 +359,51 @@ def test_patterns_folders_and_files_are_gone_through_in_order(tmp_path):
     twice = [tmp_path / "**", tmp_path / "a.mp4", tmp_path / "deep/../a.mp4"]
     files = [path.resolve() for path in own_video._files(twice)]
     assert len(files) == len(set(files)) and {p.name for p in files} >= {"a.mp4", "c.mkv"}
+
+
+def test_links_to_nothing_and_second_names_of_a_file_are_not_dropped_in_silence(tmp_path, capsys):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "c.mp4").symlink_to(tmp_path / "a.mp4")
+    (tmp_path / "d.mp4").symlink_to(tmp_path / "d.mp4")
+    assert [file.name for file in own_video._files([tmp_path])] == ["a.mp4", "b.mp4", "d.mp4"]
+    assert "c.mp4: the same file as" in capsys.readouterr().err
+    reasons = [result["reason"] for result in own_video.score_videos([tmp_path])]
+    assert "no such file" in reasons[1] and "symbolic links" in reasons[2]
+
+
+def test_what_may_not_be_read_stops_no_other_video(tmp_path, monkeypatch):
+    for name in ("shut/a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def refused(path, *mode, **how):
+        if Path(path).name == "b.mp4":
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *mode, **how)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(video, "open", refused, raising=False)
+    seen = {Path(r["video"]).name: r["reason"] for r in own_video.score_videos([tmp_path])}
+    assert "b.mp4: may not be read (Permission denied)" in seen["b.mp4"]
+    assert "cannot be opened as a video" in seen["c.mp4"]
+    assert "shut: may not be read" in seen["shut"]
+
+
+def test_one_snippet_a_second_by_the_times_of_the_frames_and_not_by_the_headers_rate():
+    clock = Clock(rate=1000.0)  # as files say that a browser has recorded
+    for n in range(750):
+        clock.add(n / 25)
+    track = Track(np.zeros((750, 4)), np.ones(750, bool), np.zeros(750, bool), None)
+    looks = {"frames": 4, "stride": 1, "snippets": 8, "size": 64}
+    one = own_video._Video(Path("v.mp4"), None, looks, None, None, None)
+    assert len(one._starts(track, clock)) == 32
 
 
 def test_the_page_keeps_little_of_a_long_video_and_the_most_suspicious_of_it():

@@ -49,6 +49,10 @@ def test_a_folder_a_file_and_the_class_give_the_same_model(folder):
     assert isinstance(model, type(models.build("dil"))) and torch.equal(logits(model), expected)
 
 
+def test_settings_are_no_weights(folder):
+    refused(folder / "config.json", "settings and no weights; give the folder")
+
+
 def test_weights_of_another_method_are_refused_by_a_class(folder):
     from dfil.models.baselines.frame_resnet import FrameResNet
 

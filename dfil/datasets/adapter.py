@@ -198,16 +198,24 @@ def videos_in(folder: Path, suffixes: Collection[str] = (".mp4",)) -> list[Path]
     return found
 
 
-def folders(folder: Path, hidden: bool = False, above: Sequence[Path] = ()) -> Iterator[Path]:
+def folders(
+    folder: Path, hidden: bool = False, above: Sequence[Path] = (), shut: list[Path] | None = None
+) -> Iterator[Path]:
     """The folder and all below it, links among them, but links back up and, unless they are asked
-    for, hidden ones."""
+    for, hidden ones. shut: receives those that may not be listed; without it they are an error."""
+    try:
+        with os.scandir(folder) as entries:  # asks the disk about no file
+            names = sorted(entry.name for entry in entries if entry.is_symlink() or entry.is_dir())
+    except PermissionError:
+        if shut is None:
+            raise
+        shut.append(folder)
+        return
     yield folder
     above = [*above, folder.resolve()]
-    with os.scandir(folder) as entries:  # asks the disk about no file
-        names = sorted(entry.name for entry in entries if entry.is_symlink() or entry.is_dir())
     for path in (folder / name for name in names if hidden or not name.startswith(".")):
         if path.is_dir() and path.resolve() not in above:
-            yield from folders(path, hidden, above)
+            yield from folders(path, hidden, above, shut)
 
 
 def few(names: Iterable[object]) -> str:

@@ -139,8 +139,11 @@ def read_splits(root: str | Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def _list(root: Path, split: str) -> Path | None:
-    both = (root / "splits" / f"{split}.json", root / f"{split}.json")
-    return next((path for path in both if path.is_file()), None)
+    places = (root / "splits" / f"{split}.json", root / f"{split}.json")
+    there = [path for path in places if path.is_file()]
+    if len(there) == 2 and read_json(there[0]) != read_json(there[1]):
+        raise DataError(f"{there[0]} and {there[1]} differ; delete the one that is not meant.")
+    return there[0] if there else None
 
 
 def _is_pair(pair: object) -> bool:

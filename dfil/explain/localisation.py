@@ -36,12 +36,13 @@ from dfil.models import Detector
 from dfil.results import located, metrics, tables
 from dfil.synthetic.partial import SPANS, write_partial
 from dfil.system import paths
-from dfil.system.errors import DataError
+from dfil.system.errors import DataError, RunError
 from dfil.system.progress import progress_bar
 from dfil.train import data
 from dfil.train.experiments import specs
 from dfil.train.runs import Run, RunStore
 from dfil.train.snippets import snippet_starts
+from dfil.train.spec import known_quality
 
 # x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
 Explainer = Callable[[torch.Tensor], Mapping[str, np.ndarray]]
@@ -74,14 +75,18 @@ def dil_runs(
 ) -> dict[str, Run]:
     """The runs behind a method's row of Table 1 at one quality, by manipulation (first seed).
 
-    Trained now if they are not there. Manipulations without test videos in the store are left out.
+    Trained now if they are not there. Manipulations without test videos in the store are left out;
+    RunError where all are.
     """
     found = {}
+    known_quality(compression)
     for cell in paper.TABLES["table1"].cells():
         (kind,) = cell.test.manipulations
         asked = (cell.row, cell.test.compression) == (method, compression)
         if asked and fakes(store, compression, kind):
             found[kind] = runs.get(specs(cell, runs.profile, store)[0], store)
+    if not found:
+        raise RunError(f"no test video of {compression} is forged and usable in {store.folder}")
     return found
 
 
@@ -110,7 +115,10 @@ def videos(
 
 
 def fakes(store: CropStore, compression: str, manipulation: str, most: int = 0) -> list[str]:
-    """The ids of the test fakes of one kind, sorted; most > 0: only the first so many."""
+    """The ids of the test fakes of one kind, sorted; most > 0: only the first so many. Raises
+    RunError for fewer than none."""
+    if most < 0:
+        raise RunError(f"{most} videos at most: 0 stands for all of them, or say how many")
     rows = store.index.query(
         "status == 'ok' and split == 'test' and label == 1"
         " and compression == @compression and manipulation == @manipulation"

@@ -29,7 +29,8 @@ def decode(path: str | Path, notes: list[str] | None = None) -> Iterator[Frame]:
 
     They are turned upright and their pixels are square. Where the file is damaged, frames are left
     out up to the next key frame, because FFmpeg conceals damage with made-up pixels, which must not
-    pass for a forgery's traces; frames marked `lost` stand for them, so that numbers stay right.
+    pass for a forgery's traces; so are frames of another size than the first one. Frames marked
+    `lost` stand for them, so that numbers stay right.
     `notes` receives a sentence about all that is unusual. Raises VideoError where not even one
     frame can be decoded, MachineError where the disk is at fault.
     """
@@ -38,19 +39,20 @@ def decode(path: str | Path, notes: list[str] | None = None) -> Iterator[Frame]:
         reader = _Reader(container, stream)
         pixel = float(stream.sample_aspect_ratio or 1)
         pixel = pixel if 0.05 < pixel < 20 and abs(pixel - 1) > 0.01 else 1.0
-        count, left_out, shape, interlaced = 0, 0, None, 0
+        count, left_out, resized, shape, interlaced = 0, 0, 0, None, 0
         for decoded, lost in reader.frames():
             shown = square_pixels(decoded, pixel) if pixel != 1 else decoded
             turns = round(getattr(decoded, "rotation", 0) / 90)
             frame = Frame(shown, turns)
-            if shape is not None and (frame.width, frame.height) != shape:
-                notes.append(f"frame size changes after {count} frames")
-                return
-            shape = frame.width, frame.height
-            for _ in range(lost):
-                yield Frame(shown, turns, lost=True)
-            yield frame
-            count, left_out = count + lost + 1, left_out + lost
+            shape = shape or (frame.width, frame.height)
+            fits = (frame.width, frame.height) == shape
+            if fits:
+                whole = shown, turns
+            for _ in range(lost + (not fits)):
+                yield Frame(*whole, lost=True)
+            if fits:
+                yield frame
+            count, left_out, resized = count + lost + 1, left_out + lost, resized + (not fits)
             interlaced += bool(decoded.interlaced_frame)
         if not count:
             raise VideoError(f"{path}: holds no intact video frame; fetch the file again.")
@@ -60,6 +62,9 @@ def decode(path: str | Path, notes: list[str] | None = None) -> Iterator[Frame]:
             notes.append(f"pixels {pixel:.3g} times as wide as high, shown as {size}")
         if interlaced > count / 2:
             notes.append("interlaced: a frame shows two moments; deinterlace it (ffmpeg -vf bwdif)")
+        if resized:
+            other = f"{resized} of {count} frames have another size than the first"
+            notes.append(f"{other} and were left out; convert the video to one size")
         if left_out:
             places = f"{reader.places} place{'s' * (reader.places > 1)}"
             notes.append(f"damaged in {places}: {left_out} of {count} frames left out")

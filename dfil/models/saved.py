@@ -93,6 +93,8 @@ def switches(config: dict) -> dict:
 
 def _file(where: str | Path, revision: str | None) -> Path:
     path = Path(where).expanduser()
+    if path.suffix == ".json" and path.is_file():
+        raise RunError(f"{path}: settings and no weights; give the folder that it is in")
     if path.suffix == ".safetensors" or path.is_file():
         return path
     if path.is_dir():

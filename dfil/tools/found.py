@@ -118,6 +118,14 @@ class Found:
         return float(history.loc[history["kept"], "val_auc"].iloc[-1])
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its epochs are known, too."""
+        try:
+            return self.validation_auc is not None
+        except (OSError, ValueError, KeyError, IndexError):
+            return False
+
+    @property
     def days(self) -> float:
         """Since its training ended; of an older record, since it was written here."""
         file = self.folder / "run.json"
@@ -165,14 +173,15 @@ class Found:
 def every() -> list[Found]:
     """All trained runs of all profiles, the latest first; damaged records are left out."""
     found = [read(file.parent) for file in _top().glob("*/runs/*/run.json")]
-    there = [each for each in found if each and each.folder.parts[-3][0] != "."]
+    there = [each for each in found if each and each.folder.parts[-3][0] != "." and each.is_whole]
     return sorted(there, key=lambda each: each.days)
 
 
 def damaged() -> list[Path]:
     """Folders of runs whose record is there and cannot be read."""
     folders = (file.parent for file in _top().glob("*/runs/*/run.json"))
-    return sorted(each for each in folders if each.parts[-3][0] != "." and read(each) is None)
+    seen = {each: read(each) for each in folders if each.parts[-3][0] != "."}
+    return sorted(each for each, run in seen.items() if run is None or not run.is_whole)
 
 
 def unfinished() -> list[Path]:

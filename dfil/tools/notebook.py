@@ -26,13 +26,14 @@ from dfil.profiles import Profile, Training
 from dfil.results import beyond, claims, compare, figures, located, tables
 from dfil.synthetic import DATASET_OF
 from dfil.system import paths
-from dfil.system.errors import DataError, RunError
+from dfil.system.errors import DataError
 from dfil.system.locks import owner
 from dfil.tools import environment
 from dfil.tools.plan import expected
 from dfil.tools.publish import refresh
 from dfil.train import data, experiments, rates
 from dfil.train.runs import RunStore
+from dfil.train.spec import known_quality
 
 Results = dict[tuple[str, str], tables.CellResult]  # by (row, column)
 BESIDE = ["row", "column", "paper", "ours", "ci_low", "ci_high", "n_videos", "seeds", "note"]
@@ -203,8 +204,7 @@ class Notebook:
         table = paper.TABLES[name].extended(methods)  # by rows for methods of one's own
         qualities = [qualities] if isinstance(qualities, str) and qualities else qualities
         for quality in qualities:
-            if quality not in (known := list(paper.COMPRESSIONS.values())):
-                raise RunError(f"there is no quality {quality!r}; choose from {', '.join(known)}")
+            known_quality(quality)
         if name == "table1" and self.synthetic:
             qualities = qualities or self.profile.qualities
         results, reasons = experiments.fill(table, self.runs, self.stores, methods, qualities)

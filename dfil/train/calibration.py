@@ -8,7 +8,6 @@ half of the videos are forged.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from dfil.models.weights import read_json
 from dfil.system.errors import RunError
 from dfil.train.run import OWN, digest_of
 from dfil.train.spec import select
@@ -106,7 +106,7 @@ def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
                 f"{weights}: its calibration is not of the form that this version reads ({error});"
                 " export the run again"
             ) from error
-    path = Path(weights)
+    path = Path(weights).expanduser()
     return of_run(path if path.is_dir() else path.parent, config["synthetic"])
 
 
@@ -115,16 +115,24 @@ def of_run(folder: Path, synthetic: bool) -> Calibration | None:
     where it holds none."""
     if not (folder / "run.json").is_file():
         return None
-    settings = json.loads((folder / "run.json").read_text())["settings"]
-    dataset, compression = settings["dataset"], settings["compression"]
+    record = read_json(folder / "run.json")
+    try:
+        settings = record["settings"]
+        dataset, compression = settings["dataset"], settings["compression"]
+        trained_on = tuple(settings["manipulations"]), digest_of(settings["data"])
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder / 'run.json'}: damaged; copy the run again, or give the weights' file alone"
+            " in a folder of its own"
+        ) from error
     kind = f"{'synthetic ' * synthetic}validation videos of {dataset} {compression}".strip()
     named = "-".join(filter(None, (f"{dataset.removesuffix('-preview')}*", compression, "val")))
     for path in sorted((folder / "scores").glob(f"{named}-*.parquet")):
         try:
             scores = pd.read_parquet(path)
-            last = path.stem.rpartition("-")[2] == digest_of(settings["data"])
+            last = path.stem.rpartition("-")[2] == trained_on[1]
             if scores.attrs.get(OWN, last):
-                chosen = select(scores, "val", compression, tuple(settings["manipulations"]))
+                chosen = select(scores, "val", compression, trained_on[0])
                 return fit(chosen, kind, synthetic)
         except (ValueError, KeyError, OSError) as error:
             raise RunError(

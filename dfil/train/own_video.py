@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import glob
 import math
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
 from dfil.models import Detector, load_weights
 from dfil.models.saved import read
-from dfil.system.errors import RunError
+from dfil.system.errors import MachineError, RunError
 from dfil.system.progress import progress_bar
 from dfil.train.calibration import Calibration, of_weights
 from dfil.train.devices import pick_device, place, precision
@@ -117,14 +119,14 @@ def score_videos(
     """
     if snippets is not None and snippets < 1:
         raise RunError(f"{snippets} snippets: at least 1 is needed")
-    weights = weights or SHIPPED
+    weights = os.path.expanduser(weights or SHIPPED)
     model, config = load_weights(weights)
     _whole(config, weights)
     place(model, pick_device())
     scale = of_weights(weights, config)
     about = {"trained_on": config["trained_on"], "synthetic_training": config["synthetic"]}
     about |= {"calibration": scale.as_dict() if scale else None}
-    for path in _files(map(Path, paths)):
+    for path in _files(Path(each).expanduser() for each in paths):
         empty = {"frames": 0, "seconds": 0.0, "frames_with_face": 0, "examined": 0.0}
         result = {"video": str(path), "status": "ok", "reason": ""} | empty
         result |= {"logit": None, "score": None, "calibrated": None, "suspect": None}
@@ -132,25 +134,37 @@ def score_videos(
         try:
             one = _Video(path, model, config["sampling"], snippets, detector, observe)
             result |= one.scored(scale)
-        except VideoError as error:
-            result |= {"status": "unreadable", "reason": str(error)}
+        except (VideoError, MachineError) as error:
+            result |= {"status": "unreadable", "reason": _why(path, error)}
         yield result
 
 
+def _why(path: Path, error: Exception) -> str:
+    """What a result says of the error; a file that may not be read stops no other video."""
+    cause = error.__cause__
+    if isinstance(cause, PermissionError):
+        return f"{path}: may not be read ({cause.strerror}); change its permissions."
+    return str(error)
+
+
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files, those that are videos in the folders, and what patterns such as "*.mp4" match."""
-    seen = set()  # one file, however many patterns and folders lead to it
+    """The files, those that are videos in the folders, and what patterns such as "*.mp4" match.
+    Folders that may not be listed come as they are."""
+    seen: dict[str, Path] = {}  # one file, however many patterns and folders lead to it
     for path in paths:
         matched = [] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         for each in matched or [path]:
-            all_folders = folders(each, hidden=True) if each.is_dir() else ()
-            inside = sorted(p for folder in all_folders for p in folder.iterdir() if p.is_file())
-            if videos := [p for p in inside if p.suffix.lower() in VIDEOS]:
+            shut: list[Path] = []
+            below = folders(each, hidden=True, shut=shut) if each.is_dir() else ()
+            inside = sorted(p for folder in below for p in folder.iterdir() if not p.is_dir())
+            if videos := [p for p in inside if p.suffix.lower() in VIDEOS]:  # links to nothing, too
                 not_looked_at(each, inside)
-            for file in videos or [each]:
-                if (one := file.resolve()) not in seen:
-                    seen.add(one)
+            for file in [*videos, *shut] or [each]:
+                one = seen.setdefault(os.path.realpath(file), file)
+                if one is file:
                     yield file
+                elif os.path.abspath(one) != os.path.abspath(file):
+                    print(f"{file}: the same file as {one}, scored once.", file=sys.stderr)
 
 
 @dataclass
@@ -169,6 +183,10 @@ class _Video:
         path, size = self.path, self.sampling["size"]
         T, stride = self.sampling["frames"], self.sampling["stride"]
         if path.is_dir():
+            try:
+                next(os.scandir(path), None)
+            except PermissionError as error:
+                raise VideoError(f"{path}: a folder that may not be listed.") from error
             pictures = any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
             what = "pictures and no video; give the video they are from" if pictures else "no video"
             raise VideoError(f"{path}: a folder that holds {what}.")
@@ -191,7 +209,7 @@ class _Video:
         everybody = moving(everybody, changes, people.source, notes)
         if not everybody:
             return about | {"status": "still picture", "reason": "; ".join(notes)}
-        starts = [self._starts(track, clock.rate) for track in everybody]
+        starts = [self._starts(track, clock) for track in everybody]
         shown = [k for k in range(len(everybody)) if len(starts[k])]
         if skipped := len(everybody) - len(shown):
             notes.append(f"{skipped} people seen for less than {self._span} frames")
@@ -227,7 +245,7 @@ class _Video:
     def _span(self) -> int:
         return (self.sampling["frames"] - 1) * self.sampling["stride"] + 1
 
-    def _starts(self, track: Track, rate: float) -> np.ndarray:
+    def _starts(self, track: Track, clock: Clock) -> np.ndarray:
         """First frames of a person's snippets, each once: as many as asked for, or enough groups
         for one a second."""
         T, stride, group = (self.sampling[name] for name in ("frames", "stride", "snippets"))
@@ -235,7 +253,8 @@ class _Video:
         stretches = [(int(numbers[at]), count) for at, count in runs(numbers)]
         if max(count for _, count in stretches) < self._span:
             return np.zeros(0, int)
-        count = self.snippets or group * math.ceil(max(1, len(numbers) / rate / group))
+        seen = round(sum(end - begin for begin, end in clock.spans(track.valid_n)), 2)  # seconds
+        count = self.snippets or group * math.ceil(max(1, seen / group))
         starts = np.unique(snippet_starts(stretches, count, T, stride))
         while not self.snippets and count > group and len(starts) % group:
             count -= group
@@ -290,7 +309,7 @@ def _find(path: Path, settings: Settings, notes: list[str]) -> tuple[People, dic
     def watched():
         nonlocal every
         for number, frame in enumerate(decode(path, notes)):
-            if number % every == 0 and settings.detector == "dlib":
+            if number % every == 0 and settings.detector == "dlib" and not frame.lost:
                 samples[number] = _sample(frame)
                 if len(samples) > SAMPLES:
                     every *= 2

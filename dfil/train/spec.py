@@ -11,7 +11,7 @@ from dfil.datasets import REAL
 from dfil.datasets.ffpp import ACTORS, OF_ACTORS
 from dfil.faces.settings import FEWER
 from dfil.faces.store import CropStore
-from dfil.paper import ALL_MANIPULATIONS
+from dfil.paper import ALL_MANIPULATIONS, COMPRESSIONS
 from dfil.profiles import Profile, Training
 from dfil.system.errors import RunError
 from dfil.train.self_blended import SelfBlended, with_fakes
@@ -127,6 +127,13 @@ class RunSpec:
         pairs = self.training.paired and not self.fakes
         alone = unpaired(self.select(store, "train")) if pairs else ""
         return ", ".join(filter(None, (lost, alone)))
+
+
+def known_quality(name: str) -> str:
+    """The name of a compression. Raises RunError where there is none of it."""
+    if name not in (known := list(COMPRESSIONS.values())):
+        raise RunError(f"there is no quality {name!r}; choose from {', '.join(known)}")
+    return name
 
 
 def select(

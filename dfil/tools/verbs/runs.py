@@ -37,7 +37,8 @@ def runs(a: Namespace) -> int:
         print(f"{len(left)} more are in training or were interrupted: {names}")
     for folder in found.damaged():
         print(
-            f"{folder}: its run.json or config.json is damaged; delete the folder, train it again"
+            f"{folder}: its run.json, config.json or history.csv is damaged; delete the folder,"
+            " train it again"
         )
     if not there:
         print("`dfil train dil --profile smoke` trains one in a minute.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -21,7 +22,7 @@ def score(a: Namespace) -> int:
         raise RunError("--json and --csv both write to the screen; give one of them")
     if a.report:
         _check_page(a.report)
-    weights = a.weights or own_video.SHIPPED
+    weights = os.path.expanduser(a.weights or own_video.SHIPPED)  # the shell leaves --weights=~ so
     config, failed, sections = own_video.described(weights), 0, []
     if run := found.read(Path(weights) if Path(weights).is_dir() else Path(weights).parent):
         refuse_other_code(run.run)
