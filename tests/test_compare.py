@@ -33,6 +33,8 @@ def test_every_other_row_is_compared_with_the_full_model():
     assert lines.loc["none", "p (Holm)"] == pytest.approx(2 * lines.loc["none", "p"])
     assert lines.loc["part", "difference"] == 0 and lines.loc["part", "verdict"] == decide.OPEN
     assert compare.against(results, "full", paper.AUC)["difference"].tolist() == [0.5, 0]
+    twice = compare.against(results, "full", looks=2).set_index("row")["p (Holm)"]
+    assert (twice == (2 * lines["p (Holm)"]).clip(upper=1)).all()
 
 
 def test_there_is_nothing_to_compare_with_one_row_or_without_the_full_model():

@@ -20,18 +20,22 @@ def scores_of(results: Results, row: str) -> dict[str, list[pd.DataFrame]]:
     return {column: list(r.scores) for (name, column), r in results.items() if name == row}
 
 
-def against(results: Results, full: str, metric: str = paper.ACCURACY) -> pd.DataFrame:
+def against(
+    results: Results, full: str, metric: str = paper.ACCURACY, looks: int = 1
+) -> pd.DataFrame:
     """Every other row compared with the row `full`, pooled over columns: a line per row, positive
     differences where `full` is better.
 
     See dfil.results.decide; `p (Holm)` allows for the number of lines, and detectable is the
-    difference that would be found with 80 % power. Empty where there is nothing to compare.
+    difference that would be found with 80 % power. looks: as in `decide`. Empty where there is
+    nothing to compare.
     """
     ours = scores_of(results, full)
     others = list(dict.fromkeys(row for row, column in results if row != full and column in ours))
     if not others:
         return pd.DataFrame(columns=["row", *SHOWN]).rename(columns={"p_holm": "p (Holm)"})
-    found = decide.decide([decide.compare(ours, scores_of(results, row), metric) for row in others])
+    pairs = [decide.compare(ours, scores_of(results, row), metric) for row in others]
+    found = decide.decide(pairs, looks=looks)
     df = pd.DataFrame([[getattr(each, name) for name in SHOWN] for each in found], columns=SHOWN)
     df.insert(0, "row", others)
     return df.rename(columns={"p_holm": "p (Holm)"})

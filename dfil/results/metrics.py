@@ -71,8 +71,8 @@ def auc(labels, scores, people=None) -> Estimate:
     class), the interval is Clopper-Pearson's for m x value successes in m trials, m the smallest of
     the numbers of real videos, fake videos and people: the videos form m disjoint real-fake pairs,
     each ordered correctly with a chance equal to the true AUC and independently of the others.
-    Perfect separation needs all m, so the bound is exact, if cautious.
-    Raises DataError as `accuracy` does, and if one of the classes is missing.
+    Perfect separation needs all m, so the bound is exact, if cautious. Just below 1 DeLong's is
+    short: at .998 and 70 people it covers 90 %. Raises DataError as `accuracy`, and for one class.
     """
     labels_n, scores_sn = checked(labels, scores)
     n_fake, n_real = both_classes(labels_n)

@@ -179,5 +179,5 @@ def _window(settings: Training) -> int:
 def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int):
     if settings.schedule == "one-cycle":
         return OneCycleLR(optimiser, max_lr=settings.lr, total_steps=max(steps, 5), pct_start=0.25)
-    how = {"patience": settings.patience, "min_lr": settings.lowest_lr}
+    how = {"patience": settings.patience, "min_lr": settings.lowest_lr, "threshold": 0.0}
     return ReduceLROnPlateau(optimiser, "max", factor=0.1, threshold_mode="abs", **how)
