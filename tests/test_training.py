@@ -199,6 +199,10 @@ def test_plateau_divides_the_rate_by_ten_when_the_validation_score_saturates(
     settings = Training(epochs=4, lr=1e-3, batch=8, patience=1, paired=True)
     history = training.train(fresh(), dataset(tiny_store), dataset(tiny_store, "val"), settings)
     assert [h["lr"] for h in history] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+    falling = ({**same_every_time, "val_loss": 0.01 - 2e-5 * epoch} for epoch in range(4))
+    monkeypatch.setattr(training, "validate", lambda *args: next(falling))
+    history = training.train(fresh(), dataset(tiny_store), dataset(tiny_store, "val"), settings)
+    assert [h["lr"] for h in history] == [1e-3] * 4, "a smaller loss is smaller, however little"
 
 
 def test_training_says_what_is_wrong(tiny_store):
