@@ -368,6 +368,8 @@ def test_links_to_nothing_and_second_names_of_a_file_are_not_dropped_in_silence(
     (tmp_path / "d.mp4").symlink_to(tmp_path / "d.mp4")
     assert [file.name for file in own_video._files([tmp_path])] == ["a.mp4", "b.mp4", "d.mp4"]
     assert "c.mp4: the same file as" in capsys.readouterr().err
+    assert len(list(own_video._files([tmp_path / "a.mp4"] * 2))) == 1
+    assert capsys.readouterr().err == "", "one name given twice is not worth a word"
     reasons = [result["reason"] for result in own_video.score_videos([tmp_path])]
     assert "no such file" in reasons[1] and "symbolic links" in reasons[2]
 

@@ -160,8 +160,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             if videos := [p for p in inside if p.suffix.lower() in VIDEOS]:  # links to nothing, too
                 not_looked_at(each, inside)
             for file in [*videos, *shut] or [each]:
-                one = seen.setdefault(os.path.realpath(file), file)
-                if one is file:
+                one = seen.get(real := os.path.realpath(file))
+                if one is None:
+                    seen[real] = file
                     yield file
                 elif os.path.abspath(one) != os.path.abspath(file):
                     print(f"{file}: the same file as {one}, scored once.", file=sys.stderr)
@@ -184,7 +185,7 @@ class _Video:
         T, stride = self.sampling["frames"], self.sampling["stride"]
         if path.is_dir():
             try:
-                next(os.scandir(path), None)
+                os.scandir(path).close()
             except PermissionError as error:
                 raise VideoError(f"{path}: a folder that may not be listed.") from error
             pictures = any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
