@@ -42,7 +42,7 @@ from dfil.train import data
 from dfil.train.experiments import specs
 from dfil.train.runs import Run, RunStore
 from dfil.train.snippets import snippet_starts
-from dfil.train.spec import known_quality
+from dfil.train.spec import check_quality
 
 # x (U, T, 3, H, W) uint8 -> maps by name, each (U, T, H, W) >= 0
 Explainer = Callable[[torch.Tensor], Mapping[str, np.ndarray]]
@@ -79,7 +79,7 @@ def dil_runs(
     RunError where all are.
     """
     found = {}
-    known_quality(compression)
+    check_quality(compression)
     for cell in paper.TABLES["table1"].cells():
         (kind,) = cell.test.manipulations
         asked = (cell.row, cell.test.compression) == (method, compression)

@@ -33,7 +33,7 @@ from dfil.tools.plan import expected
 from dfil.tools.publish import refresh
 from dfil.train import data, experiments, rates
 from dfil.train.runs import RunStore
-from dfil.train.spec import known_quality
+from dfil.train.spec import check_quality
 
 Results = dict[tuple[str, str], tables.CellResult]  # by (row, column)
 BESIDE = ["row", "column", "paper", "ours", "ci_low", "ci_high", "n_videos", "seeds", "note"]
@@ -204,7 +204,7 @@ class Notebook:
         table = paper.TABLES[name].extended(methods)  # by rows for methods of one's own
         qualities = [qualities] if isinstance(qualities, str) and qualities else qualities
         for quality in qualities:
-            known_quality(quality)
+            check_quality(quality)
         if name == "table1" and self.synthetic:
             qualities = qualities or self.profile.qualities
         results, reasons = experiments.fill(table, self.runs, self.stores, methods, qualities)

@@ -119,7 +119,7 @@ def of_run(folder: Path, synthetic: bool) -> Calibration | None:
     try:
         settings = record["settings"]
         dataset, compression = settings["dataset"], settings["compression"]
-        trained_on = tuple(settings["manipulations"]), digest_of(settings["data"])
+        forgeries, digest = tuple(settings["manipulations"]), digest_of(settings["data"])
     except (KeyError, TypeError) as error:
         raise RunError(
             f"{folder / 'run.json'}: damaged; copy the run again, or give the weights' file alone"
@@ -130,9 +130,9 @@ def of_run(folder: Path, synthetic: bool) -> Calibration | None:
     for path in sorted((folder / "scores").glob(f"{named}-*.parquet")):
         try:
             scores = pd.read_parquet(path)
-            last = path.stem.rpartition("-")[2] == trained_on[1]
+            last = path.stem.rpartition("-")[2] == digest
             if scores.attrs.get(OWN, last):
-                chosen = select(scores, "val", compression, trained_on[0])
+                chosen = select(scores, "val", compression, forgeries)
                 return fit(chosen, kind, synthetic)
         except (ValueError, KeyError, OSError) as error:
             raise RunError(

@@ -134,16 +134,16 @@ def score_videos(
         try:
             one = _Video(path, model, config["sampling"], snippets, detector, observe)
             result |= one.scored(scale)
-        except (VideoError, MachineError) as error:
+        except (VideoError, MachineError, PermissionError) as error:
             result |= {"status": "unreadable", "reason": _why(path, error)}
         yield result
 
 
 def _why(path: Path, error: Exception) -> str:
     """What a result says of the error; a file that may not be read stops no other video."""
-    cause = error.__cause__
-    if isinstance(cause, PermissionError):
-        return f"{path}: may not be read ({cause.strerror}); change its permissions."
+    for each in (error, error.__cause__):
+        if isinstance(each, PermissionError):
+            return f"{path}: may not be read ({each.strerror}); change its permissions."
     return str(error)
 
 
@@ -184,10 +184,7 @@ class _Video:
         path, size = self.path, self.sampling["size"]
         T, stride = self.sampling["frames"], self.sampling["stride"]
         if path.is_dir():
-            try:
-                os.scandir(path).close()
-            except PermissionError as error:
-                raise VideoError(f"{path}: a folder that may not be listed.") from error
+            os.scandir(path).close()  # rglob passes over what may not be listed
             pictures = any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
             what = "pictures and no video; give the video they are from" if pictures else "no video"
             raise VideoError(f"{path}: a folder that holds {what}.")

@@ -129,11 +129,10 @@ class RunSpec:
         return ", ".join(filter(None, (lost, alone)))
 
 
-def known_quality(name: str) -> str:
-    """The name of a compression. Raises RunError where there is none of it."""
+def check_quality(name: str) -> None:
+    """Raises RunError if no compression has this name."""
     if name not in (known := list(COMPRESSIONS.values())):
         raise RunError(f"there is no quality {name!r}; choose from {', '.join(known)}")
-    return name
 
 
 def select(
