@@ -248,6 +248,12 @@ def test_figures_of_runs_show_every_run_row_and_video():
     assert fig.get_supxlabel() == "accuracy"
     fig = figures.accuracies(rows.assign(metric="auc"), title="T", synthetic=False)
     assert fig.get_supxlabel() == "AUC"
+    long = figures.accuracies(
+        rows, title="A title that a narrow figure cuts off" * 2, synthetic=True
+    )
+    long.canvas.draw()
+    box = long._suptitle.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= long.bbox.width and "synthetic" in words(long)
     assert "no cell was run" in words(figures.accuracies(rows[:0], title="T", synthetic=False))
 
     videos = pd.DataFrame(

@@ -7,6 +7,7 @@ notebook `%matplotlib inline` shows the Figure that a cell ends with. Sizes are 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -40,6 +41,7 @@ OTHERS = "#CC79A7", "#000000", "#56B4E9"  # rows beside METHODS in figures of fe
 GREY, FORGED = "#8C8C8C", "#E60000"
 TIGHT = {"w_pad": 0.02, "h_pad": 0.02, "wspace": 0.01, "hspace": 0.01}
 SYNTHETIC = "synthetic data"
+A_LINE = 15  # letters of a title that an inch has room for
 
 
 def _styled(function: Callable) -> Callable:
@@ -525,10 +527,11 @@ def ut_map(clips: Mapping[str, Mapping[str, np.ndarray]], *, title: str, synthet
 
 
 def _figure(width: float, height: float, title="", synthetic=False, **pads: float) -> Figure:
-    fig = Figure(figsize=(width, min(height, TALLEST)))
+    said = textwrap.fill(titled(title, synthetic), int(A_LINE * width)) if title else ""
+    fig = Figure(figsize=(width, min(height + 0.15 * said.count("\n"), TALLEST)))
     fig.get_layout_engine().set(**pads)
-    if title:
-        fig.suptitle(titled(title, synthetic))
+    if said:
+        fig.suptitle(said)
     return fig
 
 
