@@ -187,6 +187,16 @@ def test_an_exported_folder_gives_the_same_logits(tmp_path, capsys):
     export(run, folder)  # again
 
 
+def test_crops_and_snippets_of_another_export_are_refused(tmp_path):
+    folder = export(found.one(["seed=0"]), tmp_path / "out")
+    file = folder / "preprocessor_config.json"
+    looks = json.loads(file.read_text())
+    looks["sampling"]["frames"] += 4
+    file.write_text(json.dumps(looks))
+    with pytest.raises(RunError, match=f"{file}: says other crops and snippets than config.json"):
+        models.load_weights(folder)
+
+
 def test_the_card_tells_data_scores_with_interval_and_limits(tmp_path):
     run = found.one(["seed=0"])
     text = (export(run, tmp_path / "out") / "README.md").read_text()

@@ -2,8 +2,8 @@
 
 A run's folder holds weights.safetensors and config.json; one that `dfil export` wrote, in the Hub's
 layout, model.safetensors, config.json and preprocessor_config.json. config.json says the method,
-its constructor's arguments ("switches") and the weights' checksum; what the model looks at
-("sampling") stands there too, or in preprocessor_config.json.
+its constructor's arguments ("switches"), the weights' checksum and what the model looks at
+("sampling"), which preprocessor_config.json repeats (in older exports it stands only there).
 """
 
 from __future__ import annotations
@@ -49,8 +49,13 @@ def read(where: str | Path, revision: str | None = None) -> tuple[State, dict]:
                 " beside it"
             )
     config, state = read_json(beside), read_state(path)
-    if (extra := path.with_name(PREPROCESSING)).is_file() and "sampling" not in config:
-        config |= {"sampling": read_json(extra).get("sampling")}
+    if (extra := path.with_name(PREPROCESSING)).is_file():
+        sampling = read_json(extra).get("sampling")
+        if config.setdefault("sampling", sampling) != sampling:
+            raise RunError(
+                f"{extra}: says other crops and snippets than {beside.name}, so the two are not of"
+                " one export; fetch both again, or export the run again"
+            )
     if not isinstance(config.get("switches"), dict) or not isinstance(config.get("method"), str):
         raise RunError(f"{beside}: names no method and switches; use the one saved with {path}")
     if config.get("sha256", "") not in ("", checksum(path)):

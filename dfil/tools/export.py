@@ -48,13 +48,14 @@ def export(run: Found, folder: Path) -> Path:
         raise RunError(f"{folder}: this holds other files; name a new folder for the export")
     refuse_other_code(run.run)
     model, config = models.load_weights(run.folder)
-    sampling = config.pop("sampling") | {"box": run.run.spec.box}
+    sampling = config["sampling"] | {"box": run.run.spec.box}
     spec = run.run.spec
     trained = {"dataset": run.dataset, "compression": spec.compression, "seed": spec.seed}
     trained |= {"manipulations": list(spec.manipulations), "setting": run.setting}
     trained["fakes"] = spec.fakes.name if spec.fakes else "the dataset's"
     trained["profile"] = run.settings["profile"]
-    about = {"library_name": "dfil", "dfil_version": dfil.__version__, "data": trained}
+    about = {"sampling": sampling, "library_name": "dfil", "dfil_version": dfil.__version__}
+    about["data"] = trained
     if scale := of_run(run.folder, config["synthetic"]):
         about["calibration"] = scale.as_dict()
     looks = {
