@@ -187,8 +187,8 @@ STUDY = replace(
     qualities=(),
     seeds=(0, 1, 2, 3, 4),
     seeds_of=dict.fromkeys(("temporal-only", "table5", "table6"), tuple(range(8)))
-    | {"table4": tuple(range(14))},
-    looks=2,
+    | {"table4": tuple(range(22))},
+    looks=3,
     trees=_trees(
         {"train": 48, "val": 32, "test": 140, "frames": 40},
         {"train": 64, "val": 32, "test": 140, "frames": 40},
