@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfil import models
 from dfil.models.baselines.capsule import Routing
@@ -51,6 +52,39 @@ def test_contract(name):
         assert p.grad is not None and torch.isfinite(p.grad).all(), key
     with pytest.raises(ValueError, match="B, U, T, 3, H, W"):
         model(x[0])
+
+
+class AsksTheHost(TorchDispatchMode):
+    """Notes operations that bring numbers to a GPU or wait for it: they cannot be recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().removeprefix("aten::").split(".")[0]
+        places = args[1] if name.startswith("index") and isinstance(args[1], list) else []
+        masked = any(place is not None and place.dtype == torch.bool for place in places)
+        if masked or name in ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select"):
+            self.found.add(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [n for n in models.available() if not models.is_fitted(n)])
+def test_a_step_does_not_ask_the_host(name):
+    model, x = small(name).train(), looked_at(name)
+    y = torch.tensor([0.0, 1.0])
+    with AsksTheHost() as asks:
+        model.loss(x, y).backward()
+    assert not asks.found
+
+
+def test_what_asks_the_host_is_noticed():
+    x = torch.randn(3)
+    with AsksTheHost() as asks:
+        x[x > 0].sum().item()
+        x.new_tensor([1.0])
+    assert asks.found == {"index", "_local_scalar_dense", "lift_fresh"}
 
 
 def test_build_names_what_it_does_not_know():

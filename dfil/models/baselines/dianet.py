@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.ops import roi_align
 
-from dfil.models.baselines.frames import ClipDetector
+from dfil.models.baselines.frames import ClipDetector, numbers
 from dfil.models.detector import About, Sampling, check_input
 from dfil.models.logit import Logit
 from dfil.models.resnet import ResNet, conv_norm, he_normal
@@ -95,5 +95,6 @@ def found_in(f_nchw: torch.Tensor, other_nchw: torch.Tensor) -> torch.Tensor:
 def at_organs(maps_nchw: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) -> (4 N, C, 7, 7): the eyes, nose and mouth of every map, in this order."""
     n, _, h, w = maps_nchw.shape
-    box = maps_nchw.new_tensor(ORGANS) * maps_nchw.new_tensor((w, h, w, h))
-    return roi_align(maps_nchw, [box] * n, CELLS, aligned=True)
+    boxes = torch.stack([numbers(box, maps_nchw) for box in ORGANS])
+    boxes = boxes * numbers((w, h, w, h), maps_nchw)
+    return roi_align(maps_nchw, [boxes] * n, CELLS, aligned=True)

@@ -97,9 +97,8 @@ class DoubleRNN(ClipDetector):
         """The isolating loss of the clips. x (B, U, T, 3, H, W), y (B,) with 1 = fake; returns a
         scalar. A batch without one of the classes has only the other's part."""
         distance_bu = self.snippet_logits(x) + (INNER + OUTER) / 2
-        fake = y.bool()
-        parts = (relu(distance_bu[~fake] - INNER), relu(OUTER - distance_bu[fake]))
-        return sum(part.mean() for part in parts if part.numel())
+        parts = (relu(distance_bu - INNER), 1 - y), (relu(OUTER - distance_bu), y)
+        return sum((p.mean(1) * of).sum() / of.sum().clamp(min=1) for p, of in parts)
 
     @classmethod
     def loss_at_chance(cls, entropy: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
@@ -89,9 +91,14 @@ def dense(clips_ntchw: torch.Tensor) -> torch.Tensor:
     return clips_ntchw.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
 
 
+def numbers(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """`like.new_tensor(values)` of one dimension, written where `like` is: a GPU that copies
+    numbers from the host cannot be recorded (dfil/train/recorded.py)."""
+    return torch.cat([like.new_full((1,), value) for value in values])
+
+
 def to_unit_range(frames: torch.Tensor) -> torch.Tensor:
     """ImageNet-normalised (..., 3, H, W) -> the range [-1, 1], which the Inception family's
     weights were trained on."""
-    mean = frames.new_tensor(IMAGENET_MEAN)[:, None, None]
-    deviation = frames.new_tensor(IMAGENET_STD)[:, None, None]
+    mean, deviation = (numbers(n, frames)[:, None, None] for n in (IMAGENET_MEAN, IMAGENET_STD))
     return frames * (deviation / 0.5) + (mean - 0.5) / 0.5
