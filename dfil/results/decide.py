@@ -119,8 +119,8 @@ def decide(
     comparisons: Sequence[Decision], margin: float = MARGIN, looks: int = 1
 ) -> list[Decision]:
     """The comparisons with verdicts: supported or contradicted where Holm's p is below 5 %, else
-    equivalent where the 90 % interval lies within +-margin (two one-sided tests; at two looks the
-    95 % interval), else open."""
+    equivalent where the 90 % interval lies within +-margin (two one-sided tests; at L looks the
+    interval at 100 - 10 / L %), else open."""
     p_holm = holm([min(1.0, looks * c.p) for c in comparisons])
     rank = np.argsort(np.argsort([c.p for c in comparisons], kind="stable"))
     found = []

@@ -57,7 +57,7 @@ LABELS |= {"query_frames": "frames of partly forged clips"}
 WORDS = {
     "supported": "Holm's p below 5 % in the claim's direction",
     "contradicted": "the same in the other direction",
-    "equivalent": "the 90 % interval, at two looks the 95 % one, within 2 points of zero",
+    "equivalent": "the 90 % interval, at three looks the 97 % one, within 2 points of zero",
     "open": "none of these; the line says which difference would have been found (80 % power)",
     "not run": "no scores",
 }
