@@ -445,7 +445,7 @@ the same method's HQ run of Table 1, because from random weights a hundred clips
 
 Training: The paper trains {SETTINGS.epochs} epochs ({SETTINGS.cross_dataset_epochs} across
 datasets) in batches of {SETTINGS.batch_size}. Demo and study train otherwise: a fake and its real
-clip lie in one batch, so a real clip is drawn once for each of its fakes, at other frames; the
+clip lie in one batch, at the same frames, and for each further fake at others; the
 learning rate goes through one cycle up to one found on validation videos; the last epoch is kept.
 
 Which frames are kept: The paper takes its snippets all over a video. Every frame of FaceForensics++

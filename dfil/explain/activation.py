@@ -71,7 +71,8 @@ def grad_cam(
 
 
 def class_activation(model: Detector, x: torch.Tensor, name="Grad-CAM") -> dict[str, np.ndarray]:
-    """Figure 3: Grad-CAM of the logit at the last residual block of any method with our ResNet."""
+    """Figure 3: Grad-CAM of the logit at the last residual block of any method with our ResNet;
+    RunError for one without."""
     return grad_cam(model, x, {name: blocks(model)[-1][1]})
 
 
@@ -90,7 +91,7 @@ def intra_attention(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
     """Atten_h ⊙ Atten_w, mean over channels, in the last Intra-SI block of each stage.
 
     A sigmoid is nowhere zero: the lowest value of the video is taken off, so that maps say where
-    attention is raised.
+    attention is raised. Raises RunError without Intra-SIM.
     """
     found, maps = explained(model, x), {}
     for stage, (block, sim) in _last_of_stage(model, "intra").items():
@@ -102,7 +103,8 @@ def intra_attention(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
 
 
 def ut_maps(model: Detector, x: torch.Tensor) -> dict[str, np.ndarray]:
-    """Figure 5: F1 ⊙ F2, mean over channels, (U, T), in the last Inter-SI block of each stage."""
+    """Figure 5: F1 ⊙ F2, mean over channels, (U, T), in the last Inter-SI block of each stage.
+    Raises RunError without Inter-SIM."""
     found = explained(model, x)
     return {
         stage: found[f"{block}/ut_map"][0].double().cpu().numpy()

@@ -91,7 +91,8 @@ def dil_runs(
 
 
 def load(run: Run, store: CropStore, video_id: str, masks: bool = True) -> Video:
-    """A video at the snippets that `run` tests on, with its forged region if the tree has it."""
+    """A video at the snippets that `run` tests on, with its forged region if the tree has it.
+    Raises DataError for an id that the store lacks."""
     rows, shape = store.index[store.index["video_id"] == video_id], run.sampling
     if rows.empty:
         where = f"the crop store {store.folder}; see video_id in its index"

@@ -30,9 +30,9 @@ def _rows(scenes: Sequence[Scene], weights: str | Path | None) -> Iterator[dict]
 def judged(truth: Scene, result: Mapping) -> dict:
     """One scene's truth beside what was said.
 
-    person: whether the most suspicious person is the forged one. moment: whether the most
-    suspicious snippet of that person lies in the forged seconds, by half at least. by_chance: how
-    often it would if any of the forged person's snippets were as likely. inside: share of the
+    person: whether the most suspicious person is the forged one. moment: whether, besides, that
+    person's most suspicious snippet lies in the forged seconds, by half at least. by_chance: how
+    often a random snippet of a random one of the two would be that. inside: share of the
     seconds called suspicious that are forged; covered: share of the forged seconds within those.
     forged, real: the two people's scores.
     """

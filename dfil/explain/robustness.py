@@ -211,8 +211,8 @@ def response(
 ) -> pd.DataFrame:
     """AUC by damage in the usual columns; rows: name -> trained runs, one per seed.
 
-    Column CLEAN: the same videos undamaged. Raises RunError for a stretch that is longer than half
-    of the test videos: its column would say what was not done to them.
+    Column CLEAN: the same videos undamaged. Raises RunError for a stretch longer than the median
+    test video: its column would say what was not done to them.
     """
     usual = store.index.query("split == 'test' and status == 'ok'")["frames"].median()
     if max(lengths) > usual:
@@ -232,7 +232,8 @@ def response(
 
 
 def examples(store: CropStore, video_id: str, length: int, frames: int, size: int) -> dict:
-    """The middle of the damaged stretch as a model sees it, by kind at the last severity."""
+    """The middle of a clip, with a damaged stretch of `length` frames, as a model sees it; by kind,
+    at the last severity. A short stretch may lie elsewhere."""
     found = {}
     for kind in (CLEAN, *KINDS):
         damaged = store if kind == CLEAN else DamagedStore(store, Damage(kind, length, 3))

@@ -112,7 +112,8 @@ def about(name: str) -> About:
 
 
 def loss_at_chance(name: str, entropy: float) -> float:
-    """What a method's training loss is as long as it tells nothing apart."""
+    """What a method's training loss is as long as it tells nothing apart. Raises ValueError for an
+    unknown name."""
     return _method(name).loss_at_chance(entropy)
 
 

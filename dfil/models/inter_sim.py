@@ -15,9 +15,9 @@ class InterSIM(nn.Module):
 
     Args:
         channels, frames: C and T; the number of snippets U is free at run time.
-        reduction, min_channels: both branches have max(C / reduction, min_channels) channels.
-        conv_u: Conv_U of Eq. 11, `depthwise` or `full` (C x C x 3). Both start as the identity, so
-            that pretrained features survive.
+        reduction, min_channels: branches have max(C / reduction, min_channels) channels, at most C.
+        conv_u: Conv_U of Eq. 11, `depthwise` or `full` (C x C x 3), else ValueError. Both start as
+            the identity, so that pretrained features survive.
     """
 
     def __init__(self, channels: int, frames: int, *, reduction: int = 16, min_channels: int = 4,

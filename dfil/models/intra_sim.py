@@ -15,10 +15,10 @@ class IntraSIM(nn.Module):
     to the differences of its frames and aggregated over time with kernels predicted from itself.
 
     channels, frames: C, even, and T, fixed by the linear layers of Eq. 4. reduction, min_channels:
-    differences are taken of c = max(C/2 / reduction, min_channels) channels. gamma, kernel_size: γ
-    and k of Eq. 4, k odd. bp, ca, lk (Table 5): without bp forward differences only, without ca
-    one map from the squeezed difference itself, without lk one learnt kernel for all snippets.
-    kernel_bn: batch normalisation after φ1, which TAM has and the paper does not show."""
+    differences are taken of c = max(C/2 / reduction, min_channels) channels, at most C/2. gamma,
+    kernel_size: γ and k of Eq. 4, k odd, else ValueError. bp, ca, lk (Table 5): without bp forward
+    differences only, without ca one map of the squeezed difference itself, without lk one learnt
+    kernel for all snippets. kernel_bn: batch normalisation after φ1, as in TAM, not the paper."""
 
     def __init__(self, channels, frames, *, reduction=16, min_channels=4, gamma=2, kernel_size=3,
                  bp=True, ca=True, lk=True, kernel_bn=False):  # fmt: skip

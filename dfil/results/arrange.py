@@ -81,12 +81,15 @@ def metric_text(df: pd.DataFrame) -> str:
 
 
 def extent(df: pd.DataFrame) -> str:
-    """How many test videos and seeds are behind the cells, or that there are none."""
+    """How many test videos and seeds are behind the cells, or that there are none; of a statistic,
+    for which nothing is trained, how many videos."""
     filled = df[df["ours"].notna()]
     if filled.empty:
         return "No cell was run."
     ends = [(filled[name].min(), filled[name].max()) for name in ("n_videos", "seeds")]
     videos, seeds = (str(low) if low == high else f"{low} to {high}" for low, high in ends)
+    if not filled["run"].any():
+        return f"n = {videos} videos per cell."
     return f"n = {videos} test videos per cell, {seeds} seed{'s (mean)' * (seeds != '1')}."
 
 

@@ -97,7 +97,7 @@ def _rounded(x: float) -> float:
 
 def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
     """The calibration in a config, or by the validation scores of the run that the weights, a file
-    or a folder, are of; None without either."""
+    or a folder, are of; None without either. Raises RunError for one of another form."""
     if kept := config.get("calibration"):
         try:
             return Calibration(**kept)
@@ -112,7 +112,7 @@ def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
 
 def of_run(folder: Path, synthetic: bool) -> Calibration | None:
     """The calibration by the validation scores that a run's folder holds of its own data; None
-    where it holds none."""
+    where it holds none. Raises RunError if its record is damaged."""
     if not (folder / "run.json").is_file():
         return None
     record = read_json(folder / "run.json")

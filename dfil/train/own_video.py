@@ -366,6 +366,7 @@ def judge(model: Detector, clips: Sequence[tuple[int, np.ndarray]], sampling: di
     """Logit and snippets of one group: first frames and pixels (T, size, size, 3) uint8 of each.
 
     A method that needs as many snippets as videos are tested with sees each of them several times.
+    Raises RunError for a number of snippets that it does not take and a logit that is no number.
     """
     n = len(clips)
     count = n if model.any_number else max(n, sampling.get("snippets", n))

@@ -48,8 +48,8 @@ def score(
 ) -> pd.DataFrame:
     """One row per video of `data`, in its order, with SCORE_COLUMNS.
 
-    score = sigmoid(logit) is the probability of being fake. A video of which `data` has several
-    tracks gets the logit of the one most likely to be forged: one forged person makes a fake.
+    score = sigmoid(logit), the probability of being fake. A video's logit is that of its track most
+    likely to be forged. Raises RunError for a model that gives other than one logit per video.
     """
     reuse_freed_memory()
     device = device or pick_device()

@@ -61,7 +61,8 @@ LUMA = np.float32([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class SelfBlended:
-    """How pseudo-forgeries are made; part of a run's spec. jitter: 0 to 1. hull: one of HULLS."""
+    """How pseudo-forgeries are made; part of a run's spec. jitter: 0 to 1. hull: one of HULLS;
+    RunError for others."""
 
     name: ClassVar[str] = NAME
     jitter: float = 0.5

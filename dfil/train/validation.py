@@ -52,7 +52,8 @@ def is_validated(epoch: int, settings: Training) -> bool:
 
 
 def validate(model: Detector, data: SnippetDataset, batch: int, device: torch.device) -> dict:
-    """AUC, accuracy and mean cross-entropy of the validation videos."""
+    """AUC, accuracy and mean cross-entropy of the validation videos. Raises DivergedError where a
+    logit is not a number."""
     rows = score(model, data, batch=batch, device=device)
     logits_n, labels_n = (torch.tensor(rows[name].tolist()).float() for name in ("logit", "label"))
     if not torch.isfinite(logits_n).all():

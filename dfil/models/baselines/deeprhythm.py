@@ -26,7 +26,7 @@ class DeepRhythm(ClipDetector):
     """DeepRhythm (Qi et al., ACM Multimedia 2020): blood makes skin pulse, and a forgery breaks it.
 
     From the source's code [code]: 5 x 5 blocks of the face, the mean colour of each in every frame,
-    what lies between 0.833 and 2 Hz magnified ten times: a map of T x 25 x 3. Spatial attention s
+    ten times what lies between 0.833 and 2 Hz added: a map of T x 25 x 3. Spatial attention s
     by a filter along time and a dense layer, temporal attention t by an LSTM over the frames, a
     prior p on six blocks, and a MesoInception-4's verdict m on every frame:
 
