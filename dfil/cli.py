@@ -38,7 +38,9 @@ def _text(name: str, metavar: str, text: str, **settings) -> Option:
 
 
 def _path(text: str) -> Path:
-    """The shell leaves ~ as it is after an equals sign."""
+    """The shell leaves ~ as it is after an equals sign, and of an unset variable nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; give a file or a folder")
     return Path(text).expanduser()
 
 

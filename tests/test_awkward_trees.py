@@ -48,6 +48,11 @@ def test_sets_beside_the_paper_are_named_and_read_when_they_are_asked_for(tmp_pa
     touch(root, "original_sequences/actors/c23/videos/01__walking.mp4")
     notes = check("ffpp", root)["notes"]
     assert sum("no part of the paper and not read unless it is named" in n for n in notes) == 2
+    assert not [n for n in notes if "no folder of this name" in n]
+    touch(root, f"{top}/Mine/c23/videos/004_005.mp4")
+    touch(root, "original_sequences/youtube/C40/videos/004.mp4")
+    notes = [n for n in check("ffpp", root)["notes"] if "no folder of this name" in n]
+    assert [n.split(" is ")[0].rpartition("/")[2] for n in notes] == ["Mine", "C40"]
     assert not {r.manipulation for r in load_records("ffpp", root)} & {*get("ffpp").further}
     shifted = by_id("ffpp", root, manipulations=["FaceShifter"])["c23/FaceShifter/004_005"]
     assert (shifted.split, shifted.person) == ("test", "004_005")

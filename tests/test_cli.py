@@ -71,6 +71,13 @@ def test_help_imports_nothing_heavy():
     )
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(capsys):
+    for words in (["score", ""], ["data", "check", "ffpp", "--root", ""]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert "an empty name; give a file or a folder" in capsys.readouterr().err
+
+
 def test_errors_are_one_line(tmp_path, capsys):
     nowhere = str(tmp_path / "nowhere")
     assert nowhere in fails_in_one_line(capsys, "preprocess", "ffpp", "--root", nowhere)

@@ -100,6 +100,20 @@ def test_what_has_learnt_from_real_videos_is_not_judged_on_built_in_ones(
     assert by_run.auc == by_weights.auc == evaluate.of_run(run, OWN, tiny_tree).auc
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sampling": []}, {"sampling": {"size": 0}}, {"data": []}, {"data": {"manipulations": None}},
+     {"data": {"manipulations": "Deepfakes"}}, {"data": {"profile": []}}],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_one_sentence(tiny_tree, tmp_path, wrong):
+    folder = export(found.one(["dil"]), tmp_path / "out")
+    (folder / "preprocessor_config.json").unlink()
+    settings = json.loads((folder / "config.json").read_text()) | wrong
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(RunError, match="what its (settings|config.json) says? .* export again"):
+        evaluate.of_weights(folder, evaluate.learnt_from(folder), tiny_tree)
+
+
 def test_what_could_not_be_judged_is_counted_with_its_reason():
     class Store:
         folder, meta = "crops", {"synthetic": False}

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import types
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,7 +118,49 @@ def test_a_clock_goes_by_the_files_times_even_where_they_are_uneven_or_missing()
     assert [clock.at(n) for n in range(6)] == [0.0, 0.1, 0.6, 0.7, 0.7, 0.8]
     chosen_n = np.array([True, True, False, False, True])
     assert clock.spans(chosen_n) == [[0.0, 0.6], [0.7, 0.8]]
-    assert Clock(25.0).length == 0.0
+    assert Clock(25.0).length == 0.0 and not clock.pauses and not Clock(25.0).notes()
+
+
+def clocked(times) -> Clock:
+    clock = Clock(25.0)
+    for seconds in times:
+        clock.add(seconds)
+    return clock
+
+
+def test_a_pause_is_no_time_in_which_somebody_is_seen_and_no_snippet_crosses_it():
+    hours = 20 * 3600.0
+    clock = clocked([n / 25 + hours * (n >= 36) for n in range(72)])
+    everywhere_n = np.ones(72, bool)
+    assert clock.pauses == (36,) and clock.stretches(everywhere_n) == [(0, 36), (36, 36)]
+    assert clock.spans(everywhere_n) == [[0.0, 1.44], [hours + 1.44, hours + 2.88]]
+    assert clock.notes() == [f"no picture from 1.4 to {hours + 1.44:.1f} s"]
+    sampling = {"frames": 4, "stride": 1, "snippets": 8}
+    video = own_video._Video(Path("x"), None, sampling, None, None, own_video.unseen)
+    starts = video._starts(types.SimpleNamespace(valid_n=everywhere_n), clock)
+    assert len(starts) == 8 and not {33, 34, 35} & {*starts.tolist()}
+
+
+def test_a_video_of_few_pictures_a_second_is_said_to_be_one():
+    assert not clocked(np.arange(50) / 15).notes()
+    (said,) = clocked(np.arange(50) / 4).notes()
+    assert said.startswith("4 pictures a second")
+    assert not clocked(np.arange(5) * 10.0).pauses  # a time lapse has none
+    many = clocked(np.arange(50) / 25 + 60 * (np.arange(50) // 10))
+    assert len(many.notes()) == 4 and many.notes()[-1] == "1 more such pauses"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"slope": np.nan}, {"slope": -1.0}, {"slope": "a"}, {"people": 0}, {"real": []},
+     {"real": "abc"}, {"forged": [np.inf]}, {"intercept": None}, {"more": 1}],
+)  # fmt: skip
+def test_a_calibration_that_no_fit_gives_is_refused(wrong):
+    kept = calibration.fit(drawn(), "validation videos", False).as_dict()
+    config = {"calibration": kept, "synthetic": False}
+    assert calibration.of_weights("w", config).as_dict() == kept
+    with pytest.raises(RunError, match="w: its calibration is not of the form"):
+        calibration.of_weights("w", config | {"calibration": kept | wrong})
 
 
 def snippet(first, score):
@@ -271,11 +314,11 @@ def test_json_lines_and_the_table_stay_readable_by_machines(no_model, capsys):
 def test_options_that_cannot_be_are_refused_before_any_video(no_model, tmp_path, capsys):
     assert main(["score", "clip.mp4", "--csv", "--json"]) == 1
     assert "give one of them" in capsys.readouterr().err
-    (tmp_path / "page.html").write_bytes(b"not a page")
+    (tmp_path / "page.html").write_bytes(b"<!doctype html><title>Notes of a year</title>")
     for wrong, why in (
         (str(tmp_path), "no name of a page"),
         ("clip.mp4", "no name of a page"),  # the page's name was forgotten
-        (str(tmp_path / "page.html"), "is there and no page"),
+        (str(tmp_path / "page.html"), "is there and no report"),
         ("/proc/page.html", "nothing can be written there"),
     ):
         assert main(["score", "other.mp4", "--report", wrong]) == 1
@@ -296,7 +339,20 @@ def test_weights_of_crops_that_are_not_cut_here_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "broken", [None, {}, {"size": 32, "frames": 4, "stride": 1, "snippets": "8"}, []]
+    "broken",
+    [None, {}, {"size": 32, "frames": 4, "stride": 1, "snippets": "8"}, []]
+    + [
+        {"size": 32, "frames": 4, "stride": 1, "snippets": 8, "detector": "dlib"} | wrong
+        for wrong in (
+            {"frames": 0},
+            {"stride": -1},
+            {"snippets": 0},
+            {"size": 10**5},
+            {"views": 3},
+            {"views": None},
+            {"detector": "x"},
+        )
+    ],
 )
 def test_weights_whose_sampling_is_not_whole_are_named(tmp_path, broken):
     about = {"method": "dil", "switches": {}, "trained_on": "x", "synthetic": True}

@@ -26,6 +26,7 @@ from dfil.datasets.splits import SPLITS
 from dfil.system.errors import DataError
 
 COMPRESSIONS = ("raw", "c23", "c40")
+QUALITIES = ("masks", *COMPRESSIONS)  # folders of a manipulation
 MANIPULATIONS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 ACTORS = "DeepFakeDetection"
 OF_ACTORS = r"^[^/]+/real/\d\d__"  # ids of their real videos, such as c23/real/01__hugging
@@ -100,12 +101,18 @@ class FaceForensics(Adapter):
                 )
 
     def notes(self, root: Path, records: Sequence[VideoRecord]) -> Iterator[str]:
-        """Which further manipulations are there and not read."""
+        """Which further manipulations, and folders of other names, are there and not read."""
         used = {record.manipulation for record in records}
         for name in FURTHER:
             folder = root / "manipulated_sequences" / name
             if name not in used and folder.is_dir():
                 yield f"{folder} is no part of the paper and not read unless it is named."
+        tops = {"manipulated": (*MANIPULATIONS, *FURTHER), "original": ("youtube", "actors")}
+        for side, names in tops.items():
+            for folder in sorted((root / f"{side}_sequences").glob("*/")):
+                inside = [each for each in folder.glob("*/") if each.name not in QUALITIES]
+                for odd in sorted(inside) if folder.name in names else [folder]:
+                    yield f"{odd} is not read: FaceForensics++ has no folder of this name there."
 
 
 def read_splits(root: str | Path) -> dict[str, list[tuple[str, str]]]:

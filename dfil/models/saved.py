@@ -21,6 +21,7 @@ from dfil.system.files import atomic, checksum
 
 EXPORTED, OF_A_RUN = "model.safetensors", "weights.safetensors"
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+LARGEST = 2048  # pixels a side of a crop; more is a slip
 _ON_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 
 
@@ -94,6 +95,16 @@ def described(cls: type, config: dict, where: str | Path) -> nn.Module:
 def switches(config: dict) -> dict:
     """The constructor's arguments in a config; JSON knows lists only."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in config["switches"].items()}
+
+
+def wrong_sampling(looks: dict) -> list[str]:
+    """Which of a config's settings of crops and snippets are no numbers that a model can take."""
+    least = {"size": 8, "frames": 1, "stride": 1, "snippets": 1, "views": 1}
+    found = {"views": 1} | looks
+    wrong = [n for n, low in least.items() if type(found.get(n)) is not int or found[n] < low]
+    if "size" not in wrong and found["size"] > LARGEST:
+        wrong.append("size")
+    return wrong or ["views"] * bool(found["snippets"] % found["views"])
 
 
 def _file(where: str | Path, revision: str | None) -> Path:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dfil import datasets, models, profiles
 from dfil.datasets import REAL
+from dfil.models.saved import wrong_sampling
 from dfil.paper import ALL_MANIPULATIONS
 from dfil.results import metrics
 from dfil.results.metrics import Estimate
@@ -110,10 +111,11 @@ def of_weights(
     """Weights of one's own, as dfil.models.load_weights takes them, on a real tree or on a
     profile's data, by default of the one they were trained in. Raises as `of_run`."""
     model, config = models.load_weights(where)
-    looks = config.get("sampling") or {}
-    if lacks := {"size", "frames", "stride", "snippets"} - looks.keys():
-        raise RunError(f"{where}: its settings do not say {', '.join(sorted(lacks))}; export again")
-    mine, synthetic = config.get("data", {}), bool(config.get("synthetic"))
+    looks = config.get("sampling")
+    if wrong := wrong_sampling(looks if isinstance(looks, dict) else {}):
+        said = ", ".join(wrong)
+        raise RunError(f"{where}: what its settings say of {said} cannot be used; export again")
+    mine, synthetic = _told(where, config), bool(config.get("synthetic"))
     root = root or _real(synthetic or bool(profile), videos.dataset)
     usual = mine.get("profile") or ("demo" if synthetic else "paper")
     scale = replace(profiles.get(profile or usual), size=looks["size"])
@@ -184,12 +186,23 @@ def chosen(
 
 def learnt_from(where: str | Path) -> Videos:
     """The kind of videos that weights of one's own were trained on, as far as they say so."""
-    told = models.read(where)[1].get("data", {})
+    told = _told(where, models.read(where)[1])
     return Videos(
         told.get("dataset", "ffpp"),
         told.get("compression", ""),
         tuple(told.get("manipulations", ())),
     )
+
+
+def _told(where: str | Path, config: dict) -> dict:
+    """What weights say of the data they have learnt from. Raises RunError for what is no words."""
+    told = config.get("data", {})
+    if isinstance(told, dict):
+        texts = [told.get(n, "") for n in ("dataset", "compression", "profile", "setting")]
+        fakes = told.get("manipulations", [])
+        if isinstance(fakes, list) and all(isinstance(text, str) for text in [*texts, *fakes]):
+            return told
+    raise RunError(f"{where}: what its config.json says of its data cannot be read; export again")
 
 
 def _real(built_in: bool, dataset: str) -> Path | None:

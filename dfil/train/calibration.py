@@ -100,14 +100,23 @@ def of_weights(weights: str | Path, config: Mapping) -> Calibration | None:
     or a folder, are of; None without either. Raises RunError for one of another form."""
     if kept := config.get("calibration"):
         try:
-            return Calibration(**kept)
-        except TypeError as error:
+            return _checked(Calibration(**kept))
+        except (TypeError, ValueError) as error:
             raise RunError(
                 f"{weights}: its calibration is not of the form that this version reads ({error});"
                 " export the run again"
             ) from error
     path = Path(weights).expanduser()
     return of_run(path if path.is_dir() else path.parent, config["synthetic"])
+
+
+def _checked(scale: Calibration) -> Calibration:
+    """Raises ValueError or TypeError for numbers that no fit gives."""
+    numbers = np.array([scale.slope, scale.intercept, *scale.real, *scale.forged], float)
+    whole = type(scale.people) is int and scale.people > 0 and scale.real and scale.forged
+    if not (np.isfinite(numbers).all() and scale.slope > 0 and whole):
+        raise ValueError("numbers that no fit gives")
+    return scale
 
 
 def of_run(folder: Path, synthetic: bool) -> Calibration | None:

@@ -24,7 +24,7 @@ import torch
 from dfil.datasets.adapter import folders
 from dfil.datasets.folder import VIDEOS, not_looked_at
 from dfil.faces import one_video
-from dfil.faces.boxes import iou, runs
+from dfil.faces.boxes import iou
 from dfil.faces.clock import Clock
 from dfil.faces.detect import DETECTORS
 from dfil.faces.detect import detector as detector_by_name
@@ -36,7 +36,7 @@ from dfil.faces.still import Changes, moving
 from dfil.faces.stream import stream_snippets
 from dfil.faces.video import VideoError, count_frames, decode, frame_rate
 from dfil.models import Detector, load_weights
-from dfil.models.saved import read
+from dfil.models.saved import read, wrong_sampling
 from dfil.system.errors import MachineError, RunError
 from dfil.system.progress import progress_bar
 from dfil.train.calibration import Calibration, of_weights
@@ -66,11 +66,11 @@ def _whole(config: dict, weights: str | Path) -> dict:
             " one that `dfil export` wrote"
         )
     looks = config["sampling"] if isinstance(config["sampling"], dict) else {}
-    wrong = [n for n in ("size", "frames", "stride", "snippets") if type(looks.get(n)) is not int]
-    if wrong or looks.get("detector") not in DETECTORS:
+    wrong = wrong_sampling(looks) or ["detector"] * (looks.get("detector") not in DETECTORS)
+    if wrong:
         raise RunError(
-            f"{weights}: what its config.json says of sampling is not whole"
-            f" ({', '.join(wrong) or 'detector'}); take a run's folder or export it again"
+            f"{weights}: what its settings say of sampling is not whole"
+            f" ({', '.join(wrong)}); take a run's folder or export it again"
         )
     if looks.get("box", "snippet") != "snippet":
         raise RunError(
@@ -192,6 +192,7 @@ class _Video:
         notes: list[str] = []
         people, samples, clock, changes = _find(path, settings, notes)
         everybody = one_video.choose(people, "all", notes)
+        notes += clock.notes()
         notes += _missed(people, samples, settings.detector)
         about = {"frames": people.count, "seconds": clock.length}
         if not everybody:
@@ -228,7 +229,7 @@ class _Video:
             for snippet in judged[person]["snippets"]:
                 mine_n[snippet["first_frame"] : snippet["last_frame"] + 1 : stride] = True
                 snippet["first_second"] = clock.at(snippet["first_frame"])
-                snippet["last_second"] = clock.at(snippet["last_frame"] + 1)
+                snippet["last_second"] = clock.end(snippet["last_frame"])
             looked_at_n |= mine_n
             found.append(_about(track, clock, people.source, mine_n) | judged[person])
             if scale:
@@ -247,12 +248,12 @@ class _Video:
         """First frames of a person's snippets, each once: as many as asked for, or enough groups
         for one a second."""
         T, stride, group = (self.sampling[name] for name in ("frames", "stride", "snippets"))
-        numbers = np.flatnonzero(track.valid_n)
-        stretches = [(int(numbers[at]), count) for at, count in runs(numbers)]
-        if max(count for _, count in stretches) < self._span:
+        stretches = clock.stretches(track.valid_n)
+        most = sum(max(0, count - self._span + 1) for _, count in stretches)  # different snippets
+        if not most:
             return np.zeros(0, int)
         seen = round(sum(end - begin for begin, end in clock.spans(track.valid_n)), 2)  # seconds
-        count = self.snippets or group * math.ceil(max(1, seen / group))
+        count = self.snippets or group * math.ceil(max(1, min(seen, most) / group))
         starts = np.unique(snippet_starts(stretches, count, T, stride))
         while not self.snippets and count > group and len(starts) % group:
             count -= group

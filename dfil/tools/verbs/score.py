@@ -16,6 +16,8 @@ from dfil.tools import found
 from dfil.train import own_video
 from dfil.train.origin import refuse_other_code
 
+TITLE = "<title>How likely forged"  # of a page by `--report`, which may be written again
+
 
 def score(a: Namespace) -> int:
     if a.json and a.csv:
@@ -56,11 +58,13 @@ def _check_page(file: Path) -> None:
         raise RunError(f"{file}: is no name of a page; give one such as report.html after --report")
     try:
         with file.open("rb") as there:
-            ours = there.read(99).lstrip().lower().startswith(b"<!doctype html>")
+            ours = TITLE.encode() in there.read(2000)
     except FileNotFoundError:
         ours = True
     if not ours:
-        raise RunError(f"{file}: is there and no page; give another name after --report")
+        raise RunError(
+            f"{file}: is there and no report of this command; give another name after --report"
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     if not writable(file.parent):
         raise RunError(f"{file.parent}: nothing can be written there; give another name")
