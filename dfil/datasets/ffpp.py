@@ -109,8 +109,8 @@ class FaceForensics(Adapter):
                 yield f"{folder} is no part of the paper and not read unless it is named."
         tops = {"manipulated": (*MANIPULATIONS, *FURTHER), "original": ("youtube", "actors")}
         for side, names in tops.items():
-            for folder in sorted((root / f"{side}_sequences").glob("*/")):
-                inside = [each for each in folder.glob("*/") if each.name not in QUALITIES]
+            for folder in sorted((root / f"{side}_sequences").glob("[!.]*/")):
+                inside = [each for each in folder.glob("[!.]*/") if each.name not in QUALITIES]
                 for odd in sorted(inside) if folder.name in names else [folder]:
                     yield f"{odd} is not read: FaceForensics++ has no folder of this name there."
 

@@ -78,7 +78,8 @@ class Clock:
         """What is to be said of the file's times where a method looks at neighbouring frames."""
         gaps = [(self.end(p - 1), self.at(p)) for p in self.pauses]
         said = [f"no picture from {a:.1f} to {b:.1f} s" for a, b in gaps[:3]]
-        said += [f"{len(gaps) - 3} more such pauses"] if len(gaps) > 3 else []
+        more = len(gaps) - 3
+        said += [f"{more} more such pause{'s' * (more > 1)}"] * (more > 0)
         if self.step > 1 / SLOW:
             rate = f"{1 / self.step:.2g} pictures a second"
             said.append(
